@@ -1,0 +1,41 @@
+"""The base of every statistic and metric: float64 stays float64, and processes add up to the last bit alike."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+
+def accumulator_dtype(device: torch.device | str) -> torch.dtype:
+    """Return float64 where the device has it, else float32 (Apple's MPS).
+
+    Example:
+        >>> accumulator_dtype("cpu")
+        torch.float64
+    """
+    return torch.float32 if torch.device(device).type == "mps" else torch.float64
+
+
+class ExactMetric(Metric):
+    """A torchmetrics Metric whose states keep their dtype when the module that owns it is cast.
+
+    ``trainer.precision: bf16-true`` casts all modules; a sum of squares in bfloat16 would be useless.
+
+    Example:
+        >>> class Total(ExactMetric):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        ...     def update(self, value):
+        ...         self.total += value
+        ...     def compute(self):
+        ...         return self.total
+        >>> nn.ModuleList([Total()]).to(torch.bfloat16)[0].total.dtype
+        torch.float64
+    """
+
+    full_state_update = False
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "") -> nn.Module:
+        return super()._apply(lambda tensor: tensor.to(fn(tensor).device), exclude_state)

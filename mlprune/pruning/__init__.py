@@ -1,0 +1,38 @@
+"""Pruning in plain torch, for any transformers model; imports neither Lightning nor data nor evaluation."""
+
+from mlprune.pruning.allocation import OWL, Allocation, AlphaPruning
+from mlprune.pruning.calibration import Calibration, calibrating
+from mlprune.pruning.importance import RIA, ContrastiveWanda, Importance, Magnitude, Random, Wanda
+from mlprune.pruning.masks import apply_masks, load_masks, save_masks
+from mlprune.pruning.patterns import NofM, Pattern, Unstructured
+from mlprune.pruning.prune import collect_statistics, prune_from_statistics, prune_model
+from mlprune.pruning.pruner import LayerReport, Pruner
+from mlprune.pruning.statistics import LayerStatistics, load_statistics, save_statistics
+
+__all__ = [
+    "OWL",
+    "RIA",
+    "Allocation",
+    "AlphaPruning",
+    "Calibration",
+    "ContrastiveWanda",
+    "Importance",
+    "LayerReport",
+    "LayerStatistics",
+    "Magnitude",
+    "NofM",
+    "Pattern",
+    "Pruner",
+    "Random",
+    "Unstructured",
+    "Wanda",
+    "apply_masks",
+    "calibrating",
+    "collect_statistics",
+    "load_masks",
+    "load_statistics",
+    "prune_from_statistics",
+    "prune_model",
+    "save_masks",
+    "save_statistics",
+]

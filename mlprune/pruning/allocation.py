@@ -1,0 +1,148 @@
+"""How the sparsity is spread over layers. Uniform is the default and needs no class."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+import torch
+
+from mlprune.errors import UserError
+from mlprune.models.blocks import Block
+from mlprune.pruning.importance import Importance
+from mlprune.pruning.patterns import Pattern, Unstructured
+from mlprune.pruning.statistics import LayerStatistics
+
+
+class Allocation(ABC):
+    """Gives every layer its own sparsity; subclass it for a rule of your own.
+
+    ``needs_statistics`` asks for one calibration of the dense model first.
+    """
+
+    needs_statistics = False
+
+    @abstractmethod
+    def sparsities(
+        self,
+        blocks: list[Block],
+        importance: Importance,
+        sparsity: float,
+        statistics: Mapping[str, LayerStatistics] | None,
+    ) -> dict[str, float]:
+        """Return layer path to sparsity, its parameter-weighted mean equal to ``sparsity``."""
+
+    def check(self, importance: Importance, pattern: Pattern) -> None:
+        """Raise UserError if the parts do not go together."""
+        if not isinstance(pattern, Unstructured):
+            raise UserError(f"{type(self).__name__} needs a free sparsity per layer; use it with Unstructured, not {type(pattern).__name__}")
+
+
+class OWL(Allocation):
+    """Layers with many outlying scores keep more weights.
+
+    With ``D`` the percentage of a block's scores above ``threshold`` times their mean, the density of the block is
+    ``r - mean(r) + 1 - sparsity`` for ``r = (D - min D) / (max D - min D) * 2 spread``. Source: Yin et al. 2024,
+    "Outlier Weighed Layerwise Sparsity (OWL)".
+
+    Args:
+        threshold: What counts as an outlier, in means (M in the paper).
+        spread: Half the range of densities (lambda in the paper).
+    """
+
+    needs_statistics = True
+
+    def __init__(self, threshold: float = 5.0, spread: float = 0.08) -> None:
+        if threshold <= 0 or not 0 <= spread < 0.5:
+            raise UserError(f"OWL: threshold {threshold}, spread {spread} not allowed; give threshold > 0, 0 <= spread < 0.5")
+        self.threshold = threshold
+        self.spread = spread
+
+    def sparsities(
+        self,
+        blocks: list[Block],
+        importance: Importance,
+        sparsity: float,
+        statistics: Mapping[str, LayerStatistics] | None,
+    ) -> dict[str, float]:
+        shares = []
+        for block in blocks:
+            scores = [
+                importance.score(layer.matrix(), (statistics or {}).get(path), path).flatten()
+                for path, layer in block.layers.items()
+            ]
+            if not scores:
+                shares.append(0.0)
+                continue
+            joined = torch.cat(scores)
+            shares.append(100 * float((joined > self.threshold * joined.mean()).double().mean()))
+        lowest, highest = min(shares), max(shares)
+        span = (highest - lowest) or 1.0
+        ratios = [(share - lowest) / span * 2 * self.spread for share in shares]
+        mean = sum(ratios) / len(ratios)
+        return {
+            path: min(max(sparsity - (ratio - mean), 0.0), 0.999)
+            for block, ratio in zip(blocks, ratios, strict=True)
+            for path in block.layers
+        }
+
+    def check(self, importance: Importance, pattern: Pattern) -> None:
+        super().check(importance, pattern)
+        if importance.needs == "gram":
+            raise UserError(f"OWL counts outlying scores, which {type(importance).__name__} has only while it prunes; use Wanda")
+
+
+class AlphaPruning(Allocation):
+    """Blocks whose weight spectra have lighter tails lose more weights.
+
+    The Hill exponent of each matrix's spectrum is averaged per block and mapped linearly to
+    ``[1 - spread, 1 + spread]``, then rescaled so that the parameter-weighted mean is the sparsity. Source: Lu et al.
+    2024, "AlphaPruning: Using Heavy-Tailed Self Regularization Theory for Improved Layer-wise Pruning".
+
+    Args:
+        spread: Half the range of the factors (epsilon in the paper).
+    """
+
+    def __init__(self, spread: float = 0.3) -> None:
+        if not 0 <= spread < 1:
+            raise UserError(f"AlphaPruning: spread {spread} is not allowed; give 0 <= spread < 1")
+        self.spread = spread
+
+    def sparsities(
+        self,
+        blocks: list[Block],
+        importance: Importance,
+        sparsity: float,
+        statistics: Mapping[str, LayerStatistics] | None,
+    ) -> dict[str, float]:
+        alphas, sizes = [], []
+        for block in blocks:
+            matrices = [m for layer in block.layers.values() for m in layer.matrix().reshape(-1, *layer.matrix().shape[-2:])]
+            alphas.append(sum(map(hill_exponent, matrices)) / max(len(matrices), 1))
+            sizes.append(sum(layer.matrix().numel() for layer in block.layers.values()))
+        lowest, highest = min(alphas), max(alphas)
+        span = (highest - lowest) or 1.0
+        factors = [1 - self.spread + (alpha - lowest) / span * 2 * self.spread for alpha in alphas]
+        mean = sum(f * n for f, n in zip(factors, sizes, strict=True)) / sum(sizes)
+        return {
+            path: min(factor / mean * sparsity, 0.999)
+            for block, factor in zip(blocks, factors, strict=True)
+            for path in block.layers
+        }
+
+
+def hill_exponent(matrix: torch.Tensor) -> float:
+    """Return the Hill estimate of the power-law exponent of a matrix's squared singular values.
+
+    The tail is the larger half of the spectrum.
+
+    Args:
+        matrix: (out_features, in_features).
+
+    Example:
+        >>> round(hill_exponent(torch.diag(torch.tensor([4.0, 2.0, 1.0, 1.0]))), 3)
+        1.443
+    """
+    spectrum = torch.linalg.svdvals(matrix.float()).double().square().sort(descending=True).values
+    tail = max(len(spectrum) // 2, 1)
+    pivot = spectrum[min(tail, len(spectrum) - 1)].clamp(min=1e-30)
+    logs = (spectrum[:tail].clamp(min=1e-30) / pivot).log().sum()
+    return 1 + tail / max(float(logs), 1e-12)

@@ -1,0 +1,204 @@
+"""Calibration: walk a model's blocks in order over fixed batches and gather statistics of their layers' inputs.
+
+Only hidden states between blocks are kept, and only one block's statistics live at a time.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from mlprune.errors import UserError
+from mlprune.models.blocks import Block, find_blocks, model_device
+from mlprune.pruning.capture import Captured, Stop, capture, forward_inputs, probe_outputs
+from mlprune.pruning.observe import BlockStatistics
+from mlprune.pruning.pruner import Pruner
+from mlprune.pruning.statistics import LayerStatistics, groups_of
+
+Propagate = Literal["pruned", "dense"]
+PROPAGATE = ("pruned", "dense")
+
+
+class _State:
+    """Where one batch is: the block it stands before, and what that stack's blocks will be called with."""
+
+    def __init__(self, inputs: dict[str, Tensor], batch: Mapping[str, Any], count_padding: bool) -> None:
+        self.inputs = inputs
+        self.group: str = batch.get("group", "default")
+        self.masks = {
+            name: None if count_padding or bool(mask.all()) else mask.bool()
+            for name, mask in inputs.items()
+            if name.endswith("attention_mask")
+        }
+        self.block = 0
+        self.captured: Captured | None = None
+        self.finals: list[Tensor] = []  # hidden states after the last block of earlier stacks
+
+    @property
+    def hidden(self) -> Tensor:
+        assert self.captured is not None
+        return self.captured.hidden
+
+
+class Calibration:
+    """Advances batches through the blocks of a model and gathers statistics, one block at a time.
+
+    For block k call :meth:`step` once for every batch, then :meth:`statistics`, then prune the block, then go on
+    with k + 1. With ``propagate="pruned"`` batches reach block k through the pruned blocks before it; with ``"dense"``
+    they go through blocks as they were when ``step`` saw them, in a single pass.
+
+    Args:
+        model: A transformers model, in evaluation mode.
+        batches: This process' batches as :func:`mlprune.pruning.prune_model` takes them; may be empty.
+        pruner: Which layers and which statistic.
+        propagate: ``pruned`` or ``dense``.
+        count_padding: Treat padded positions as tokens and pass no mask, as the paper's code does.
+        groups: Names of all groups, where this process' batches may lack one.
+
+    Raises:
+        UserError: If the model has nothing to prune, or a group the importance names is missing.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        batches: Sequence[Mapping[str, Any]],
+        *,
+        pruner: Pruner,
+        propagate: Propagate = "pruned",
+        count_padding: bool = False,
+        groups: Sequence[str] | None = None,
+    ) -> None:
+        if propagate not in PROPAGATE:
+            raise UserError(f"propagate '{propagate}' is not allowed; give one of {', '.join(PROPAGATE)}")
+        self.model = model
+        self.pruner = pruner
+        self.propagate = propagate
+        self.blocks = pruner.select(find_blocks(model))
+        self.groups = list(groups) if groups is not None else groups_of(batches)
+        for group in pruner.importance.groups:
+            if group not in self.groups:
+                raise UserError(f"{type(pruner.importance).__name__} needs the group '{group}'; there are {', '.join(self.groups)}")
+        device = model_device(model)
+        self._states = [_State(forward_inputs(batch, device, count_padding), batch, count_padding) for batch in batches]
+        self._kinds: dict[str, tuple[bool, bool]] = {}
+        self._gathered: BlockStatistics | None = None
+        self._gathered_block = -1
+
+    @property
+    def num_batches(self) -> int:
+        """Number of this process' batches."""
+        return len(self._states)
+
+    @torch.no_grad()
+    def step(self, block: int, index: int) -> None:
+        """Advance a batch to a block and show the block its inputs.
+
+        Args:
+            block: Position of the block in ``self.blocks``.
+            index: Position of the batch.
+        """
+        self.advance(block, index)
+        state = self._states[index]
+        gathered = self._statistics_of(block)
+        stop = self.propagate == "pruned"
+        with gathered.observing(state.group, self._masks(state, block), stop):
+            try:
+                output = self._call(state, block)
+            except Stop:
+                return
+        if self.propagate == "dense":
+            self._move(state, block, output)
+
+    @torch.no_grad()
+    def advance(self, block: int, index: int) -> None:
+        """Run a batch through the blocks before ``block`` that it has not passed yet, as they are now."""
+        state = self._states[index]
+        self._enter_stack(state)
+        while state.block < block:
+            self._move(state, state.block, self._call(state, state.block))
+
+    def statistics(self, block: int) -> dict[str, LayerStatistics]:
+        """Return a block's statistics, summed over processes, and forget them.
+
+        A collective: every process calls it once a block, also one without batches.
+        """
+        result = self._statistics_of(block).result() if self.pruner.importance.needs else {}
+        self._gathered = None
+        return result
+
+    def _statistics_of(self, block: int) -> BlockStatistics:
+        if self._gathered is None or self._gathered_block != block:
+            measure = self.pruner.importance.needs or "energy"
+            self._gathered = BlockStatistics(self.blocks[block], measure, self.groups, model_device(self.model))
+            self._gathered_block = block
+        return self._gathered
+
+    def _call(self, state: _State, block: int) -> Tensor:
+        assert state.captured is not None
+        first = next(i for i, other in enumerate(self.blocks) if other.stack == self.blocks[block].stack)
+        return state.captured.calls[block - first].run(self.blocks[block], state.hidden)
+
+    def _move(self, state: _State, block: int, output: Tensor) -> None:
+        assert state.captured is not None
+        state.captured.hidden = output
+        state.block = block + 1
+        if state.block < len(self.blocks) and self.blocks[state.block].stack != self.blocks[block].stack:
+            state.finals.append(output)
+            state.captured = None
+            self._enter_stack(state)
+
+    def _enter_stack(self, state: _State) -> None:
+        if state.captured is not None or state.block >= len(self.blocks):
+            return
+        names = list(dict.fromkeys(block.stack for block in self.blocks))
+        stacks = [[block for block in self.blocks if block.stack == name] for name in names]
+        position = names.index(self.blocks[state.block].stack)
+        for name, stack in zip(names[: position + 1], stacks, strict=False):
+            if name not in self._kinds:
+                self._kinds[name] = probe_outputs(self.model, stack, state.inputs)
+        finished = [
+            (stacks[i], self._kinds[names[i]], final) for i, final in enumerate(state.finals)
+        ]
+        state.captured = capture(self.model, stacks[position], state.inputs, self._kinds[names[position]], finished)
+
+    def _masks(self, state: _State, block: int) -> list[tuple[Tensor | None, Tensor]]:
+        """The mask of the block's own tokens first, then masks of other sequences its layers may see."""
+        own, encoder = state.masks.get("attention_mask"), None
+        if "decoder_input_ids" in state.inputs and state.finals:
+            own, encoder = state.masks.get("decoder_attention_mask"), own
+            return [(own, state.hidden), (encoder, self._encoder_states(state, block))]
+        return [(own, state.hidden)]
+
+    def _encoder_states(self, state: _State, block: int) -> Tensor:
+        """The tensor by which a decoder block receives the encoder's states."""
+        assert state.captured is not None
+        call = state.captured.calls[0]
+        length = state.inputs["input_ids"].shape[1]
+        for name in ("encoder_hidden_states", *call.kwargs):
+            value = call.kwargs.get(name)
+            if isinstance(value, Tensor) and value.dim() == 3 and value.shape[1] == length:
+                return value
+        return next(v for v in call.args if isinstance(v, Tensor) and v.dim() == 3 and v.shape[1] == length)
+
+
+@contextmanager
+def calibrating(model: torch.nn.Module) -> Iterator[None]:
+    """Put a model into the state calibration needs, and back.
+
+    Evaluation mode; experts run one by one, so that each expert's inputs can be seen.
+    """
+    training = model.training
+    config = getattr(model, "config", None)
+    experts = getattr(config, "_experts_implementation", None)
+    model.eval()
+    if experts is not None:
+        config._experts_implementation = "eager"
+    try:
+        yield
+    finally:
+        if experts is not None:
+            config._experts_implementation = experts
+        model.train(training)

@@ -1,0 +1,147 @@
+"""What a model passes to its blocks, learned from its own forward.
+
+The blocks are replaced by stubs that return their input, so that one cheap forward shows every block's arguments, positional
+and named. Nothing here knows an architecture.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import Cache
+
+from mlprune.models.blocks import Block
+
+INPUT_NAMES = ("input_ids", "attention_mask", "decoder_input_ids", "decoder_attention_mask")
+
+
+class Stop(Exception):
+    """Ends a forward pass as soon as everything needed was seen."""
+
+
+@dataclass
+class Call:
+    """The arguments of one block call, without its hidden states."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    by_name: bool  # whether the hidden states were passed by name
+
+    def run(self, block: Block, hidden: Tensor) -> Tensor:
+        """Run the block on hidden states (B, T, hidden_size) and return its hidden states."""
+        if self.by_name:
+            output = block.module(*self.args, hidden_states=hidden, **self.kwargs)
+        else:
+            output = block.module(hidden, *self.args, **self.kwargs)
+        return output[0] if isinstance(output, tuple) else output
+
+
+@dataclass
+class Captured:
+    """What one batch brings to a stack of blocks: its hidden states before the first block, and every block's call."""
+
+    hidden: Tensor
+    calls: list[Call] = field(default_factory=list)
+
+
+def forward_inputs(batch: Mapping[str, Any], device: torch.device, count_padding: bool) -> dict[str, Tensor]:
+    """Return the tensors of a batch for the model's forward; without masks where padding is to count."""
+    names = [name for name in INPUT_NAMES if batch.get(name) is not None]
+    if count_padding:
+        names = [name for name in names if not name.endswith("attention_mask")]
+    return {name: batch[name].to(device) for name in names}
+
+
+@contextmanager
+def patched_forwards(replacements: Mapping[nn.Module, Any]) -> Iterator[None]:
+    """Replace the forward of modules for a while; a module's attributes, which models read, stay in reach."""
+    try:
+        for module, forward in replacements.items():
+            module.forward = forward
+        yield
+    finally:
+        for module in replacements:
+            del module.forward
+
+
+def probe_outputs(model: nn.Module, stack: list[Block], inputs: Mapping[str, Tensor]) -> tuple[bool, bool]:
+    """Run the model on a few tokens and see what its blocks return.
+
+    Returns:
+        Whether a block returns a tuple, and whether it holds further tensors that later blocks may need (the position
+        bias of T5).
+    """
+    seen: list[Any] = []
+    handle = stack[0].module.register_forward_hook(lambda module, args, output: seen.append(output))
+    try:
+        model(**{name: tensor[:1, :2] for name, tensor in inputs.items()}, use_cache=False)
+    finally:
+        handle.remove()
+    output = seen[0]
+    rest = output[1:] if isinstance(output, tuple) else ()
+    return isinstance(output, tuple), any(isinstance(value, Tensor) for value in rest)
+
+
+def capture(
+    model: nn.Module,
+    stack: list[Block],
+    inputs: Mapping[str, Tensor],
+    kind: tuple[bool, bool],
+    finished: list[tuple[list[Block], tuple[bool, bool], Tensor]],
+) -> Captured:
+    """Capture what the model passes to the blocks of one stack for a batch.
+
+    Args:
+        model: The model.
+        stack: Blocks of the stack.
+        inputs: Inputs of the model's forward.
+        kind: What :func:`probe_outputs` said of the stack.
+        finished: Stacks that come before (an encoder): blocks, kind and the hidden states after their last block.
+
+    Returns:
+        Hidden states before the stack's first block and the call of every block.
+    """
+    captured: list[Captured] = []
+    rest: list[Any] = []
+
+    def stub(position: int, block: Block, original: Any) -> Any:
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            by_name = "hidden_states" in kwargs
+            hidden = kwargs.pop("hidden_states") if by_name else args[0]
+            if position == 0:
+                captured.append(Captured(hidden))
+                if kind[1]:
+                    again = {"hidden_states": hidden} if by_name else {}
+                    rest.extend(original(*args, **again, **kwargs)[1:])
+            others = tuple(_no_cache(value) for value in (args if by_name else args[1:]))
+            call = Call(others, {name: _no_cache(value) for name, value in kwargs.items()}, by_name)
+            captured[0].calls.append(call)
+            if position == len(stack) - 1:
+                raise Stop
+            return (hidden, *rest) if kind[0] else hidden
+
+        return forward
+
+    replacements = {block.module: stub(i, block, block.module.forward) for i, block in enumerate(stack)}
+    for blocks, earlier_kind, final in finished:
+        for block in blocks:
+            replacements[block.module] = _returning(final, earlier_kind)
+    with patched_forwards(replacements):
+        try:
+            model(**inputs, use_cache=False)
+        except Stop:
+            pass
+    return captured[0]
+
+
+def _returning(hidden: Tensor, kind: tuple[bool, bool]) -> Any:
+    """A forward that returns given hidden states, with as many empty places as the readers of T5's tuples index."""
+    return lambda *args, **kwargs: (hidden, None, None) if kind[0] else hidden
+
+
+def _no_cache(value: Any) -> Any:
+    """A cache that was filled by the capturing forward must not be seen again when the block is replayed."""
+    return None if isinstance(value, Cache) else value

@@ -1,0 +1,199 @@
+"""Importance scores: one number a weight, larger is kept.
+
+Shapes: weight (out_features, in_features); energy (in_features,), the mean square of each input feature; scores like
+the weight, float32. Weights that do not matter at all (0/0) score 0.
+"""
+
+import hashlib
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mlprune.errors import UserError
+from mlprune.pruning.patterns import Pattern, Unstructured, keep_by_share
+from mlprune.pruning.statistics import LayerStatistics
+
+SMALLEST = torch.finfo(torch.float32).tiny
+
+
+@dataclass
+class Decision:
+    """What a method decided for one matrix: mask (True = kept), the scores behind it, and new weights if it has any."""
+
+    mask: Tensor
+    scores: Tensor
+    weight: Tensor | None = None
+
+
+class Importance(ABC):
+    """Scores the weights of a layer; subclass it to try a method of your own.
+
+    ``needs`` names the statistic to gather: ``"energy"``, or None for methods that look at weights alone.
+    ``groups`` names the demonstration groups the score cannot do without.
+    """
+
+    needs: str | None = "energy"
+    groups: tuple[str, ...] = ()
+
+    @abstractmethod
+    def score(self, weight: Tensor, statistics: LayerStatistics | None, path: str) -> Tensor:
+        """Return the scores of a layer's weights.
+
+        Args:
+            weight: (out_features, in_features), in the model's dtype.
+            statistics: What calibration saw at the layer; None if ``needs`` is None.
+            path: The layer's path.
+        """
+
+    def decide(
+        self, weight: Tensor, statistics: LayerStatistics | None, path: str, pattern: Pattern, sparsity: float
+    ) -> Decision:
+        """Score one matrix and choose its mask; methods that do more than score override this."""
+        scores = self.score(weight, statistics, path)
+        return Decision(pattern.mask(scores, sparsity), scores)
+
+    def check_pattern(self, pattern: Pattern) -> None:
+        """Raise UserError if the method cannot work with the pattern."""
+
+
+class Wanda(Importance):
+    """Weight magnitude times the norm of the input feature: ``|W| * sqrt(energy)``.
+
+    Source: Sun et al. 2024, "A Simple and Effective Pruning Approach for Large Language Models", Section 3.
+
+    Args:
+        variant: Choose how much of each row goes by the share of the row's total score it holds, not by count (the
+            published code's ``--use_variant``); the layer's sparsity is met within 0.001.
+
+    Example:
+        >>> stats = LayerStatistics({"mt": torch.tensor([4.0, 1.0])}, {"mt": torch.tensor(1)})
+        >>> Wanda().score(torch.tensor([[-1.0, 3.0]]), stats, "fc")
+        tensor([[2., 3.]])
+    """
+
+    def __init__(self, variant: bool = False) -> None:
+        self.variant = variant
+
+    def score(self, weight: Tensor, statistics: LayerStatistics | None, path: str) -> Tensor:
+        assert statistics is not None
+        return weight.float().abs() * statistics.energies().pooled().float().sqrt()
+
+    def decide(
+        self, weight: Tensor, statistics: LayerStatistics | None, path: str, pattern: Pattern, sparsity: float
+    ) -> Decision:
+        if not self.variant:
+            return super().decide(weight, statistics, path, pattern, sparsity)
+        scores = self.score(weight, statistics, path)
+        return Decision(keep_by_share(scores, sparsity), scores)
+
+    def check_pattern(self, pattern: Pattern) -> None:
+        per_row = isinstance(pattern, Unstructured) and pattern.scope == "row" and pattern.drop == "lowest"
+        if self.variant and not per_row:
+            raise UserError("Wanda(variant=True) prunes the lowest scores of each row; use it with Unstructured(scope='row')")
+
+
+class ContrastiveWanda(Importance):
+    """Keeps what one group needs and another does not: ``|W| * energy_keep / sqrt(energy_drop)``.
+
+    Source: Kim et al. 2024, "Pruning Multilingual Large Language Models for Multilingual Inference", the score for
+    BLOOM (keep translation, drop code). Any two groups can be named.
+
+    Args:
+        keep: Group whose features matter.
+        drop: Group whose features are penalised. A feature silent there counts as the smallest normal float32; one
+            silent in both scores 0.
+
+    Raises:
+        UserError: If both names are the same.
+
+    Example:
+        >>> stats = LayerStatistics({"mt": torch.tensor([4.0, 0.0]), "code": torch.tensor([16.0, 0.0])},
+        ...                         {"mt": torch.tensor(1), "code": torch.tensor(1)})
+        >>> ContrastiveWanda().score(torch.tensor([[2.0, 5.0]]), stats, "fc")
+        tensor([[2., 0.]])
+    """
+
+    def __init__(self, keep: str = "mt", drop: str = "code") -> None:
+        if keep == drop:
+            raise UserError(f"ContrastiveWanda: keep and drop are both '{keep}'; name two different groups")
+        self.keep = keep
+        self.drop = drop
+        self.groups = (keep, drop)
+
+    def score(self, weight: Tensor, statistics: LayerStatistics | None, path: str) -> Tensor:
+        assert statistics is not None
+        energies = statistics.energies()
+        keep, drop = energies.of(self.keep), energies.of(self.drop)
+        ratio = keep / drop.sqrt().clamp(min=SMALLEST)
+        return (weight.float().abs() * ratio.float()).clamp(max=torch.finfo(torch.float32).max)
+
+
+class Magnitude(Importance):
+    """The weight's absolute value; needs no calibration.
+
+    Source: Han et al. 2015, "Learning both Weights and Connections for Efficient Neural Networks".
+
+    Example:
+        >>> Magnitude().score(torch.tensor([[-1.0, 3.0]]), None, "fc")
+        tensor([[1., 3.]])
+    """
+
+    needs = None
+
+    def score(self, weight: Tensor, statistics: LayerStatistics | None, path: str) -> Tensor:
+        return weight.float().abs()
+
+
+class Random(Importance):
+    """Random scores, the baseline that any method has to beat.
+
+    Args:
+        seed: Seed; each layer has its own stream, drawn from the seed and the layer's path.
+
+    Example:
+        >>> a, b = (Random(seed=1).score(torch.zeros(2, 3), None, "fc") for _ in range(2))
+        >>> torch.equal(a, b)
+        True
+    """
+
+    needs = None
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
+
+    def score(self, weight: Tensor, statistics: LayerStatistics | None, path: str) -> Tensor:
+        digest = hashlib.sha256(f"{self.seed}:{path}".encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+        return torch.rand(weight.shape, generator=generator).to(weight.device)
+
+
+class RIA(Importance):
+    """Relative importance and activations: a weight's share of its column and row, times a power of the input's norm.
+
+    ``(|W| / column sum + |W| / row sum) * sqrt(energy) ** exponent``. Source: Zhang et al. 2024, "Plug-and-Play: An
+    Efficient Post-training Pruning Method for Large Language Models".
+
+    Args:
+        exponent: Weight of the activations; 0.5 in the paper.
+
+    Example:
+        >>> stats = LayerStatistics({"mt": torch.tensor([16.0, 1.0])}, {"mt": torch.tensor(1)})
+        >>> RIA().score(torch.tensor([[1.0, 3.0], [1.0, 1.0]]), stats, "fc")
+        tensor([[1.5000, 1.5000],
+                [2.0000, 0.7500]])
+    """
+
+    def __init__(self, exponent: float = 0.5) -> None:
+        if exponent < 0:
+            raise UserError(f"RIA: exponent {exponent} is not allowed; give 0 or more")
+        self.exponent = exponent
+
+    def score(self, weight: Tensor, statistics: LayerStatistics | None, path: str) -> Tensor:
+        assert statistics is not None
+        magnitude = weight.float().abs()
+        columns = magnitude.sum(-2, keepdim=True).clamp(min=SMALLEST)
+        rows = magnitude.sum(-1, keepdim=True).clamp(min=SMALLEST)
+        activation = statistics.energies().pooled().float().sqrt() ** self.exponent
+        return (magnitude / columns + magnitude / rows) * activation

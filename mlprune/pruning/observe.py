@@ -1,0 +1,132 @@
+"""Hooks that gather statistics of the inputs of prunable layers while a block runs."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from mlprune.models.blocks import Block, Layer
+from mlprune.pruning.capture import Stop
+from mlprune.pruning.statistics import MEASURES, LayerStatistics, TokenMean
+
+
+class BlockStatistics:
+    """Statistics of one block's layers by group, gathered by hooks.
+
+    Args:
+        block: The block, with the layers to be observed.
+        measure: ``energy`` or ``gram``.
+        groups: All groups, the same on every process, so that every process holds the same states to add up.
+    """
+
+    def __init__(self, block: Block, measure: str, groups: list[str], device: torch.device) -> None:
+        self.block = block
+        self.measure = MEASURES[measure]
+        self.groups = groups
+        self.means: dict[str, dict[str, list[TokenMean]]] = {}
+        for path, layer in block.layers.items():
+            in_features = layer.matrix().shape[-1]
+            shape = (in_features,) if measure == "energy" else (in_features, in_features)
+            count = layer.matrix().shape[0] if layer.is_experts else 1
+            self.means[path] = {group: [TokenMean(shape, device) for _ in range(count)] for group in groups}
+
+    def result(self) -> dict[str, LayerStatistics]:
+        """Return the statistics of every layer that saw a token, summed over processes (a collective)."""
+        results = {}
+        for path, layer in self.block.layers.items():
+            entry = LayerStatistics({}, {})
+            for group in self.groups:
+                computed = [mean.compute() for mean in self.means[path][group]]
+                means, tokens = (torch.stack(parts) for parts in zip(*computed, strict=True))
+                entry.means[group], entry.tokens[group] = (means, tokens) if layer.is_experts else (means[0], tokens[0])
+            if int(entry.total_tokens().sum()) > 0:
+                results[path] = entry
+        return results
+
+    @contextmanager
+    def observing(self, group: str, masks: list[tuple[Tensor | None, Tensor]], stop: bool) -> Iterator[None]:
+        """While open, every forward through the block adds its layers' inputs to a group.
+
+        Args:
+            group: The group.
+            masks: (bool mask of the tokens that count, or None for all; a sequence it belongs to). Inputs that are
+                the very tensor of a pair take its mask (the encoder states of cross-attention); others the first.
+            stop: End the forward with :class:`Stop` once every layer has been seen.
+        """
+        waiting = set(self.block.layers)
+        last: list[tuple[Tensor, tuple[Tensor, int]]] = []
+
+        def measured(x: Tensor) -> tuple[Tensor, int]:
+            # query, key and value (gate and up) share one input: measure it once
+            if not last or last[0][0] is not x:
+                last[:] = [(x, self._measure(x, masks))]
+            return last[0][1]
+
+        def seen(path: str) -> None:
+            waiting.discard(path)
+            if stop and not waiting:
+                raise Stop
+
+        def linear_hook(path: str) -> Any:
+            def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+                sums, tokens = measured(args[0])
+                self.means[path][group][0].update(sums, tokens)
+                seen(path)
+
+            return hook
+
+        def add_expert(path: str, expert: int, x: Tensor) -> None:
+            self.means[path][group][expert].update(self.measure(x), x.shape[0])
+
+        handles = []
+        mode = ExitStack()
+        try:
+            for path, layer in self.block.layers.items():
+                if not layer.is_experts:
+                    handles.append(layer.module.register_forward_pre_hook(linear_hook(path)))
+            experts = [layer for layer in self.block.layers.values() if layer.is_experts]
+            if experts:
+                waiting.add("experts")  # routing decides which of them run, so the block is run to its end
+                mode.enter_context(_ExpertsMode(experts, add_expert))
+            yield
+        finally:
+            mode.close()
+            for handle in handles:
+                handle.remove()
+
+    def _measure(self, x: Tensor, masks: list[tuple[Tensor | None, Tensor]]) -> tuple[Tensor, int]:
+        mask = next((mask for mask, owner in masks[1:] if owner is x), masks[0][0])
+        flat = x.reshape(-1, x.shape[-1])
+        if mask is not None:
+            flat = flat[mask.reshape(-1)]
+        return self.measure(flat), flat.shape[0]
+
+
+class _ExpertsMode(TorchFunctionMode):
+    """Sees the matrix products with single experts of stacked weights, and with which tokens they ran.
+
+    Tokens cannot be told from padding here, so batches of such models are formed without padding.
+    """
+
+
+    def __init__(self, layers: list[Layer], add: Any) -> None:
+        self.layers = layers
+        self.add = add
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is nn.functional.linear and len(args) >= 2:
+            self._see(args[0], args[1])
+        elif func in (torch.matmul, Tensor.matmul, Tensor.__matmul__):
+            self._see(args[0], args[1])
+        return func(*args, **(kwargs or {}))
+
+    def _see(self, x: Tensor, weight: Tensor) -> None:
+        for layer in self.layers:
+            stored = layer.stored
+            same = weight.untyped_storage().data_ptr() == stored.untyped_storage().data_ptr()
+            if same and weight.dim() == 2:
+                expert = (weight.storage_offset() - stored.storage_offset()) // stored.stride(0)
+                self.add(layer.path, int(expert), x)

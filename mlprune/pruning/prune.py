@@ -1,0 +1,173 @@
+"""The library's one call: prune a model with calibration batches."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mlprune.batching import token_batches
+from mlprune.errors import UserError
+from mlprune.models.blocks import find_blocks
+from mlprune.pruning.allocation import Allocation
+from mlprune.pruning.calibration import Calibration, Propagate, calibrating
+from mlprune.pruning.importance import Importance
+from mlprune.pruning.patterns import Pattern
+from mlprune.pruning.pruner import Pruner
+from mlprune.pruning.statistics import LayerStatistics
+
+SIDES = (("input_ids", "attention_mask"), ("decoder_input_ids", "decoder_attention_mask"))
+
+
+def prune_model(
+    model: torch.nn.Module,
+    batches: Iterable[Mapping[str, Any]] = (),
+    importance: Importance | None = None,
+    pattern: Pattern | None = None,
+    allocation: Allocation | None = None,
+    propagate: Propagate = "pruned",
+    count_padding: bool = False,
+    include: list[str] | None = None,
+    exclude: list[str] | None = None,
+    max_batch_tokens: int = 4096,
+) -> dict[str, Tensor]:
+    """Prune a model in place, block by block, without training.
+
+    Args:
+        model: A transformers model.
+        batches: Dicts of ``input_ids`` int64 (B, T), ``attention_mask`` int64 (B, T) and optionally ``group``, one
+            group a batch; encoder-decoder models also ``decoder_input_ids`` and ``decoder_attention_mask``. How they
+            are padded and batched does not matter: they are formed anew.
+        importance: How weights are scored; Wanda if omitted.
+        pattern: Which weights go; 0.3 of each row if omitted.
+        allocation: How the sparsity is spread over layers; uniform if omitted.
+        propagate: ``pruned``: each block is calibrated on the outputs of the pruned blocks before it; ``dense``: on
+            those of the dense model, for half the cost.
+        count_padding: Keep the batches as given, pass no mask and count padding as tokens, as the paper's code does.
+        include: Regular expressions; only layers that match are pruned.
+        exclude: Regular expressions; layers that match are left dense.
+        max_batch_tokens: Token budget of a calibration batch.
+
+    Returns:
+        Layer path to bool tensor (out_features, in_features), True = kept; stacked experts have the key
+        ``<module path>.<parameter>`` and shape (experts, out_features, in_features).
+
+    Raises:
+        UserError: If nothing can be pruned, the arguments do not go together, or there is nothing to calibrate on.
+    """
+    pruner = Pruner(importance, pattern, allocation, include, exclude)
+    batches = list(batches)
+    if pruner.importance.needs and not batches:
+        raise UserError(f"{type(pruner.importance).__name__} needs calibration batches; none were given")
+    if not count_padding:
+        batches = reform(batches, max_batch_tokens, equal_lengths=has_experts(model))
+    with calibrating(model):
+        dense = None
+        if allocation is not None and allocation.needs_statistics:
+            dense = collect_statistics(model, batches, pruner, count_padding)
+        calibration = Calibration(model, batches, pruner=pruner, propagate=propagate, count_padding=count_padding)
+        pruner.allocate(calibration.blocks, dense)
+        masks: dict[str, Tensor] = {}
+        for k, block in enumerate(calibration.blocks):
+            if pruner.importance.needs:
+                for index in range(calibration.num_batches):
+                    calibration.step(k, index)
+            reports = pruner.prune_block(block, calibration.statistics(k))
+            masks.update({path: report.mask for path, report in reports.items()})
+    return masks
+
+
+def collect_statistics(
+    model: torch.nn.Module, batches: list[Mapping[str, Any]], pruner: Pruner, count_padding: bool = False
+) -> dict[str, LayerStatistics]:
+    """Calibrate on the dense model and return the statistics of all layers; nothing is pruned.
+
+    Args:
+        model: A transformers model.
+        batches: As for :func:`prune_model`, already formed.
+        pruner: Which layers and which statistic.
+        count_padding: As for :func:`prune_model`.
+    """
+    with calibrating(model):
+        calibration = Calibration(model, batches, pruner=pruner, propagate="dense", count_padding=count_padding)
+        statistics: dict[str, LayerStatistics] = {}
+        for k in range(len(calibration.blocks)):
+            for index in range(calibration.num_batches):
+                calibration.step(k, index)
+            statistics.update(calibration.statistics(k))
+    return statistics
+
+
+def prune_from_statistics(
+    model: torch.nn.Module, statistics: Mapping[str, LayerStatistics], pruner: Pruner
+) -> dict[str, Tensor]:
+    """Prune a model from statistics gathered before, without another forward pass.
+
+    The statistics of one dense calibration serve any number of sparsities, patterns and scores, each applied to a
+    fresh copy of the weights.
+
+    Args:
+        model: The dense model.
+        statistics: From :func:`collect_statistics` or :func:`mlprune.pruning.load_statistics`.
+        pruner: Importance, pattern and allocation.
+
+    Returns:
+        Masks, as :func:`prune_model`.
+    """
+    blocks = pruner.select(find_blocks(model))
+    pruner.allocate(blocks, statistics)
+    reports = {path: report for block in blocks for path, report in pruner.prune_block(block, statistics).items()}
+    return {path: report.mask for path, report in reports.items()}
+
+
+def has_experts(model: torch.nn.Module) -> bool:
+    """Tell whether a model has stacked experts, whose batches must be formed without padding."""
+    return any(layer.is_experts for block in find_blocks(model) for layer in block.layers.values())
+
+
+def reform(batches: list[Mapping[str, Any]], max_tokens: int, equal_lengths: bool = False) -> list[dict[str, Any]]:
+    """Strip the padding and form batches anew, so that results do not depend on how prompts were batched.
+
+    Args:
+        batches: As for :func:`prune_model`.
+        max_tokens: Token budget of a batch.
+        equal_lengths: Only prompts of one length share a batch, so that there is no padding.
+
+    Returns:
+        Batches padded on the right, ids 0 and mask 0.
+
+    Example:
+        >>> left = {"input_ids": torch.tensor([[9, 9, 5]]), "attention_mask": torch.tensor([[0, 0, 1]])}
+        >>> reform([left], 100)[0]["input_ids"]
+        tensor([[5]])
+    """
+    prompts: list[tuple[str, list[Tensor]]] = []
+    for batch in batches:
+        sides = [(batch[ids], batch.get(mask)) for ids, mask in SIDES if batch.get(ids) is not None]
+        for row in range(len(batch["input_ids"])):
+            stripped = [ids[row] if mask is None else ids[row][mask[row].bool()] for ids, mask in sides]
+            if len(stripped[0]):
+                prompts.append((batch.get("group", "default"), stripped))
+    lengths = [sum(len(side) for side in sides) for _, sides in prompts]
+    keys = [(group, *(len(side) for side in sides)) if equal_lengths else group for group, sides in prompts]
+    formed = []
+    for positions in token_batches(lengths, max_tokens, keys):
+        batch: dict[str, Any] = {"group": prompts[positions[0]][0]}
+        for side, (ids_name, mask_name) in enumerate(SIDES[: len(prompts[positions[0]][1])]):
+            batch[ids_name], batch[mask_name] = pad_right([prompts[i][1][side] for i in positions])
+        formed.append(batch)
+    return formed
+
+
+def pad_right(sequences: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Pad token ids with 0 on the right.
+
+    Args:
+        sequences: 1-D int64 tensors.
+
+    Returns:
+        ids (B, T) and mask (B, T), both int64.
+    """
+    ids = torch.nn.utils.rnn.pad_sequence(sequences, batch_first=True)
+    lengths = torch.tensor([len(sequence) for sequence in sequences], device=ids.device)
+    return ids, (torch.arange(ids.shape[1], device=ids.device)[None] < lengths[:, None]).long()

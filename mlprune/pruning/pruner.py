@@ -1,0 +1,219 @@
+"""What to prune and how: importance, pattern, allocation over layers, and which layers at all."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from mlprune.errors import UserError
+from mlprune.log import log
+from mlprune.models.blocks import Block, Layer
+from mlprune.pruning.allocation import Allocation
+from mlprune.pruning.importance import Decision, Importance, Wanda
+from mlprune.pruning.patterns import Pattern, Unstructured
+from mlprune.pruning.statistics import LayerStatistics, check_finite
+
+
+@dataclass
+class LayerReport:
+    """What pruning did to one layer.
+
+    Args:
+        mask: bool, (out_features, in_features) or (experts, out_features, in_features), True = kept; on the CPU.
+        sparsity: Share of the weights pruned.
+        threshold: Lowest score kept (averaged over rows it has no meaning; this is the least over the layer).
+        kept_importance: Share of the layer's total score that was kept.
+    """
+
+    mask: Tensor
+    sparsity: float
+    threshold: float
+    kept_importance: float
+
+
+class Pruner:
+    """Scores and masks the layers of a block.
+
+    Args:
+        importance: How weights are scored.
+        pattern: Which of them go.
+        allocation: How the sparsity is spread over layers; the same everywhere if omitted.
+        include: Regular expressions on layer paths; only matching layers are pruned.
+        exclude: Regular expressions on layer paths; matching layers are left dense.
+
+    Raises:
+        UserError: If the parts do not go together, or a regular expression is not one.
+
+    Example:
+        >>> Pruner(Wanda(variant=True), Unstructured(0.3, scope="layer"))
+        Traceback (most recent call last):
+        ...
+        mlprune.errors.UserError: Wanda(variant=True) prunes the lowest scores of each row; use it with Unstructured(scope='row')
+    """
+
+    def __init__(
+        self,
+        importance: Importance | None = None,
+        pattern: Pattern | None = None,
+        allocation: Allocation | None = None,
+        include: list[str] | None = None,
+        exclude: list[str] | None = None,
+    ) -> None:
+        self.importance = importance or Wanda()
+        self.pattern = pattern or Unstructured(0.3)
+        self.allocation = allocation
+        self.importance.check_pattern(self.pattern)
+        if allocation is not None:
+            allocation.check(self.importance, self.pattern)
+        self.include = _compile("include", include)
+        self.exclude = _compile("exclude", exclude)
+        self.sparsities: dict[str, float] = {}
+
+    def select(self, blocks: list[Block]) -> list[Block]:
+        """Return the blocks with the layers that will be pruned.
+
+        Raises:
+            UserError: If an expression matches no layer, nothing is left, or a layer cannot have the pattern.
+        """
+        paths = [path for block in blocks for path in block.layers]
+        for key, patterns in (("include", self.include), ("exclude", self.exclude)):
+            for pattern in patterns:
+                if not any(pattern.search(path) for path in paths):
+                    raise UserError(f"{key}: '{pattern.pattern}' matches no layer; layers are named like '{paths[0]}'")
+        chosen = [
+            Block(block.path, block.module, {path: layer for path, layer in block.layers.items() if self._wanted(path)})
+            for block in blocks
+        ]
+        layers = [layer for block in chosen for layer in block.layers.values()]
+        if not layers:
+            raise UserError("include and exclude leave no layer to prune")
+        for layer in layers:
+            self.pattern.check_layer(layer.path, layer.matrix().shape)
+        return chosen
+
+    def _wanted(self, path: str) -> bool:
+        included = not self.include or any(pattern.search(path) for pattern in self.include)
+        return included and not any(pattern.search(path) for pattern in self.exclude)
+
+    def allocate(self, blocks: list[Block], statistics: Mapping[str, LayerStatistics] | None = None) -> None:
+        """Decide every layer's sparsity, once, before the first block is pruned.
+
+        Args:
+            blocks: All blocks, as :meth:`select` returned them.
+            statistics: Statistics of the dense model, for allocations that need them.
+        """
+        if self.allocation is not None:
+            self.sparsities = self.allocation.sparsities(blocks, self.importance, self.pattern.sparsity, statistics)
+
+    def prune_block(self, block: Block, statistics: Mapping[str, LayerStatistics]) -> dict[str, LayerReport]:
+        """Score and mask every layer of a block, and zero the weights.
+
+        Under torch.distributed the first process decides and the others follow.
+
+        Args:
+            block: A block of :meth:`select`.
+            statistics: Layer path to statistics; may lack layers if the importance needs none.
+
+        Returns:
+            Layer path to report.
+        """
+        return {path: self.prune_layer(layer, statistics.get(path)) for path, layer in block.layers.items()}
+
+    def prune_layer(self, layer: Layer, statistics: LayerStatistics | None) -> LayerReport:
+        """Score and mask one layer and zero its weights; see :meth:`prune_block`.
+
+        Raises:
+            UserError: If weights or statistics hold NaN or Inf, naming the layer.
+        """
+        matrix = layer.matrix()
+        if not torch.isfinite(matrix).all():
+            raise UserError(f"{layer.path}: weights hold NaN or Inf; the checkpoint is damaged")
+        if self.importance.needs is not None:
+            if statistics is None:
+                log.warning("%s: calibration never ran through it; left dense", layer.path)
+                return LayerReport(torch.ones(matrix.shape, dtype=torch.bool), 0.0, 0.0, 1.0)
+            for group, mean in statistics.means.items():
+                check_finite(layer.path, group, mean)
+        sparsity = self.sparsities.get(layer.path, self.pattern.sparsity)
+        if layer.is_experts:
+            decisions = [self._decide_expert(layer, statistics, expert, sparsity) for expert in range(matrix.shape[0])]
+            changed = [d.weight for d in decisions if d.weight is not None]
+            decision = Decision(
+                torch.stack([d.mask for d in decisions]),
+                torch.stack([d.scores for d in decisions]),
+                torch.stack([matrix[i] if d.weight is None else d.weight for i, d in enumerate(decisions)])
+                if changed
+                else None,
+            )
+        else:
+            decision = self._decide(matrix, statistics, layer.path, sparsity)
+        mask = _from_first_process(decision.mask)
+        if decision.weight is not None:
+            matrix.copy_(_from_first_process(decision.weight))
+        layer.zero(mask)
+        return _report(mask, decision.scores)
+
+    def _decide(self, weight: Tensor, statistics: LayerStatistics | None, path: str, sparsity: float) -> Decision:
+        if statistics is not None and self.importance.needs is not None:
+            for group, mean in statistics.means.items():
+                silent = int((mean if mean.dim() == 1 else mean.diagonal()).eq(0).sum())
+                if silent == mean.shape[-1]:
+                    log.warning("%s: all inputs are zero in group '%s'; left dense", path, group)
+                    return _dense(weight)
+                if silent:
+                    log.warning("%s: %d of %d inputs are zero in group '%s'", path, silent, mean.shape[-1], group)
+        return self.importance.decide(weight, statistics, path, self.pattern, sparsity)
+
+    def _decide_expert(
+        self, layer: Layer, statistics: LayerStatistics | None, expert: int, sparsity: float
+    ) -> Decision:
+        path = f"{layer.path}[{expert}]"
+        weight = layer.matrix()[expert]
+        if statistics is None or self.importance.needs is None:
+            return self._decide(weight, None, path, sparsity)
+        own = LayerStatistics(
+            {group: mean[expert] for group, mean in statistics.means.items()},
+            {group: tokens[expert] for group, tokens in statistics.tokens.items()},
+        )
+        if int(own.total_tokens()) == 0:
+            log.warning("%s: no calibration token was routed to this expert; left dense", path)
+            return _dense(weight)
+        return self._decide(weight, own, path, sparsity)
+
+
+def _dense(weight: Tensor) -> Decision:
+    return Decision(torch.ones_like(weight, dtype=torch.bool), weight.float().abs())
+
+
+def _report(mask: Tensor, scores: Tensor) -> LayerReport:
+    scores = scores.double() if scores.device.type != "mps" else scores
+    total = float(scores.sum())
+    kept = float(scores[mask].sum())
+    return LayerReport(
+        mask=mask.cpu(),
+        sparsity=1 - int(mask.sum()) / mask.numel(),
+        threshold=float(scores[mask].min()) if mask.any() else 0.0,
+        kept_importance=kept / total if total else 1.0,
+    )
+
+
+def _from_first_process(tensor: Tensor) -> Tensor:
+    """Return the first process' tensor, so that rounding can never make two processes differ."""
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return tensor
+    carrier = (tensor.to(torch.uint8) if tensor.dtype == torch.bool else tensor).contiguous()
+    dist.broadcast(carrier, src=0)
+    return carrier.to(tensor.dtype)
+
+
+def _compile(key: str, patterns: list[str] | None) -> list[re.Pattern[str]]:
+    compiled = []
+    for pattern in patterns or []:
+        try:
+            compiled.append(re.compile(pattern))
+        except re.error as error:
+            raise UserError(f"{key}: '{pattern}' is not a regular expression: {error}") from error
+    return compiled

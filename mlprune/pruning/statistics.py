@@ -1,0 +1,181 @@
+"""Activation statistics of a layer's inputs: energies (mean squares) and Gram matrices, by demonstration group.
+
+Shapes: x (tokens, in_features); energy (in_features,); gram (in_features, in_features).
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from mlprune.errors import UserError
+from mlprune.exact import ExactMetric, accumulator_dtype
+
+CHUNK_TOKENS = 256  # a float64 copy of so few tokens stays in the processor's cache
+
+
+def sum_of_squares(x: Tensor) -> Tensor:
+    """Return the sum of squares of every feature over tokens, summed in float64 without a float64 copy of ``x``.
+
+    Args:
+        x: (tokens, in_features).
+
+    Example:
+        >>> sum_of_squares(torch.tensor([[1.0, 2.0], [3.0, 0.0]]))
+        tensor([10.,  4.], dtype=torch.float64)
+    """
+    total = torch.zeros(x.shape[-1], dtype=accumulator_dtype(x.device), device=x.device)
+    for chunk in x.split(CHUNK_TOKENS):
+        exact = chunk.to(total.dtype)
+        total += torch.linalg.vecdot(exact, exact, dim=0)
+    return total
+
+
+def sum_of_outer_products(x: Tensor) -> Tensor:
+    """Return the sum over tokens of ``x x^T``, (in_features, in_features), in float64.
+
+    Example:
+        >>> sum_of_outer_products(torch.tensor([[1.0, 2.0]]))
+        tensor([[1., 2.],
+                [2., 4.]], dtype=torch.float64)
+    """
+    exact = x.to(accumulator_dtype(x.device))
+    return exact.T @ exact
+
+
+MEASURES = {"energy": sum_of_squares, "gram": sum_of_outer_products}
+
+
+class TokenMean(ExactMetric):
+    """Mean over tokens of a per-layer measure: float64 sums and a count, added up over processes.
+
+    Args:
+        shape: Shape of the sum: (in_features,) for energies, (in_features, in_features) for Gram matrices.
+        device: Where the inputs are.
+
+    Example:
+        >>> mean = TokenMean((2,))
+        >>> mean.update(torch.tensor([10.0, 4.0]), tokens=2)
+        >>> mean.compute()
+        (tensor([5., 2.], dtype=torch.float64), tensor(2))
+    """
+
+    def __init__(self, shape: tuple[int, ...], device: torch.device | str = "cpu") -> None:
+        super().__init__()
+        self.add_state("sums", torch.zeros(shape, dtype=accumulator_dtype("cpu")), dist_reduce_fx="sum")
+        self.add_state("tokens", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+        self.to(device)
+
+    def update(self, sums: Tensor, tokens: int) -> None:
+        """Add a sum over so many tokens."""
+        self.sums += sums
+        self.tokens += tokens
+
+    def compute(self) -> tuple[Tensor, Tensor]:
+        """Return the mean (zeros if there was no token) and the number of tokens."""
+        return self.sums / self.tokens.clamp(min=1), self.tokens
+
+
+class LayerStatistics:
+    """What calibration saw at one layer: for each group a mean statistic and the number of tokens.
+
+    Args:
+        means: Group name to mean statistic: energies (in_features,), or (experts, in_features) for stacked experts; or
+            Gram matrices.
+        tokens: Group name to number of tokens; (experts,) for stacked experts.
+
+    Example:
+        >>> s = LayerStatistics({"mt": torch.tensor([4.0]), "code": torch.tensor([1.0])},
+        ...                     {"mt": torch.tensor(1), "code": torch.tensor(2)})
+        >>> s.pooled()
+        tensor([2.])
+    """
+
+    def __init__(self, means: dict[str, Tensor], tokens: dict[str, Tensor]) -> None:
+        self.means = means
+        self.tokens = tokens
+
+    def of(self, group: str) -> Tensor:
+        """Return the mean statistic of a group.
+
+        Raises:
+            UserError: If calibration had no such group.
+        """
+        if group not in self.means:
+            raise UserError(f"calibration has no group '{group}'; it has {', '.join(self.means)}")
+        return self.means[group]
+
+    def pooled(self) -> Tensor:
+        """Return the mean over the tokens of all groups."""
+        if len(self.means) == 1:
+            return next(iter(self.means.values()))
+        total = self.total_tokens()
+        parts = [mean * _like(self.tokens[group], mean) for group, mean in self.means.items()]
+        return torch.stack(parts).sum(0) / _like(total.clamp(min=1), parts[0])
+
+    def total_tokens(self) -> Tensor:
+        """Return the number of tokens of all groups: a scalar, or (experts,)."""
+        return torch.stack(list(self.tokens.values())).sum(0)
+
+    def energies(self) -> "LayerStatistics":
+        """Return the same statistics as energies (a Gram matrix's diagonal is its energy)."""
+        if next(iter(self.means.values())).dim() < 2 or next(iter(self.tokens.values())).dim() == 1:
+            return self
+        return LayerStatistics({group: mean.diagonal() for group, mean in self.means.items()}, self.tokens)
+
+
+def _like(tokens: Tensor, mean: Tensor) -> Tensor:
+    return tokens.to(mean.dtype).reshape(tokens.shape + (1,) * (mean.dim() - tokens.dim()))
+
+
+def check_finite(path: str, group: str, statistic: Tensor) -> None:
+    """Raise UserError naming the layer if a statistic has NaN or Inf."""
+    if not torch.isfinite(statistic).all():
+        raise UserError(f"{path}: inputs hold NaN or Inf in group '{group}'; check the weights, or use a wider model.dtype")
+
+
+def save_statistics(statistics: dict[str, LayerStatistics], path: str | Path) -> None:
+    """Write statistics to a safetensors file, keys ``<group>/<layer path>/mean|tokens``.
+
+    Args:
+        statistics: Layer path to statistics.
+        path: Target; it appears only when complete.
+    """
+    tensors = {}
+    for layer, entry in statistics.items():
+        for group, mean in entry.means.items():
+            tensors[f"{group}/{layer}/mean"] = mean.cpu().contiguous()
+            tensors[f"{group}/{layer}/tokens"] = entry.tokens[group].cpu().contiguous()
+    partial = Path(f"{path}.partial")
+    save_file(tensors, partial)
+    partial.rename(path)
+
+
+def load_statistics(path: str | Path) -> dict[str, LayerStatistics]:
+    """Read what :func:`save_statistics` wrote.
+
+    Raises:
+        UserError: If the file does not exist.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"statistics file '{path}' does not exist")
+    loaded: dict[str, LayerStatistics] = {}
+    with safe_open(path, framework="pt") as file:
+        for key in file.keys():  # noqa: SIM118 - safe_open is not a dict
+            (group, layer), kind = key.rsplit("/", 1)[0].split("/", 1), key.rsplit("/", 1)[1]
+            entry = loaded.setdefault(layer, LayerStatistics({}, {}))
+            (entry.means if kind == "mean" else entry.tokens)[group] = file.get_tensor(key)
+    return loaded
+
+
+def groups_of(batches: Iterable[dict]) -> list[str]:
+    """Return the names of the groups in batches, in order of first appearance.
+
+    Example:
+        >>> groups_of([{"group": "mt"}, {}, {"group": "mt"}])
+        ['mt', 'default']
+    """
+    return list(dict.fromkeys(batch.get("group", "default") for batch in batches))
