@@ -1,0 +1,233 @@
+"""Demonstrations: the prompts a model is calibrated on, with translation pairs, one language, or code."""
+
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerBase
+
+from mlprune.data.corpora import Bundled, Corpus, PythonFiles, Row
+from mlprune.errors import UserError
+from mlprune.languages import language
+from mlprune.models.tokens import separator_text
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One calibration prompt: its text and the ids of the corpus rows in it."""
+
+    text: str
+    row_ids: tuple[str, ...]
+
+
+class Demonstrations(ABC):
+    """Makes the prompts of one calibration group; subclass it for prompts of your own.
+
+    Args:
+        corpus: Where sentences come from.
+        num_prompts: Number of prompts; ``data.num_prompts`` if omitted.
+        max_tokens: Longer prompts are cut, and the number of cut prompts is reported; ``data.max_tokens`` if omitted.
+        seed: Seed of the choice of rows; ``data.seed`` if omitted.
+    """
+
+    def __init__(
+        self, corpus: Corpus, num_prompts: int | None = None, max_tokens: int | None = None, seed: int | None = None
+    ) -> None:
+        for key, value in (("num_prompts", num_prompts), ("max_tokens", max_tokens)):
+            if value is not None and value < 1:
+                raise UserError(f"{type(self).__name__}: {key} {value} is not allowed; give at least 1")
+        self.corpus = corpus
+        self.num_prompts = num_prompts
+        self.max_tokens = max_tokens
+        self.seed = seed
+
+    @abstractmethod
+    def check(self) -> None:
+        """Raise UserError if the corpus lacks a language, without reading the data."""
+
+    @abstractmethod
+    def prompts(
+        self, tokenizer: PreTrainedTokenizerBase, num_prompts: int, seed: int, exclude: Collection[str] = ()
+    ) -> list[Prompt]:
+        """Return the prompts.
+
+        Args:
+            tokenizer: The model's tokenizer, for its end-of-text token.
+            num_prompts: How many.
+            seed: Seed of the choice of rows.
+            exclude: Ids of rows used elsewhere.
+
+        Raises:
+            UserError: If the corpus has too few rows, saying how many are needed.
+        """
+
+
+class _ShotDemonstrations(Demonstrations):
+    """Prompts of several shots, each from one corpus row that is used once."""
+
+    def __init__(
+        self,
+        corpus: Corpus | None,
+        shots: int,
+        separator: str,
+        num_prompts: int | None,
+        max_tokens: int | None,
+        seed: int | None,
+    ) -> None:
+        super().__init__(corpus or Bundled("parallel", split="dev"), num_prompts, max_tokens, seed)
+        if shots < 1:
+            raise UserError(f"{type(self).__name__}: shots {shots} is not allowed; give at least 1")
+        self.shots = shots
+        self.separator = separator
+        for lang in self.languages():
+            language(lang)
+
+    @abstractmethod
+    def languages(self) -> tuple[str, ...]:
+        """Codes of the languages of a shot, in order."""
+
+    def check(self) -> None:
+        for lang in self.languages():
+            self.corpus.check(lang)
+
+    def prompts(
+        self, tokenizer: PreTrainedTokenizerBase, num_prompts: int, seed: int, exclude: Collection[str] = ()
+    ) -> list[Prompt]:
+        separator = separator_text(tokenizer, self.separator)
+        by_language = [{row["id"]: row for row in self.corpus.rows(lang)} for lang in self.languages()]
+        shared = [row_id for row_id in by_language[0] if all(row_id in rows for rows in by_language)]
+        usable = [row_id for row_id in shared if row_id not in exclude and _has_text(row_id, by_language)]
+        chosen = choose(usable, self.shots * num_prompts, seed, f"{num_prompts} prompts of {self.shots} shots")
+        prompts = []
+        for start in range(0, len(chosen), self.shots):
+            row_ids = tuple(chosen[start : start + self.shots])
+            parts = [
+                f"{language(lang).name}: {rows[row_id]['text'].strip()}{separator}"
+                for row_id in row_ids
+                for lang, rows in zip(self.languages(), by_language, strict=True)
+            ]
+            prompts.append(Prompt("".join(parts), row_ids))
+        return prompts
+
+
+class TranslationDemonstrations(_ShotDemonstrations):
+    """Few-shot translation prompts: ``French: <s1><eos>English: <t1><eos>French: <s2><eos>...``.
+
+    Source: Kim et al. 2024, Section 3 (four shots from the FLORES dev split).
+
+    Args:
+        source_lang: Code of the language translated from.
+        target_lang: Code of the language translated into.
+        shots: Sentence pairs in a prompt.
+        corpus: A parallel corpus with the column ``text``; the bundled one if omitted.
+        separator: ``eos`` for the tokenizer's end-of-text token, else the text that ends each sentence.
+        num_prompts: Number of prompts; ``data.num_prompts`` if omitted.
+        max_tokens: Longer prompts are cut; ``data.max_tokens`` if omitted.
+        seed: Seed of the choice of rows; ``data.seed`` if omitted.
+
+    Raises:
+        UserError: If a language is not known, both are the same, or a number is out of range.
+    """
+
+    def __init__(
+        self,
+        source_lang: str,
+        target_lang: str = "en",
+        shots: int = 4,
+        corpus: Corpus | None = None,
+        separator: str = "eos",
+        num_prompts: int | None = None,
+        max_tokens: int | None = None,
+        seed: int | None = None,
+    ) -> None:
+        if source_lang == target_lang:
+            raise UserError(f"TranslationDemonstrations: source_lang and target_lang are both '{source_lang}'")
+        self.source_lang = source_lang
+        self.target_lang = target_lang
+        super().__init__(corpus, shots, separator, num_prompts, max_tokens, seed)
+
+    def languages(self) -> tuple[str, ...]:
+        return (self.source_lang, self.target_lang)
+
+
+class MonolingualDemonstrations(_ShotDemonstrations):
+    """Prompts in one language: ``French: <s1><eos>French: <s2><eos>...``.
+
+    With as many shots as a translation prompt they are about half as long.
+
+    Args:
+        lang: Code of the language.
+        shots: Sentences in a prompt.
+        corpus: A corpus with the column ``text``; the bundled parallel one if omitted.
+        separator: As for :class:`TranslationDemonstrations`.
+        num_prompts: Number of prompts; ``data.num_prompts`` if omitted.
+        max_tokens: Longer prompts are cut; ``data.max_tokens`` if omitted.
+        seed: Seed of the choice of rows; ``data.seed`` if omitted.
+    """
+
+    def __init__(
+        self,
+        lang: str,
+        shots: int = 4,
+        corpus: Corpus | None = None,
+        separator: str = "eos",
+        num_prompts: int | None = None,
+        max_tokens: int | None = None,
+        seed: int | None = None,
+    ) -> None:
+        self.lang = lang
+        super().__init__(corpus, shots, separator, num_prompts, max_tokens, seed)
+
+    def languages(self) -> tuple[str, ...]:
+        return (self.lang,)
+
+
+class CodeDemonstrations(Demonstrations):
+    """Whole Python files as prompts, for scores that penalise what code generation needs.
+
+    Args:
+        corpus: A corpus with the column ``text``; the standard library's source files on this machine if omitted.
+        num_prompts: Number of prompts; ``data.num_prompts`` if omitted.
+        max_tokens: Longer prompts are cut; ``data.max_tokens`` if omitted.
+        seed: Seed of the choice of rows; ``data.seed`` if omitted.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus | None = None,
+        num_prompts: int | None = None,
+        max_tokens: int | None = None,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__(corpus or PythonFiles(), num_prompts, max_tokens, seed)
+
+    def check(self) -> None:
+        self.corpus.check("code")
+
+    def prompts(
+        self, tokenizer: PreTrainedTokenizerBase, num_prompts: int, seed: int, exclude: Collection[str] = ()
+    ) -> list[Prompt]:
+        rows = {row["id"]: row for row in self.corpus.rows("code")}
+        usable = [row_id for row_id in rows if row_id not in exclude and _has_text(row_id, [rows])]
+        chosen = choose(usable, num_prompts, seed, f"{num_prompts} code prompts")
+        return [Prompt(rows[row_id]["text"], (row_id,)) for row_id in chosen]
+
+
+def choose(row_ids: list[str], count: int, seed: int, purpose: str) -> list[str]:
+    """Choose rows at random, none twice.
+
+    Raises:
+        UserError: If there are too few, saying how many are needed.
+
+    Example:
+        >>> sorted(choose(["a", "b", "c"], 3, seed=0, purpose="a test"))
+        ['a', 'b', 'c']
+    """
+    if len(row_ids) < count:
+        raise UserError(f"the corpus is too small: {purpose} need {count} unused rows, it has {len(row_ids)}")
+    return random.Random(seed).sample(row_ids, count)
+
+
+def _has_text(row_id: str, by_language: list[dict[str, Row]]) -> bool:
+    return all(rows[row_id]["text"].strip() for rows in by_language)

@@ -1,0 +1,79 @@
+"""Turn a folder with pickled weights into one with safetensors: ``python -m mlprune.models.convert SRC DST``.
+
+The pickles are read with ``torch.load(weights_only=True)``, which builds tensors and nothing else.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from mlprune.errors import UserError
+
+SKIPPED = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx")
+
+
+def convert(source: Path, target: Path) -> None:
+    """Copy a model folder, its pickled weights as safetensors.
+
+    Args:
+        source: Folder with ``pytorch_model.bin`` or shards ``pytorch_model-*.bin``.
+        target: New folder; it appears only when complete.
+
+    Raises:
+        UserError: If there is nothing to convert, the target exists, or a file holds more than tensors.
+    """
+    files = sorted(source.glob("pytorch_model*.bin"))
+    if not files:
+        raise UserError(f"'{source}' has no pytorch_model*.bin to convert")
+    if target.exists():
+        raise UserError(f"'{target}' exists already; give a new folder")
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    index: dict[str, str] = {}
+    total = 0
+    for position, file in enumerate(files, start=1):
+        tensors = _read(file)
+        name = "model.safetensors" if len(files) == 1 else f"model-{position:05d}-of-{len(files):05d}.safetensors"
+        save_file(tensors, partial / name, metadata={"format": "pt"})
+        index |= dict.fromkeys(tensors, name)
+        total += sum(tensor.nbytes for tensor in tensors.values())
+    if len(files) > 1:
+        content = {"metadata": {"total_size": total}, "weight_map": index}
+        (partial / "model.safetensors.index.json").write_text(json.dumps(content, indent=2), encoding="utf-8")
+    for file in source.iterdir():
+        if file.is_file() and file.suffix not in SKIPPED and not file.name.endswith(".bin.index.json"):
+            shutil.copy2(file, partial / file.name)
+    partial.rename(target)
+
+
+def _read(file: Path) -> dict[str, torch.Tensor]:
+    try:
+        loaded = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises pickle, zip, OS and runtime errors here, all meaning the same
+        raise UserError(f"'{file}' cannot be read as plain tensors: {str(error).splitlines()[0]}") from error
+    # Tied weights share memory, which safetensors does not allow; a copy each keeps every name.
+    return {name: tensor.contiguous().clone() for name, tensor in loaded.items()}
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m mlprune.models.convert", description=__doc__)
+    parser.add_argument("source", type=Path, help="folder with pytorch_model*.bin")
+    parser.add_argument("target", type=Path, help="new folder")
+    arguments = parser.parse_args(args)
+    try:
+        convert(arguments.source, arguments.target)
+    except (UserError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,77 @@
+"""Saving a pruned model as an ordinary Hugging Face checkpoint that needs nothing of ours to load."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from mlprune.errors import UserError
+
+CARD = """---
+license: {license}
+base_model: {base_model}
+tags: [pruned, mlprune]
+---
+
+# {base_model}, {percent:.1f}% of the prunable weights set to zero
+
+Pruned without training by mlprune with {importance}; the recipe is in `mlprune.json`.
+The zeros are stored like any other weight: the file is no smaller and the model no faster by itself.
+
+Base model: {base_model}. {notice}
+"""
+
+
+def save_checkpoint(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    recipe: dict[str, Any],
+    card: dict[str, str],
+) -> None:
+    """Write safetensors, tokenizer, generation config, model card and ``mlprune.json``; all or nothing.
+
+    Args:
+        model: The pruned model.
+        tokenizer: Its tokenizer.
+        folder: Target; it appears only when complete.
+        recipe: What goes into ``mlprune.json``; ``importance`` and ``sparsity`` also go into the card.
+        card: ``base_model``, ``license`` and ``notice``.
+
+    Raises:
+        UserError: If the folder exists or the disk has too little room.
+    """
+    if folder.exists():
+        raise UserError(f"output folder '{folder}' exists already; remove it or choose another run folder")
+    check_disk(folder.parent, sum(parameter.nbytes for parameter in model.parameters()))
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    model.save_pretrained(partial)
+    tokenizer.save_pretrained(partial)
+    text = CARD.format(
+        base_model=card["base_model"],
+        license=card["license"] or "other",
+        notice=card["notice"],
+        percent=100 * recipe["sparsity"],
+        importance=recipe["importance"],
+    )
+    (partial / "README.md").write_text(text, encoding="utf-8")
+    if card["notice"]:
+        (partial / "NOTICE").write_text(card["notice"] + "\n", encoding="utf-8")
+    (partial / "mlprune.json").write_text(json.dumps(recipe, indent=2) + "\n", encoding="utf-8")
+    partial.rename(folder)
+
+
+def check_disk(folder: Path, num_bytes: int) -> None:
+    """Raise UserError if a folder's disk has less room than will be written.
+
+    Args:
+        folder: An existing folder.
+        num_bytes: Size of what will be written.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < num_bytes * 1.05:
+        need, have = num_bytes / 2**30, free / 2**30
+        raise UserError(f"'{folder}': {have:.1f} GiB free, {need:.1f} GiB needed for the model; set pruning.save_model: false")

@@ -1,0 +1,48 @@
+"""Special tokens, decided in one place. Embeddings are never resized: only tokens the model knows are used."""
+
+from transformers import PreTrainedTokenizerBase
+
+from mlprune.errors import UserError
+
+
+def pad_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return an id to fill padded positions with: pad, else eos, bos, unk, else 0; they are masked in any case."""
+    for token in ("pad_token_id", "eos_token_id", "bos_token_id", "unk_token_id"):
+        if getattr(tokenizer, token, None) is not None:
+            return getattr(tokenizer, token)
+    return 0
+
+
+def separator_text(tokenizer: PreTrainedTokenizerBase, separator: str) -> str:
+    """Return the text that stands between demonstrations.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        separator: ``eos`` for the tokenizer's end-of-text token, else the text itself.
+
+    Raises:
+        UserError: If ``eos`` is asked for and the tokenizer has none.
+    """
+    if separator != "eos":
+        return separator
+    if tokenizer.eos_token is None:
+        raise UserError("separator 'eos': the tokenizer has no end-of-text token; give the text itself, such as \"\\n\"")
+    return tokenizer.eos_token
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, text: str, vocabulary: int) -> list[int]:
+    """Tokenize a text with the tokenizer's own special tokens.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        text: The text.
+        vocabulary: Rows of the model's embedding.
+
+    Raises:
+        UserError: If the tokenizer gives an id the embedding does not have.
+    """
+    ids = tokenizer(text, verbose=False)["input_ids"]
+    if ids and max(ids) >= vocabulary:
+        token = tokenizer.convert_ids_to_tokens(max(ids))
+        raise UserError(f"tokenizer gives id {max(ids)} ({token!r}), but the model's embedding has {vocabulary} rows")
+    return ids
