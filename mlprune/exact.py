@@ -1,10 +1,12 @@
 """The base of every statistic and metric: float64 stays float64, and processes add up to the last bit alike."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
+from torchmetrics.utilities.data import dim_zero_cat
 
 
 def accumulator_dtype(device: torch.device | str) -> torch.dtype:
@@ -36,6 +38,18 @@ class ExactMetric(Metric):
     """
 
     full_state_update = False
+
+    def _sync_dist(self, *args: Any, **kwargs: Any) -> None:
+        # a process without data must send an empty tensor of the state's own dtype
+        for name, default in self._defaults.items():
+            if isinstance(default, list) and not getattr(self, name):
+                setattr(self, name, [torch.zeros(0, dtype=accumulator_dtype(self.device), device=self.device)])
+        super()._sync_dist(*args, **kwargs)
+
+    def exact_sum(self, name: str) -> Tensor:
+        """Return the sum of a ``cat`` state in sorted order: the same bits however the values were dealt."""
+        values = getattr(self, name)
+        return dim_zero_cat(values).sort().values.sum() if len(values) else torch.zeros((), dtype=torch.float64)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "") -> nn.Module:
         return super()._apply(lambda tensor: tensor.to(fn(tensor).device), exclude_state)

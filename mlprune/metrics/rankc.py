@@ -7,7 +7,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torchmetrics.utilities.data import dim_zero_cat
 
 from mlprune.errors import UserError
 from mlprune.exact import ExactMetric
@@ -115,7 +114,8 @@ class RankC(ExactMetric):
         self.weighting: Weighting = weighting
         self.order: Order = order
         # kept one by one and summed in sorted order, so that the mean has the same bits on any number of processes
-        self.add_state("values", [torch.zeros(0, dtype=torch.float64)], dist_reduce_fx="cat")
+        self.add_state("values", [], dist_reduce_fx="cat")
+        self.add_state("n", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, scores_a: Tensor, scores_b: Tensor) -> None:
         """Add examples; ties keep candidate order.
@@ -127,8 +127,8 @@ class RankC(ExactMetric):
         if scores_a.shape != scores_b.shape or not torch.equal(scores_a.isnan(), scores_b.isnan()):
             raise UserError("RankC: both languages must have the same candidates for every example")
         self.values.append(rankc_each(scores_a.cpu(), scores_b.cpu(), self.weighting, self.order).to(self.device))
+        self.n += len(scores_a)
 
     def compute(self) -> Tensor:
         """Return the mean, a scalar; NaN if there was no example."""
-        values = dim_zero_cat(self.values)
-        return values.sort().values.mean()
+        return self.exact_sum("values") / self.n
