@@ -1,0 +1,72 @@
+"""Language modelling on plain text, in bits per character."""
+
+from dataclasses import dataclass
+
+import torch
+from torchmetrics import Metric
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from mlprune.data.corpora import Bundled, Corpus
+from mlprune.evaluation.scoring import score_candidates
+from mlprune.evaluation.tasks.base import Record, Task, sample_groups
+from mlprune.metrics import BitsPerChar
+
+
+@dataclass(frozen=True)
+class TextExample:
+    """A text whose likelihood is measured."""
+
+    id: str
+    text: str
+
+
+class PerplexityTask(Task):
+    """Bits per character of parallel sentences: comparable between languages and models.
+
+    The first token is not scored where nothing comes before it.
+
+    Args:
+        languages: Codes of the languages.
+        name: Name in predictions files.
+        corpus: Column ``text``; the bundled parallel test split if omitted.
+        limit: At most so many texts a language.
+        seed: Seed of their choice.
+    """
+
+    kind = "perplexity"
+
+    def __init__(
+        self,
+        languages: list[str],
+        name: str = "perplexity",
+        corpus: Corpus | None = None,
+        limit: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(name, languages, corpus or Bundled("parallel", split="test"), limit, seed)
+
+    def examples(self, lang: str) -> list[TextExample]:
+        rows = [row for row in self.corpus.rows(lang) if row["text"].strip()]
+        return [TextExample(row["id"], row["text"]) for row in sample_groups(rows, self.limit, 1, self.seed)]
+
+    def predict(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, lang: str, examples: list[TextExample]
+    ) -> list[Record]:
+        scores = score_candidates(model, tokenizer, [[example.text] for example in examples], normalization="sum")
+        return [
+            {"id": example.id, "log_prob": score, "chars": len(example.text)}
+            for example, score in zip(examples, scores[:, 0].double().tolist(), strict=True)
+        ]
+
+    def length(self, example: TextExample) -> int:
+        return len(example.text)
+
+    def metric(self, lang: str) -> Metric:
+        return BitsPerChar()
+
+    def update(self, metric: Metric, records: list[Record]) -> None:
+        log_probs = torch.tensor([record["log_prob"] for record in records], dtype=torch.float64)
+        metric.update(log_probs, torch.tensor([record["chars"] for record in records]))
+
+    def used_rows(self) -> dict[tuple[str, ...], set[str]]:
+        return {self.corpus.identity: {example.id for lang in self.languages for example in self.examples(lang)}}

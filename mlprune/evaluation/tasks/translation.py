@@ -1,0 +1,146 @@
+"""Few-shot translation, scored by BLEU and chrF."""
+
+from dataclasses import dataclass
+
+from torchmetrics import Metric
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from mlprune.data.corpora import Bundled, Corpus, Row
+from mlprune.errors import UserError
+from mlprune.evaluation.generation import generate
+from mlprune.evaluation.tasks.base import Record, Task, sample_groups
+from mlprune.languages import language
+from mlprune.metrics import Translation
+
+
+@dataclass(frozen=True)
+class TranslationExample:
+    """A sentence to translate and its reference."""
+
+    id: str
+    source: str
+    reference: str
+
+
+class TranslationTask(Task):
+    """Translation into one language with a few solved examples in the prompt.
+
+    Args:
+        languages: Codes of the languages translated from; the target language among them is skipped.
+        name: Name in predictions files.
+        target_lang: Code of the language translated into.
+        corpus: Parallel sentences to translate; the bundled test split if omitted.
+        fewshot: Parallel sentences for the prompt; the bundled dev split if omitted.
+        column: Column that holds the sentence, in both corpora unless ``fewshot`` lacks it and has ``text``.
+        shots: Solved examples in the prompt.
+        max_chars: Only solved examples shorter than this, in both languages.
+        limit: At most so many sentences a language.
+        seed: Seed of their choice.
+        max_new_tokens: Longest translation, in tokens.
+        num_beams: 1 for greedy search.
+        separator: Text after each sentence; a translation ends where it comes again.
+
+    Raises:
+        UserError: If a number is out of range or a language is not known.
+    """
+
+    kind = "translation"
+
+    def __init__(
+        self,
+        languages: list[str],
+        name: str = "translation",
+        target_lang: str = "en",
+        corpus: Corpus | None = None,
+        fewshot: Corpus | None = None,
+        column: str = "text",
+        shots: int = 4,
+        max_chars: int | None = None,
+        limit: int | None = None,
+        seed: int = 0,
+        max_new_tokens: int = 64,
+        num_beams: int = 1,
+        separator: str = "\n",
+    ) -> None:
+        languages = [lang for lang in languages if lang != target_lang]
+        super().__init__(name, languages, corpus or Bundled("parallel", split="test"), limit, seed)
+        for key, value in (("shots", shots), ("max_new_tokens", max_new_tokens), ("num_beams", num_beams)):
+            if value < 1:
+                raise UserError(f"task '{name}': {key} {value} is not allowed; give at least 1")
+        self.fewshot = fewshot or Bundled("parallel", split="dev")
+        self.target_lang = language(target_lang).code
+        self.column = column
+        self.shots = shots
+        self.max_chars = max_chars
+        self.max_new_tokens = max_new_tokens
+        self.num_beams = num_beams
+        self.separator = separator
+
+    def check(self) -> None:
+        for lang in [*self.languages, self.target_lang]:
+            self.corpus.check(lang)
+            self.fewshot.check(lang)
+
+    def examples(self, lang: str) -> list[TranslationExample]:
+        references = {row["id"]: row for row in self.corpus.rows(self.target_lang)}
+        tried = set(self._shot_ids(lang)) if self.fewshot.identity == self.corpus.identity else set()
+        rows = [row for row in self.corpus.rows(lang) if row["id"] in references and row["id"] not in tried]
+        return [
+            TranslationExample(row["id"], self._text(row), self._text(references[row["id"]]))
+            for row in sample_groups(rows, self.limit, 1, self.seed)
+        ]
+
+    def _text(self, row: Row) -> str:
+        for column in (self.column, "text"):
+            if column in row:
+                return " ".join(row[column].split())
+        raise UserError(f"task '{self.name}': the corpus has no column '{self.column}'; it has {', '.join(row)}")
+
+    def _shot_ids(self, lang: str) -> list[str]:
+        """The last rows of the few-shot corpus that are short enough: where calibration will not look first."""
+        pairs = [{row["id"]: self._text(row) for row in self.fewshot.rows(code)} for code in (lang, self.target_lang)]
+        limit = self.max_chars or 10**9
+        short = [i for i in pairs[0] if i in pairs[1] and all(0 < len(texts[i]) < limit for texts in pairs)]
+        if len(short) < self.shots:
+            raise UserError(f"task '{self.name}': {self.shots} few-shot rows needed in '{lang}', {len(short)} are short enough")
+        return short[-self.shots :]
+
+    def prefix(self, lang: str) -> str:
+        """Return the solved examples, the same for every sentence of a language."""
+        texts = {code: {row["id"]: self._text(row) for row in self.fewshot.rows(code)} for code in (lang, self.target_lang)}
+        return "".join(
+            f"{language(code).name}: {texts[code][row_id]}{self.separator}"
+            for row_id in self._shot_ids(lang)
+            for code in (lang, self.target_lang)
+        )
+
+    def predict(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, lang: str, examples: list[TranslationExample]
+    ) -> list[Record]:
+        prefix, label = self.prefix(lang), f"{language(lang).name}:"
+        prompts = [
+            f"{prefix}{label} {example.source}{self.separator}{language(self.target_lang).name}:" for example in examples
+        ]
+        outputs = generate(
+            model, tokenizer, prompts, self.max_new_tokens, stop=(self.separator, label), num_beams=self.num_beams
+        )
+        return [
+            {"id": example.id, "source": example.source, "reference": example.reference, "output": output}
+            for example, output in zip(examples, outputs, strict=True)
+        ]
+
+    def length(self, example: TranslationExample) -> int:
+        return len(example.source) + 4 * self.max_new_tokens
+
+    def metric(self, lang: str) -> Metric:
+        return Translation(self.target_lang)
+
+    def update(self, metric: Metric, records: list[Record]) -> None:
+        metric.update([record["output"] for record in records], [record["reference"] for record in records])
+
+    def used_rows(self) -> dict[tuple[str, ...], set[str]]:
+        used: dict[tuple[str, ...], set[str]] = {}
+        for lang in self.languages:
+            used.setdefault(self.fewshot.identity, set()).update(self._shot_ids(lang))
+            used.setdefault(self.corpus.identity, set()).update(example.id for example in self.examples(lang))
+        return used
