@@ -121,11 +121,12 @@ class TranslationTask(Task):
         prompts = [
             f"{prefix}{label} {example.source}{self.separator}{language(self.target_lang).name}:" for example in examples
         ]
+        target = {"target_lang": self.target_lang}
         outputs = generate(
             model, tokenizer, prompts, self.max_new_tokens, stop=(self.separator, label), num_beams=self.num_beams
         )
         return [
-            {"id": example.id, "source": example.source, "reference": example.reference, "output": output}
+            {"id": example.id, "source": example.source, "reference": example.reference, "output": output} | target
             for example, output in zip(examples, outputs, strict=True)
         ]
 
