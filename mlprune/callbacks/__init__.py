@@ -1,0 +1,7 @@
+"""Lightning callbacks: pruning, the run's folder, tables on the console."""
+
+from mlprune.callbacks.console import ResultsTable
+from mlprune.callbacks.pruning import PruningCallback
+from mlprune.callbacks.run_folder import RunWriter, SaveConfig
+
+__all__ = ["PruningCallback", "ResultsTable", "RunWriter", "SaveConfig"]

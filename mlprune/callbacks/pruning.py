@@ -1,0 +1,217 @@
+"""The callback that scores and masks blocks between calibration steps, and holds the masks while training."""
+
+import time
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from mlprune.callbacks.run_folder import run_folder
+from mlprune.errors import UserError
+from mlprune.log import log
+from mlprune.models.blocks import find_blocks
+from mlprune.models.saving import save_checkpoint
+from mlprune.pruning import (
+    Allocation,
+    Calibration,
+    Importance,
+    LayerReport,
+    Pattern,
+    Pruner,
+    apply_masks,
+    calibrating,
+    collect_statistics,
+    save_masks,
+)
+from mlprune.pruning.calibration import PROPAGATE, Propagate
+
+
+class PruningCallback(Callback):
+    """Prunes the model block by block during ``validate``.
+
+    Args:
+        importance: How weights are scored; Wanda if omitted.
+        pattern: Which of them go; 0.3 of each output row if omitted.
+        allocation: How the sparsity is spread over layers; the same everywhere if omitted.
+        propagate: ``pruned``: calibrate each block on the outputs of the pruned blocks before it; ``dense``: on those of
+            the dense model, in half the time.
+        include: Regular expressions on layer paths; only matching layers are pruned.
+        exclude: Regular expressions on layer paths; matching layers are left dense.
+        count_padding: Count padded positions as tokens, as the paper's code does.
+        save_model: Write ``pruned/``, an ordinary Hugging Face checkpoint.
+    """
+
+    def __init__(
+        self,
+        importance: Importance | None = None,
+        pattern: Pattern | None = None,
+        allocation: Allocation | None = None,
+        propagate: Propagate = "pruned",
+        include: list[str] | None = None,
+        exclude: list[str] | None = None,
+        count_padding: bool = False,
+        save_model: bool = True,
+    ) -> None:
+        if propagate not in PROPAGATE:
+            raise UserError(f"pruning.propagate '{propagate}' is not allowed; give one of {', '.join(PROPAGATE)}")
+        self.pruner = Pruner(importance, pattern, allocation, include, exclude)
+        self.propagate: Propagate = propagate
+        self.count_padding = count_padding
+        self.save_model = save_model
+        self.reports: dict[str, LayerReport] = {}
+        self._context: Any = None
+        self._block_start = 0.0
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Prepare calibration on this process' batches."""
+        if trainer.state.fn != "validate":
+            return
+        if pl_module.recipe:
+            raise UserError(f"model.name '{pl_module.source.name}' is pruned already; give the dense model")
+        data, model = trainer.datamodule, pl_module.model
+        batches, groups = data.calibration_batches(), list(data.demonstrations)
+        self._context = calibrating(model)
+        self._context.__enter__()
+        dense = None
+        if self.pruner.allocation is not None and self.pruner.allocation.needs_statistics:
+            log.info("calibrating the dense model once for %s", type(self.pruner.allocation).__name__)
+            dense = collect_statistics(model, batches, self.pruner, self.count_padding)
+        pl_module.calibration = Calibration(
+            model,
+            batches,
+            pruner=self.pruner,
+            propagate=self.propagate,
+            count_padding=self.count_padding,
+            groups=groups,
+        )
+        self.pruner.allocate(pl_module.calibration.blocks, dense)
+        self.reports = {}
+        self._block_start = time.perf_counter()
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Close a block: add statistics up over processes, score, mask and log."""
+        if trainer.state.fn != "validate" or batch.index is not None:
+            return
+        calibration = pl_module.calibration
+        block = calibration.blocks[batch.block]
+        with torch.no_grad():
+            reports = self.pruner.prune_block(block, calibration.statistics(batch.block))
+        self.reports |= reports
+        seconds = time.perf_counter() - self._block_start
+        self._block_start = time.perf_counter()
+        if trainer.logger is not None and reports:
+            scalars = {"pruning/block/seconds": seconds}
+            for path, report in reports.items():
+                layer = path.removeprefix(f"{block.path}.")
+                scalars[f"pruning/{layer}/sparsity"] = report.sparsity
+                scalars[f"pruning/{layer}/threshold"] = report.threshold
+                scalars[f"pruning/{layer}/kept_importance"] = report.kept_importance
+            trainer.logger.log_metrics(scalars, step=batch.block)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write masks and the pruned checkpoint."""
+        if trainer.state.fn != "validate":
+            return
+        self._release()
+        pl_module.calibration = None
+        pl_module.masks = {path: report.mask for path, report in self.reports.items()}
+        pl_module.recipe = self.recipe(trainer, pl_module)
+        log.info("pruned %.2f%% of %d layers' weights", 100 * pl_module.recipe["sparsity"], len(self.reports))
+        if trainer.is_global_zero:
+            folder = run_folder(trainer)
+            folder.mkdir(parents=True, exist_ok=True)
+            save_masks(pl_module.masks, folder / "masks.safetensors")
+        self._save(trainer, pl_module)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Leave the model as it was found, hooks and settings included."""
+        self._release()
+
+    def _release(self) -> None:
+        if self._context is not None:
+            self._context.__exit__(None, None, None)
+            self._context = None
+
+    def _save(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # with training to come the checkpoint is written after it
+        trains = trainer.state.fn == "validate" and self._training_follows(trainer)
+        if self.save_model and not trains:
+            if trainer.is_global_zero:
+                save_checkpoint(
+                    pl_module.model,
+                    pl_module.tokenizer,
+                    run_folder(trainer) / "pruned",
+                    pl_module.recipe,
+                    pl_module.source.card(),
+                )
+            trainer.strategy.barrier("mlprune-saved")
+
+    @staticmethod
+    def _training_follows(trainer: Trainer) -> bool:
+        return bool(getattr(trainer, "recovery_follows", False))
+
+    def recipe(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        """Return what mlprune.json says: how the model was pruned, on what, and how far."""
+        from mlprune.callbacks.run_folder import describe, digest, versions
+
+        data = trainer.datamodule
+        pruned = sum(int((~report.mask).sum()) for report in self.reports.values())
+        total = sum(report.mask.numel() for report in self.reports.values())
+        return {
+            "schema_version": 1,
+            "base_model": pl_module.source.name,
+            "revision": pl_module.source.revision,
+            "importance": describe(self.pruner.importance),
+            "pattern": describe(self.pruner.pattern),
+            "allocation": describe(self.pruner.allocation) if self.pruner.allocation else "uniform",
+            "propagate": self.propagate,
+            "count_padding": self.count_padding,
+            "seed": data.seed,
+            "calibration": {
+                group: {"prompts": len(ids), "tokens": sum(map(len, ids)), "sha256": digest(ids)}
+                for group, ids in data.prompts().items()
+            },
+            "sparsity": pruned / total,
+            "layers": {path: report.sparsity for path, report in self.reports.items()},
+            "versions": versions(),
+        }
+
+    # -- recovery training ----------------------------------------------------------------------------------------
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Set the pruned weights back to zero after an optimizer step."""
+        self._hold(pl_module)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the trained checkpoint, its pruned weights at zero."""
+        self._hold(pl_module)
+        self._save(trainer, pl_module)
+
+    @staticmethod
+    def _hold(pl_module: LightningModule) -> None:
+        layers = {path: layer for block in find_blocks(pl_module.model) for path, layer in block.layers.items()}
+        with torch.no_grad():
+            for path, mask in pl_module.masks.items():
+                layers[path].zero(mask)
+
+    # -- Lightning checkpoints ------------------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Keep the masks in Lightning checkpoints, so that a resumed training still holds them."""
+        checkpoint["mlprune_masks"] = pl_module.masks
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Take the masks from a Lightning checkpoint."""
+        pl_module.masks = checkpoint.get("mlprune_masks", {})
+        if pl_module.masks:
+            apply_masks(pl_module.model, pl_module.masks)

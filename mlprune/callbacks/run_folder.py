@@ -1,0 +1,126 @@
+"""What a run leaves behind: config, results and predictions in the run's folder, each complete or absent."""
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.cli import SaveConfigCallback
+
+from mlprune.errors import UserError
+
+SCHEMA_VERSION = 1
+PACKAGES = ("mlprune", "torch", "lightning", "transformers", "torchmetrics", "datasets", "sacrebleu", "safetensors")
+
+
+def run_folder(trainer: Trainer) -> Path:
+    """Return the run's folder: the logger's, or ``<default_root_dir>/mlprune_run`` without a logger."""
+    if trainer.loggers:
+        return Path(str(trainer.log_dir))
+    return Path(trainer.default_root_dir) / "mlprune_run"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that it is complete or absent under its name.
+
+    Raises:
+        UserError: If the disk or the folder does not let it.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True) if os.access(path.parent, os.W_OK) else None
+        raise UserError(f"'{path}' cannot be written: {error.strerror}") from error
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON so that it is complete or absent."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def describe(part: Any) -> str:
+    """Name an object with its settings.
+
+    Example:
+        >>> from mlprune.pruning import Unstructured
+        >>> describe(Unstructured(0.3))
+        "Unstructured(sparsity=0.3, scope='row', drop='lowest')"
+    """
+    settings = {name: value for name, value in vars(part).items() if isinstance(value, str | int | float | bool)}
+    return f"{type(part).__name__}({', '.join(f'{name}={value!r}' for name, value in settings.items())})"
+
+
+def digest(content: Any) -> str:
+    """Return a short SHA-256 of JSON-able content.
+
+    Example:
+        >>> digest([1, 2])
+        '49a64fff3ceb3e8d'
+    """
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result depends on."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except ModuleNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+class SaveConfig(SaveConfigCallback):
+    """Writes ``config.yaml`` into the run's folder before anything else happens."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, save_to_log_dir=False, **kwargs)
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        target = run_folder(trainer) / "config.yaml"
+        if target.exists():
+            raise UserError(f"run folder '{target.parent}' holds a run already; remove it or choose another folder")
+        write_text(target, self.parser.dump(self.config, skip_none=False))
+
+
+class RunWriter(Callback):
+    """Writes results.json and the predictions after ``test``.
+
+    Args:
+        config: The run's configuration, for its hash.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.config_hash = digest(config)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the evaluation, on one process."""
+        if not trainer.is_global_zero:
+            return
+        folder = run_folder(trainer)
+        for (task, lang), records in pl_module.records.items():
+            lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+            write_text(folder / "predictions" / f"{task}.{lang}.jsonl", lines)
+        write_json(folder / "results.json", self.results(trainer, pl_module))
+
+    def results(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        """Return the content of results.json."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "model": pl_module.source.name,
+            "stage": pl_module.pruning_stage,
+            "sparsity": pl_module.recipe.get("sparsity", 0.0),
+            "seed": trainer.datamodule.seed,
+            "config_hash": self.config_hash,
+            "versions": versions(),
+            **pl_module.results,
+        }

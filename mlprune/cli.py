@@ -1,0 +1,143 @@
+"""The command line: LightningCLI with fit, validate and test, and errors of one line."""
+
+import logging
+import sys
+import warnings
+from typing import Any
+
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from rich.console import Console
+from rich.logging import RichHandler
+
+from mlprune.callbacks import PruningCallback, ResultsTable, RunWriter, SaveConfig
+from mlprune.datamodule import PruningDataModule
+from mlprune.errors import UserError
+from mlprune.experiment import run_experiment
+from mlprune.log import log
+from mlprune.module import PruningModule
+
+TRAINER_DEFAULTS = {
+    "use_distributed_sampler": False,  # batches are dealt by the data module
+    "inference_mode": False,  # weights are edited during validation
+    "max_epochs": 0,
+    "num_sanity_val_steps": 0,
+    "enable_model_summary": False,
+    "enable_checkpointing": False,
+}
+
+
+class OneLineParser(LightningArgumentParser):
+    """A parser whose errors are one line, without usage text."""
+
+    def error(self, message: str, ex: Exception | None = None) -> None:
+        raise UserError(one_line(message))
+
+
+def one_line(message: str) -> str:
+    """Fold a message of several lines into one.
+
+    Example:
+        >>> one_line("Parser key 'a':\\n  not allowed\\n")
+        "Parser key 'a': not allowed"
+    """
+    return " ".join(part.strip() for part in message.splitlines() if part.strip())
+
+
+class MlpruneCLI(LightningCLI):
+    """The command line of mlprune: ``fit`` runs the experiment, ``validate`` prunes, ``test`` evaluates."""
+
+    def __init__(self, args: Any = None) -> None:
+        super().__init__(
+            PruningModule,
+            PruningDataModule,
+            save_config_callback=SaveConfig,
+            trainer_defaults=TRAINER_DEFAULTS,
+            seed_everything_default=0,
+            parser_class=OneLineParser,
+            parser_kwargs={"description": "Prune multilingual language models and see what it did to every language."},
+            auto_configure_optimizers=False,
+            args=args,
+        )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """The three subcommands and the trainer's arguments that are not the user's."""
+        return {
+            "fit": {"model", "train_dataloaders", "val_dataloaders", "datamodule", "weights_only"},
+            "validate": {"model", "dataloaders", "datamodule", "verbose", "ckpt_path", "weights_only"},
+            "test": {"model", "dataloaders", "datamodule", "verbose", "ckpt_path", "weights_only"},
+        }
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the section ``pruning``; one seed serves everything."""
+        parser.add_lightning_class_args(PruningCallback, "pruning")
+        parser.link_arguments("seed_everything", "data.seed", compute_fn=_plain_seed)
+
+    def before_instantiate_classes(self) -> None:
+        """Check what Lightning would only find later, and make ``fast_dev_run`` mean a small but whole run."""
+        config = self.config[self.subcommand]
+        trainer = config.trainer
+        if self.subcommand != "test" and trainer.limit_val_batches not in (None, 1.0):
+            value = trainer.limit_val_batches
+            raise UserError(f"trainer.limit_val_batches {value} would prune half a model; use data.num_prompts instead")
+        if trainer.fast_dev_run:
+            trainer.fast_dev_run = False
+            trainer.logger = False
+            config.data.num_prompts = config.data.limit = 2
+            for demonstrations in (config.data.demonstrations or {}).values():
+                demonstrations.init_args.num_prompts = None
+
+    def instantiate_trainer(self, **kwargs: Any) -> Any:
+        """Add the callbacks that write and print what a run found."""
+        trainer = super().instantiate_trainer(**kwargs)
+        config = self.config[self.subcommand].as_dict()
+        described = {name: config[name] for name in ("model", "data", "pruning", "seed_everything")}
+        trainer.callbacks += [RunWriter(described), ResultsTable(quiet=self.subcommand == "fit")]
+        return trainer
+
+    def fit(self, model: PruningModule, datamodule: PruningDataModule, ckpt_path: str | None = None) -> None:
+        """Run the whole experiment."""
+        run_experiment(self.trainer, model, datamodule, ckpt_path)
+
+    def validate(self, model: PruningModule, datamodule: PruningDataModule) -> None:
+        """Calibrate and prune."""
+        self.trainer.validate(model, datamodule=datamodule, verbose=False)
+
+    def test(self, model: PruningModule, datamodule: PruningDataModule) -> None:
+        """Evaluate."""
+        self.trainer.test(model, datamodule=datamodule, verbose=False)
+
+
+def _plain_seed(seed: bool | int) -> int:
+    if isinstance(seed, bool):
+        raise ValueError("seed_everything: give an integer, so that the run can be repeated")
+    return seed
+
+
+def quiet_libraries() -> None:
+    """Silence what the user can do nothing about."""
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    for pattern in (".*does not have many workers.*", ".*was configured so `validation_step`.*", ".*litlogger.*"):
+        warnings.filterwarnings("ignore", pattern)
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the command line; a user's mistake is one line and exit status 2."""
+    log.setLevel(logging.INFO)
+    log.handlers = [RichHandler(console=Console(stderr=True), show_time=False, show_level=False, show_path=False)]
+    quiet_libraries()
+    try:
+        MlpruneCLI(args)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,184 @@
+"""The LightningDataModule: calibration prompts for validate, evaluation sets for test, training batches for fit."""
+
+from typing import Any, NamedTuple
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader
+
+from mlprune.batching import deal, token_batches
+from mlprune.data.demonstrations import Demonstrations, TranslationDemonstrations
+from mlprune.errors import UserError
+from mlprune.evaluation.tasks import Task
+from mlprune.log import log
+from mlprune.models.blocks import find_blocks
+from mlprune.models.tokens import encode
+from mlprune.pruning.prune import has_experts, reform
+
+
+class CalibrationStep(NamedTuple):
+    """One step of the pruning schedule: show a block one batch, or (index None) close the block."""
+
+    block: int
+    index: int | None
+    num_blocks: int
+
+
+class EvaluationBatch(NamedTuple):
+    """Examples of one task and language, with their positions in the corpus."""
+
+    task: Task
+    lang: str
+    positions: list[int]
+    examples: list[Any]
+
+
+class PruningDataModule(LightningDataModule):
+    """Calibration demonstrations and evaluation sets.
+
+    Args:
+        demonstrations: Group name to demonstrations, such as ``mt`` and ``code``; French to English if omitted.
+        tasks: Evaluation tasks.
+        num_prompts: Calibration prompts of each group that does not say.
+        max_tokens: Longest prompt, in tokens; the rest of a longer one is cut off, and counted.
+        seed: Seed of the choice of rows.
+        limit: At most so many examples a task and language, for a quick look.
+        max_batch_tokens: Token budget of a calibration batch, padding included.
+        max_batch_chars: Character budget of an evaluation batch.
+
+    Raises:
+        UserError: If a number is out of range, two tasks share a name, or a corpus lacks a language.
+    """
+
+    # shares may be uneven: with few examples a process may have none
+    allow_zero_length_dataloader_with_multiple_devices = True
+
+    def __init__(
+        self,
+        demonstrations: dict[str, Demonstrations] | None = None,
+        tasks: list[Task] | None = None,
+        num_prompts: int = 100,
+        max_tokens: int = 512,
+        seed: int = 0,
+        limit: int | None = None,
+        max_batch_tokens: int = 4096,
+        max_batch_chars: int = 4096,
+    ) -> None:
+        super().__init__()
+        self.allow_zero_length_dataloader_with_multiple_devices = True
+        counts = {"num_prompts": num_prompts, "max_tokens": max_tokens, "limit": limit}
+        counts |= {"max_batch_tokens": max_batch_tokens, "max_batch_chars": max_batch_chars}
+        for key, value in counts.items():
+            if value is not None and value < 1:
+                raise UserError(f"data.{key}: {value} is not allowed; give at least 1")
+        self.demonstrations = demonstrations or {"mt": TranslationDemonstrations("fr", "en")}
+        self.tasks = tasks or []
+        self.num_prompts = num_prompts
+        self.max_tokens = max_tokens
+        self.seed = seed
+        self.max_batch_tokens = max_batch_tokens
+        self.max_batch_chars = max_batch_chars
+        names = [task.name for task in self.tasks]
+        for name in names:
+            if names.count(name) > 1:
+                raise UserError(f"data.tasks: two tasks are named '{name}'; give each a name of its own")
+        for task in self.tasks:
+            if limit is not None:
+                task.limit = min(limit, task.limit or limit)
+            task.check()
+        for group in self.demonstrations.values():
+            group.check()
+        self._prompts: dict[str, list[list[int]]] | None = None
+        self.calibration_rows: dict[str, list[tuple[str, ...]]] = {}
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Move training batches only; steps and examples are moved where they are tokenized."""
+        return super().transfer_batch_to_device(batch, device, dataloader_idx) if isinstance(batch, dict) else batch
+
+    # -- calibration ----------------------------------------------------------------------------------------------
+
+    def prompts(self) -> dict[str, list[list[int]]]:
+        """Return the token ids of every group's prompts, made once; no row is used twice or in a task's tests."""
+        if self._prompts is None:
+            used: dict[tuple[str, ...], set[str]] = {}
+            for task in self.tasks:
+                for identity, ids in task.used_rows().items():
+                    used.setdefault(identity, set()).update(ids)
+            self._prompts = {group: self._tokenized(group, demos, used) for group, demos in self.demonstrations.items()}
+        return self._prompts
+
+    def _tokenized(
+        self, group: str, demonstrations: Demonstrations, used: dict[tuple[str, ...], set[str]]
+    ) -> list[list[int]]:
+        module = self.trainer.lightning_module
+        count = demonstrations.num_prompts or self.num_prompts
+        seed = self.seed if demonstrations.seed is None else demonstrations.seed
+        exclude = used.get(demonstrations.corpus.identity, set())
+        made = demonstrations.prompts(module.tokenizer, count, seed, exclude)
+        self.calibration_rows[group] = [prompt.row_ids for prompt in made]
+        rows = module.model.get_input_embeddings().weight.shape[0]
+        ids = [encode(module.tokenizer, prompt.text, rows) for prompt in made]
+        limit = demonstrations.max_tokens or self.max_tokens
+        cut = sum(len(tokens) > limit for tokens in ids)
+        if cut:
+            log.info("group '%s': %d of %d prompts were cut to %d tokens", group, cut, len(ids), limit)
+        tokens = sum(min(len(tokens), limit) for tokens in ids)
+        log.info("group '%s': %d prompts, %d tokens", group, len(ids), tokens)
+        return [tokens[:limit] for tokens in ids]
+
+    def calibration_batches(self) -> list[dict[str, Any]]:
+        """Return this process' share of the calibration batches, which are formed over all prompts."""
+        rows = [
+            {"input_ids": torch.tensor([ids]), "attention_mask": torch.ones(1, len(ids), dtype=torch.int64), "group": group}
+            for group, prompts in self.prompts().items()
+            for ids in prompts
+        ]
+        batches = reform(rows, self.max_batch_tokens, has_experts(self.trainer.lightning_module.model))
+        return deal(batches, self.trainer.global_rank, self.trainer.world_size)
+
+    def val_dataloader(self) -> Any:
+        """The pruning schedule: all batches for block 0, its closing step, all batches for block 1, and so on.
+
+        Inside ``trainer.fit`` there is no validation loader, so that training never prunes.
+        """
+        if self.trainer.state.fn == "fit":
+            return []
+        num_blocks = len(find_blocks(self.trainer.lightning_module.model))
+        indices = [*range(len(self.calibration_batches())), None]
+        steps = [CalibrationStep(block, index, num_blocks) for block in range(num_blocks) for index in indices]
+        return _loader(steps)
+
+    # -- evaluation -----------------------------------------------------------------------------------------------
+
+    def test_dataloader(self) -> list[DataLoader]:
+        """One loader a task and language; the same ids form the same batch, on the same process, in every language."""
+        if not self.tasks:
+            raise UserError("data.tasks is empty; give at least one task to evaluate")
+        return [loader for task in self.tasks for loader in self._task_loaders(task)]
+
+    def _task_loaders(self, task: Task) -> list[DataLoader]:
+        by_language = {lang: {example.id: example for example in task.examples(lang)} for lang in task.languages}
+        ids = list(dict.fromkeys(key for examples in by_language.values() for key in examples))
+        lengths = [max(task.length(ex[key]) for ex in by_language.values() if key in ex) for key in ids]
+        batches = deal(token_batches(lengths, self.max_batch_chars), self.trainer.global_rank, self.trainer.world_size)
+        loaders = []
+        for lang, examples in by_language.items():
+            own = [[i for i in batch if ids[i] in examples] for batch in batches]
+            loaders.append(
+                _loader([EvaluationBatch(task, lang, part, [examples[ids[i]] for i in part]) for part in own if part])
+            )
+        return loaders
+
+    # -- recovery training ----------------------------------------------------------------------------------------
+
+    def train_dataloader(self) -> DataLoader:
+        """Batches of the calibration prompts, for recovery training."""
+        return DataLoader(self.calibration_batches(), batch_size=None, shuffle=True)
+
+
+def _loader(items: list[Any]) -> DataLoader:
+    return DataLoader(items, batch_size=None, collate_fn=_as_is)
+
+
+def _as_is(item: Any) -> Any:
+    return item

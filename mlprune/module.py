@@ -1,0 +1,166 @@
+"""The LightningModule: gathers activation statistics in validation, evaluates in test, trains for recovery in fit."""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import OptimizerCallable
+from torch import Tensor
+from torchmetrics import Metric
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from mlprune.datamodule import CalibrationStep, EvaluationBatch
+from mlprune.evaluation.results import average_accuracy, consistency
+from mlprune.models.loading import ModelSource
+from mlprune.pruning import Calibration
+
+
+def adamw(parameters: Any) -> torch.optim.Optimizer:
+    """The default optimizer of recovery training."""
+    return torch.optim.AdamW(parameters, lr=1e-5)
+
+
+class PruningModule(LightningModule):
+    """A multilingual language model that is calibrated, evaluated and, if asked for, trained.
+
+    Args:
+        name: Hub id, local folder, or ``demo`` for the packaged Gemma 3 270M.
+        dtype: ``auto`` (as stored), ``float32``, ``bfloat16``, ``float16`` or ``float64``.
+        revision: Commit, tag or branch of a hub repository.
+        attn_implementation: Attention as transformers names it, such as ``sdpa`` or ``eager``.
+        trust_remote_code: Run the repository's own code; off unless you say so.
+        tokenizer_options: Further arguments of ``AutoTokenizer.from_pretrained``.
+        optimizer: Optimizer of recovery training (``fit`` with ``trainer.max_epochs`` above 0).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        dtype: str = "auto",
+        revision: str | None = None,
+        attn_implementation: str | None = None,
+        trust_remote_code: bool = False,
+        tokenizer_options: dict[str, Any] | None = None,
+        optimizer: OptimizerCallable = adamw,
+    ) -> None:
+        super().__init__()
+        self.source = ModelSource(
+            name, dtype, revision, attn_implementation, trust_remote_code, dict(tokenizer_options or {})
+        )
+        self.optimizer = optimizer
+        self.model: PreTrainedModel | None = None
+        self.masks: dict[str, Tensor] = {}
+        self.recipe: dict[str, Any] = self.source.recipe()
+        self.calibration: Calibration | None = None
+        self.results: dict[str, Any] = {}
+        self.records: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        self._metrics: dict[tuple[str, str], Metric] = {}
+        self._tokenizer: PreTrainedTokenizerBase | None = None
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The model's tokenizer, loaded when first asked for."""
+        if self._tokenizer is None:
+            self._tokenizer = self.source.load_tokenizer()
+        return self._tokenizer
+
+    @property
+    def pruning_stage(self) -> str:
+        """``pruned`` once masks are applied or the checkpoint says so, else ``dense``."""
+        return "pruned" if self.recipe else "dense"
+
+    def configure_model(self) -> None:
+        """Load the weights, once, when Lightning is ready for them."""
+        if self.model is None:
+            self.model = self.source.load_model()
+
+    # -- validate: calibration ------------------------------------------------------------------------------------
+
+    def validation_step(self, batch: CalibrationStep, batch_idx: int) -> None:
+        """Advance one calibration batch to a block and gather the statistics of its layers."""
+        assert self.calibration is not None
+        if batch.index is not None and self.calibration.pruner.importance.needs:
+            self.calibration.step(batch.block, batch.index)
+
+    # -- test: evaluation -----------------------------------------------------------------------------------------
+
+    def on_test_start(self) -> None:
+        """Start every task and language with a fresh metric, on every process."""
+        tasks = self.trainer.datamodule.tasks
+        keys = [(task, lang) for task in tasks for lang in task.languages]
+        self._metrics = {(task.name, lang): task.metric(lang).to(self.device) for task, lang in keys}
+        self.records = {(task.name, lang): [] for task, lang in keys}
+
+    def test_step(self, batch: EvaluationBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Predict one batch of examples of one task and language."""
+        assert self.model is not None
+        key = (batch.task.name, batch.lang)
+        records = batch.task.predict(self.model, self.tokenizer, batch.lang, batch.examples)
+        batch.task.update(self._metrics[key], records)
+        self.records[key].extend(
+            {"position": position, **record} for position, record in zip(batch.positions, records, strict=True)
+        )
+
+    def on_test_epoch_end(self) -> None:
+        """Add up metrics over processes, log them as ``stage/task/language/metric``, and keep the results."""
+        tasks = self.trainer.datamodule.tasks
+        sections: dict[str, dict[str, Any]] = {"tasks": {}, "average": {}, "rankc": {}, "translation": {}, "perplexity": {}}
+        for task in tasks:
+            figures = {lang: self._metrics[task.name, lang].compute() for lang in task.languages}
+            if task.kind == "candidates":
+                sections["tasks"][task.name] = figures
+                sections["average"][task.name] = average_accuracy(figures)
+                own = {lang: self.records[task.name, lang] for lang in task.languages}
+                sections["rankc"][task.name] = consistency(own, self.device)
+            elif task.kind == "translation":
+                directions = {f"{lang}-{task.target_lang}": entry for lang, entry in figures.items()}
+                prefix = "" if task.name == "translation" else f"{task.name}:"
+                sections["translation"] |= {f"{prefix}{direction}": entry for direction, entry in directions.items()}
+            else:
+                sections["perplexity"] |= figures
+        self.results = {name: section for name, section in sections.items() if section}
+        self.records = {key: self._gathered(records) for key, records in self.records.items()}
+        self.log_dict(_scalars(self.pruning_stage, self.results), rank_zero_only=False, sync_dist=False)
+
+    def _gathered(self, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """All processes' records in the order of the corpus."""
+        parts = [records]
+        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+            parts = [[] for _ in range(dist.get_world_size())]
+            dist.all_gather_object(parts, records)
+        ordered = sorted((record for part in parts for record in part), key=lambda record: record["position"])
+        return [{name: value for name, value in record.items() if name != "position"} for record in ordered]
+
+    # -- fit: recovery training -----------------------------------------------------------------------------------
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """Causal language modelling loss on one batch of demonstrations."""
+        assert self.model is not None
+        labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
+        output = self.model(
+            input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=labels, use_cache=False
+        )
+        self.log("fit/loss", output.loss, prog_bar=True, batch_size=len(labels))
+        return output.loss
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Return the optimizer of recovery training."""
+        return self.optimizer(self.parameters())
+
+
+def _scalars(stage: str, results: dict[str, Any]) -> dict[str, float]:
+    """Flatten results into ``stage/task/language/metric``."""
+    scalars: dict[str, float] = {}
+    for task, languages in results.get("tasks", {}).items():
+        for lang, figures in languages.items():
+            if "accuracy" in figures:
+                scalars[f"{stage}/{task}/{lang}/accuracy"] = figures["accuracy"]
+    for task, pairs in results.get("rankc", {}).items():
+        scalars |= {f"{stage}/{task}/{pair}/rankc": value for pair, value in pairs.items()}
+    for direction, figures in results.get("translation", {}).items():
+        scalars |= {f"{stage}/translation/{direction}/{name}": figures[name] for name in ("bleu", "chrf") if name in figures}
+    for lang, figures in results.get("perplexity", {}).items():
+        if "bits_per_char" in figures:
+            scalars[f"{stage}/perplexity/{lang}/bits_per_char"] = figures["bits_per_char"]
+    return scalars
