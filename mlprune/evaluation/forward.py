@@ -1,18 +1,20 @@
 """Running a model up to its output head, and log-probabilities without ever holding (tokens x vocabulary) in float32.
 
-Shapes: N scored positions, H hidden size, V vocabulary.
+Shapes: B texts, T tokens, N positions, M targets, H hidden size, V vocabulary.
 """
 
 import inspect
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel
 
 from mlprune.errors import UserError
 
-VOCABULARY_SLICE = 16384  # rows of the head at a time: N x 16384 logits stay small and the product stays efficient
+VOCABULARY_SLICE = 2048  # so few logits are reduced while they are still in the processor's cache
+MAX_SLICE_LOGITS = 1 << 26
 
 
 class _Stop(Exception):
@@ -23,6 +25,10 @@ def hidden_states(model: PreTrainedModel, inputs: dict[str, Any]) -> Tensor:
     """Run the model and return what its output head would receive, (B, T, H); the head itself does not run.
 
     A cache among the inputs is filled in place.
+
+    Args:
+        model: A transformers model with an output head.
+        inputs: Arguments of its forward; ``position_ids`` are left out where the model has none.
     """
     seen: list[Tensor] = []
 
@@ -30,8 +36,7 @@ def hidden_states(model: PreTrainedModel, inputs: dict[str, Any]) -> Tensor:
         seen.append(args[0])
         raise _Stop
 
-    accepted = inspect.signature(model.forward).parameters
-    if "position_ids" not in accepted:
+    if "position_ids" not in inspect.signature(model.forward).parameters:
         inputs = {name: value for name, value in inputs.items() if name != "position_ids"}
     handle = model.get_output_embeddings().register_forward_pre_hook(stop)
     try:
@@ -43,21 +48,8 @@ def hidden_states(model: PreTrainedModel, inputs: dict[str, Any]) -> Tensor:
     return seen[0]
 
 
-def positions(mask: Tensor) -> Tensor:
-    """Return position ids that count only real tokens, whatever the padding side.
-
-    Args:
-        mask: (B, T), 1 for tokens and 0 for padding.
-
-    Example:
-        >>> positions(torch.tensor([[0, 0, 1, 1]]))
-        tensor([[0, 0, 0, 1]])
-    """
-    return (mask.long().cumsum(-1) - 1).clamp(min=0)
-
-
-class Head:
-    """Log-probabilities from the output head's input, in slices over the vocabulary.
+class Scorer:
+    """Log-probabilities from what the output head receives, in slices of the vocabulary.
 
     What a model does to logits after its head (a soft cap, a scale) is found once, by comparing with the model's own
     logits on two tokens.
@@ -73,23 +65,23 @@ class Head:
         head = model.get_output_embeddings()
         if not isinstance(head, nn.Linear):
             raise UserError(f"{type(model).__name__}: its output head is no nn.Linear; candidates cannot be scored")
-        self.weight = head.weight
-        self.bias = head.bias
-        self.cap: float | None = getattr(model.config, "final_logit_softcapping", None)
+        self.head = head
+        self.cap: float | None = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
         self.scale = 1.0
-        self._probe(model)
+        self._find_scale(model)
 
     @torch.no_grad()
-    def _probe(self, model: PreTrainedModel) -> None:
-        ids = torch.tensor([[0, 1]], device=self.weight.device)
+    def _find_scale(self, model: PreTrainedModel) -> None:
+        ids = torch.tensor([[0, 1]], device=self.head.weight.device)
         inputs: dict[str, Any] = {"input_ids": ids, "use_cache": False}
         if model.config.is_encoder_decoder:
             inputs["decoder_input_ids"] = ids
         expected = model(**inputs).logits[0].float()
-        got = self._logits(hidden_states(model, inputs)[0], 0, expected.shape[-1])
-        if not torch.allclose(got, expected, atol=1e-2, rtol=1e-2):
+        hidden = hidden_states(model, inputs)[0]
+        got = self._logits(hidden, 0, expected.shape[-1])
+        if not _alike(got, expected):
             self.scale = float((expected * got).sum() / (got * got).sum())
-            if not torch.allclose(got * self.scale, expected, atol=1e-2, rtol=1e-2):
+            if not _alike(got * self.scale, expected):
                 raise UserError(f"{type(model).__name__}: logits are not its head's output; candidates cannot be scored")
 
     def _finish(self, logits: Tensor) -> Tensor:
@@ -99,39 +91,65 @@ class Head:
         return logits if self.cap is None else self.cap * torch.tanh(logits / self.cap)
 
     def _logits(self, hidden: Tensor, start: int, end: int) -> Tensor:
-        bias = None if self.bias is None else self.bias[start:end]
-        return self._finish(nn.functional.linear(hidden, self.weight[start:end], bias))
+        bias = None if self.head.bias is None else self.head.bias[start:end]
+        return self._finish(nn.functional.linear(hidden, self.head.weight[start:end], bias))
 
-    def log_probs(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """Return the natural log-probability of one target at each position.
+    def log_probs(self, hidden: Tensor, rows: Tensor, targets: Tensor) -> Tensor:
+        """Return natural log-probabilities; a position may have several targets.
 
         Args:
             hidden: (N, H).
-            targets: int64 (N,).
+            rows: int64 (M,), the position (0..N-1) that predicts each target.
+            targets: int64 (M,).
 
         Returns:
-            float32 (N,).
+            float32 (M,).
         """
-        if not len(targets):
-            return torch.zeros(0, device=hidden.device)
-        picked = (hidden * self.weight[targets]).sum(-1, dtype=torch.float32)
-        picked = self._finish(picked if self.bias is None else picked + self.bias[targets].float())
+        step = VOCABULARY_SLICE if hidden.device.type == "cpu" else max(MAX_SLICE_LOGITS // len(hidden), 1)
         total: Tensor | None = None
-        for start in range(0, self.weight.shape[0], VOCABULARY_SLICE):
-            part = self._logits(hidden, start, start + VOCABULARY_SLICE).logsumexp(-1)
+        picked = torch.empty(len(targets), device=hidden.device)
+        for start in range(0, self.head.weight.shape[0], step):
+            logits = self._logits(hidden, start, start + step)
+            inside = ((targets >= start) & (targets < start + step)).nonzero()[:, 0]
+            picked[inside] = logits[rows[inside], targets[inside] - start]
+            part = logits.logsumexp(-1)
             total = part if total is None else torch.logaddexp(total, part)
         assert total is not None
-        return picked - total
+        return picked - total[rows]
 
 
-def max_length(model: PreTrainedModel) -> int | None:
-    """Return how many tokens the model's position table holds, or None where there is no table (BLOOM, T5).
+def _alike(a: Tensor, b: Tensor) -> bool:
+    return torch.allclose(a, b, atol=1e-2, rtol=1e-2)
+
+
+_SCORERS: WeakKeyDictionary[PreTrainedModel, Scorer] = WeakKeyDictionary()
+
+
+def scorer_of(model: PreTrainedModel) -> Scorer:
+    """Return the model's scorer, made once a model, as it costs forward passes."""
+    scorer = _SCORERS.get(model)
+    if scorer is None or scorer.head is not model.get_output_embeddings():
+        scorer = _SCORERS[model] = Scorer(model)
+    return scorer
+
+
+def has_plain_cache(model: PreTrainedModel) -> bool:
+    """Whether the model's state after some tokens is keys and values of these tokens, and nothing else.
 
     Example:
         >>> from transformers import GPT2Config, GPT2LMHeadModel
-        >>> max_length(GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=1, n_embd=4, vocab_size=8, n_positions=32)))
-        32
+        >>> has_plain_cache(GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=1, n_embd=4, vocab_size=8)))
+        True
     """
-    if model.config.model_type in ("bloom", "mpt", "t5", "mt5", "umt5"):
-        return None
-    return getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    kinds = getattr(model.config.get_text_config(), "layer_types", None) or ["full_attention"]
+    takes_cache = "past_key_values" in inspect.signature(model.forward).parameters
+    return takes_cache and set(kinds) <= {"full_attention", "sliding_attention"} and not model._is_stateful
+
+
+@torch.no_grad()
+def cache_bytes_per_token(model: PreTrainedModel) -> int:
+    """Return how many bytes one token takes in the cache."""
+    cache = DynamicCache()
+    ids = torch.tensor([[0]], device=model.get_output_embeddings().weight.device)
+    hidden_states(model, {"input_ids": ids, "past_key_values": cache, "use_cache": True})
+    return sum(states.nbytes for layer in cache.layers for states in (layer.keys, layer.values))

@@ -14,7 +14,8 @@ from transformers import (
 )
 
 from mlprune.errors import UserError
-from mlprune.evaluation.forward import hidden_states, max_length
+from mlprune.evaluation.forward import hidden_states
+from mlprune.evaluation.lengths import max_length
 from mlprune.models.blocks import model_device
 from mlprune.models.tokens import pad_token_id
 

@@ -1,0 +1,77 @@
+"""How long a text may be for a model, and what happens to longer ones: an error, or a truncation that is counted."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from transformers import PreTrainedModel
+
+from mlprune.errors import UserError
+from mlprune.log import log
+
+TooLong = Literal["error", "truncate"]
+# position tables that these models' configs mention but do not have: ALiBi and relative positions
+UNLIMITED = ("bloom", "mpt", "t5", "mt5", "umt5", "longt5")
+
+
+def max_length(model: PreTrainedModel) -> int | None:
+    """Return how many tokens the model is made for, or None where positions have no end (ALiBi, T5).
+
+    Example:
+        >>> from transformers import GPT2Config, GPT2LMHeadModel
+        >>> max_length(GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=1, n_embd=4, vocab_size=8, n_positions=32)))
+        32
+    """
+    if model.config.model_type in UNLIMITED:
+        return None
+    return getattr(model.config.get_text_config(), "max_position_embeddings", None)
+
+
+def fit(
+    model: PreTrainedModel,
+    ids: Sequence[Sequence[Sequence[int]]],
+    first: Sequence[Sequence[int]],
+    too_long: TooLong = "error",
+) -> tuple[list[list[list[int]]], list[list[int]]]:
+    """Make every candidate fit into the model.
+
+    Args:
+        model: The model.
+        ids: For each example its candidates' token ids.
+        first: For each candidate the position of its first scored token.
+        too_long: ``error``; or ``truncate``: all candidates of an example lose as many tokens as its longest one must,
+            after their first token, which may be the one that every text begins with.
+
+    Returns:
+        Both, with tokens dropped.
+
+    Raises:
+        UserError: If a candidate has no token to score, or is too long and may not be truncated.
+
+    Example:
+        >>> from transformers import GPT2Config, GPT2LMHeadModel
+        >>> model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=1, n_embd=4, vocab_size=8, n_positions=4))
+        >>> fit(model, [[[1, 2, 3, 4, 5, 6], [1, 2, 3, 4]]], [[3, 3]], "truncate")
+        ([[[1, 4, 5, 6], [1, 4]]], [[1, 1]])
+    """
+    if too_long not in ("error", "truncate"):
+        raise UserError(f"too_long '{too_long}' is not allowed; give error or truncate")
+    limit = max_length(model)
+    fitted, starts, cut = [], [], []
+    for i, (example, begin) in enumerate(zip(ids, first, strict=True)):
+        excess = max((len(candidate) - limit for candidate in example), default=0) if limit is not None else 0
+        if excess > 0 and too_long == "error":
+            raise UserError(
+                f"example {i} has {limit + excess} tokens; the model takes {limit}; "
+                "shorten the texts or set too_long: truncate"
+            )
+        drop = max(excess, 0)
+        fitted.append([[*candidate[:1], *candidate[1 + drop :]] for candidate in example])
+        starts.append([max(start - drop, min(start, 1)) for start in begin])
+        if drop:
+            cut.append(drop)
+        for j, (candidate, start) in enumerate(zip(fitted[-1], starts[-1], strict=True)):
+            if len(candidate) <= start:
+                raise UserError(f"example {i}, candidate {j}: {len(example[j])} tokens leave none to score")
+    if cut:
+        log.warning("%d of %d examples were too long for the model: up to %d tokens cut", len(cut), len(ids), max(cut))
+    return fitted, starts

@@ -1,0 +1,175 @@
+"""Running a tree of shared prefixes through a causal model: each segment once, on the cache of what precedes it.
+
+Every row of a batch is [padding, what precedes, segment, padding]: its tokens are contiguous, so sliding windows, relative
+positions and ALiBi see what they would see in the full text.
+
+Shapes: B rows, C tokens before the segments, T tokens of the segments, H hidden size.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+
+from mlprune.batching import token_batches
+from mlprune.evaluation.forward import cache_bytes_per_token, has_plain_cache, hidden_states
+from mlprune.evaluation.prefixes import MIN_SAVED_TOKENS, Node, prefix_tree
+from mlprune.models.blocks import model_device
+
+BATCH_TOKENS = {"cpu": 1024}  # a processor is busy with so few
+BATCH_TOKENS_ELSEWHERE = 16384
+CACHE_BYTES = {"cpu": 1 << 28}  # what the copied context of one batch may take
+CACHE_BYTES_ELSEWHERE = 1 << 31
+
+
+class PrefixCache:
+    """Keys and values of segments that others follow, one row a token, from which any context is gathered."""
+
+    def __init__(self) -> None:
+        self._layers: list[list[tuple[Tensor, Tensor]]] = []  # a layer's keys and values, (tokens, heads, head size), in parts
+        self._rows: dict[int, range] = {}  # node (by id) to its rows
+        self._size = 0
+
+    def add(self, nodes: Sequence[Node], cache: DynamicCache, real: Tensor) -> None:
+        """Keep the segments of nodes that others follow.
+
+        Args:
+            nodes: B nodes, in the order of the batch.
+            cache: The cache after their batch.
+            real: bool (B, T), which of the last T cached positions are tokens of the segments.
+        """
+        inner = torch.tensor([bool(node.children) for node in nodes], device=real.device)
+        for node in nodes:
+            if node.children:
+                self._rows[id(node)] = range(self._size, self._size + len(node.tokens))
+                self._size += len(node.tokens)
+        kept = real & inner[:, None]
+        self._layers = self._layers or [[] for _ in cache.layers]
+        for parts, layer in zip(self._layers, cache.layers, strict=True):
+            keys, values = (states[:, :, -real.shape[1] :].transpose(1, 2)[kept] for states in (layer.keys, layer.values))
+            parts.append((keys, values))
+
+    def before(self, nodes: Sequence[Node]) -> tuple[DynamicCache, Tensor]:
+        """Return the cache of what precedes each node, padded on the left, and its mask, int64 (B, C)."""
+        rows = [[row for step in node.path()[:-1] for row in self._rows[id(step)]] for node in nodes]
+        width = max(map(len, rows))
+        cache = DynamicCache()  # made without a config, every layer keeps all positions; the model's masks do its windows
+        if not width:
+            return cache, torch.zeros(len(nodes), 0, dtype=torch.int64)
+        device = self._layers[0][0][0].device
+        index = torch.tensor([[0] * (width - len(row)) + row for row in rows], device=device)
+        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)
+        for i, parts in enumerate(self._layers):
+            if len(parts) > 1:
+                parts[:] = [(torch.cat([keys for keys, _ in parts]), torch.cat([values for _, values in parts]))]
+            keys, values = parts[0]
+            cache.update(keys[index].transpose(1, 2), values[index].transpose(1, 2), i)
+        return cache, mask
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """Whether and at what price a model's prefixes can be shared.
+
+    Args:
+        min_saved: Tokens that sharing a prefix must save.
+        cache_bytes: Bytes that one token takes in the cache.
+    """
+
+    min_saved: int
+    cache_bytes: int
+
+
+_SHARING: WeakKeyDictionary[PreTrainedModel, Sharing] = WeakKeyDictionary()
+NEVER = 1 << 60
+PROBES = [(1, 2, 3, 4, 5), (1, 2, 3, 5, 4), (2, 1, 3), (2, 1, 4)]  # contexts of unequal lengths
+
+
+def sharing_of(model: PreTrainedModel) -> Sharing:
+    """Find out, once a model, whether running on a shared prefix gives what running in full gives.
+
+    Models for which it does not (recurrent states, states shared by layers) run every text in full.
+    """
+    if model not in _SHARING:
+        works = has_plain_cache(model) and _agrees(model)
+        _SHARING[model] = Sharing(MIN_SAVED_TOKENS, cache_bytes_per_token(model)) if works else Sharing(NEVER, 1)
+    return _SHARING[model]
+
+
+@torch.no_grad()
+def _agrees(model: PreTrainedModel) -> bool:
+    device = model_device(model)
+    found = {}
+    levels, ends = prefix_tree(PROBES, min_saved=1)
+    for nodes, hidden in run_tree(model, levels, cache_bytes=1):
+        found |= {id(node): hidden[row, len(node.tokens) - 1] for row, node in enumerate(nodes)}
+    for ids in PROBES:
+        plain = hidden_states(model, {"input_ids": torch.tensor([ids], device=device), "use_cache": False})[0, -1].float()
+        tolerance = 1e-3 if plain.dtype == found[id(ends[ids])].dtype else 5e-2
+        if (found[id(ends[ids])].float() - plain).abs().max() > tolerance * plain.abs().max():
+            return False
+    return True
+
+
+def run_tree(
+    model: PreTrainedModel, levels: Sequence[Sequence[Node]], cache_bytes: int, batch_size: int | None = None
+) -> Iterator[tuple[list[Node], Tensor]]:
+    """Run all segments of a tree, level by level, in batches of like length under a token budget.
+
+    Args:
+        model: A causal model.
+        levels: Nodes by level.
+        cache_bytes: Bytes that one token takes in the cache.
+        batch_size: At most so many segments in a batch; a token budget alone decides if omitted.
+
+    Yields:
+        Nodes of a batch, and what the output head would receive for their segments, (B, T, H), padded on the right.
+    """
+    device = model_device(model)
+    budget = BATCH_TOKENS.get(device.type, BATCH_TOKENS_ELSEWHERE)
+    cache_tokens = CACHE_BYTES.get(device.type, CACHE_BYTES_ELSEWHERE) // max(cache_bytes, 1)
+    prefixes = PrefixCache()
+    for level in levels:
+        for batch in token_batches([len(node.tokens) for node in level], budget):
+            for nodes in _split([level[i] for i in batch], cache_tokens, batch_size):
+                yield nodes, _run(model, nodes, prefixes)
+
+
+def _run(model: PreTrainedModel, nodes: list[Node], prefixes: PrefixCache) -> Tensor:
+    device = model_device(model)
+    cache, before = prefixes.before(nodes)
+    width = max(len(node.tokens) for node in nodes)
+    pads = [width - len(node.tokens) for node in nodes]
+    ids = torch.tensor([[*node.tokens, *[0] * pad] for node, pad in zip(nodes, pads, strict=True)], device=device)
+    real = torch.tensor([[1] * (width - pad) + [0] * pad for pad in pads], device=device)
+    places = torch.tensor([[min(node.start + t, node.end - 1) for t in range(width)] for node in nodes], device=device)
+    followed = any(node.children for node in nodes)
+    inputs = {
+        "input_ids": ids,
+        "attention_mask": torch.cat([before.to(device), real], dim=1),
+        "position_ids": places,
+        "use_cache": followed or before.shape[1] > 0,
+    }
+    if inputs["use_cache"]:
+        inputs["past_key_values"] = cache
+    hidden = hidden_states(model, inputs)
+    if followed:
+        prefixes.add(nodes, cache, real.bool())
+    return hidden
+
+
+def _split(nodes: list[Node], cache_tokens: int, batch_size: int | None) -> Iterator[list[Node]]:
+    """Cut a batch where its copied context would take too much memory."""
+    part: list[Node] = []
+    longest = 0
+    for node in nodes:
+        longest = max(longest, node.end)
+        too_many = batch_size is not None and len(part) >= batch_size
+        if part and (too_many or (len(part) + 1) * longest > cache_tokens):
+            yield part
+            part, longest = [], node.end
+        part.append(node)
+    yield part
