@@ -36,7 +36,7 @@ def hidden_states(model: PreTrainedModel, inputs: dict[str, Any]) -> Tensor:
         seen.append(args[0])
         raise _Stop
 
-    if "position_ids" not in inspect.signature(model.forward).parameters:
+    if "position_ids" not in _arguments(model):
         inputs = {name: value for name, value in inputs.items() if name != "position_ids"}
     handle = model.get_output_embeddings().register_forward_pre_hook(stop)
     try:
@@ -133,23 +133,25 @@ def scorer_of(model: PreTrainedModel) -> Scorer:
     return scorer
 
 
-def has_plain_cache(model: PreTrainedModel) -> bool:
-    """Whether the model's state after some tokens is keys and values of these tokens, and nothing else.
+@torch.no_grad()
+def cache_bytes_per_token(model: PreTrainedModel) -> int | None:
+    """Return how many bytes one token takes in the cache; None where a model's state is not just keys and values.
 
     Example:
         >>> from transformers import GPT2Config, GPT2LMHeadModel
-        >>> has_plain_cache(GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=1, n_embd=4, vocab_size=8)))
-        True
+        >>> cache_bytes_per_token(GPT2LMHeadModel(GPT2Config(n_layer=2, n_head=1, n_embd=4, vocab_size=8)))
+        64
     """
-    kinds = getattr(model.config.get_text_config(), "layer_types", None) or ["full_attention"]
-    takes_cache = "past_key_values" in inspect.signature(model.forward).parameters
-    return takes_cache and set(kinds) <= {"full_attention", "sliding_attention"} and not model._is_stateful
-
-
-@torch.no_grad()
-def cache_bytes_per_token(model: PreTrainedModel) -> int:
-    """Return how many bytes one token takes in the cache."""
+    kinds = set(getattr(model.config.get_text_config(), "layer_types", None) or [])
+    if not kinds <= {"full_attention", "sliding_attention"} or "past_key_values" not in _arguments(model):
+        return None
     cache = DynamicCache()
     ids = torch.tensor([[0]], device=model.get_output_embeddings().weight.device)
     hidden_states(model, {"input_ids": ids, "past_key_values": cache, "use_cache": True})
+    if not cache.layers or any(layer.get_seq_length() != 1 for layer in cache.layers):
+        return None
     return sum(states.nbytes for layer in cache.layers for states in (layer.keys, layer.values))
+
+
+def _arguments(model: PreTrainedModel) -> set[str]:
+    return set(inspect.signature(model.forward).parameters)

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from mlprune.batching import token_batches
-from mlprune.evaluation.forward import cache_bytes_per_token, has_plain_cache, hidden_states
+from mlprune.evaluation.forward import cache_bytes_per_token, hidden_states
 from mlprune.evaluation.prefixes import MIN_SAVED_TOKENS, Node, prefix_tree
 from mlprune.models.blocks import model_device
 
@@ -94,8 +94,9 @@ def sharing_of(model: PreTrainedModel) -> Sharing:
     Models for which it does not (recurrent states, states shared by layers) run every text in full.
     """
     if model not in _SHARING:
-        works = has_plain_cache(model) and _agrees(model)
-        _SHARING[model] = Sharing(MIN_SAVED_TOKENS, cache_bytes_per_token(model)) if works else Sharing(NEVER, 1)
+        size = cache_bytes_per_token(model)
+        works = size is not None and _agrees(model)
+        _SHARING[model] = Sharing(MIN_SAVED_TOKENS, size) if works else Sharing(NEVER, 1)
     return _SHARING[model]
 
 
