@@ -3,7 +3,7 @@
 A node is a segment of tokens that follows its parent's. Nodes of one level run together, on their ancestors' cache.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 MIN_SAVED_TOKENS = 16  # a node of its own costs a copy of its cache: worth it from about so many tokens
@@ -42,48 +42,53 @@ class Node:
 
 
 def prefix_tree(
-    sequences: Sequence[tuple[int, ...]], min_saved: int = MIN_SAVED_TOKENS
+    sequences: Iterable[tuple[int, ...]], min_saved: int | None = MIN_SAVED_TOKENS
 ) -> tuple[list[list[Node]], dict[tuple[int, ...], Node]]:
     """Cut sequences into a tree of segments.
 
     Args:
-        sequences: Token sequences, none empty; equal ones are one.
-        min_saved: Segments whose sharing saves fewer tokens are repeated in their children instead.
+        sequences: Token sequences, none empty. One that another begins with lies on the other's path.
+        min_saved: Segments whose sharing saves fewer tokens are repeated in their children instead; None shares nothing.
 
     Returns:
-        Nodes by level, and the node at which each sequence ends.
+        Nodes by level, and the node whose path holds each sequence.
 
     Example:
-        >>> levels, ends = prefix_tree([(1, 2, 3, 7), (1, 2, 3, 8), (9,)], min_saved=2)
+        >>> levels, ends = prefix_tree([(1, 2, 3, 7), (1, 2, 3, 8), (9,), (1, 2)], min_saved=2)
         >>> [[list(node.tokens) for node in level] for level in levels]
         [[[1, 2, 3], [9]], [[7], [8]]]
         >>> ends[(1, 2, 3, 8)].start
         3
     """
     ordered = sorted(set(sequences))
+    # sorted order puts a sequence right before those that begin with it
+    longest = [one for one, after in zip(ordered, [*ordered[1:], ()], strict=True) if after[: len(one)] != one]
     levels: list[list[Node]] = []
     ends: dict[tuple[int, ...], Node] = {}
-    # a stretch of sequences that agree up to `common`, hang on `parent` and have their tokens from `parent.end` to run
-    pending: list[tuple[int, int, Node | None]] = []
-    pending += [(low, high, None) for low, high in reversed(list(_by_token(ordered, 0, len(ordered), 0)))]
-    while pending:
+    pending = [(low, high, None) for low, high in _by_token(longest, 0, len(longest), 0)]
+    if min_saved is None:
+        pending = [(i, i + 1, None) for i in range(len(longest))]
+    pending.reverse()
+    while pending:  # a stretch of sequences that hang on `parent` and agree at its end
         low, high, parent = pending.pop()
         start = parent.end if parent else 0
-        common = _common_length(ordered[low], ordered[high - 1])
-        stops_here = len(ordered[low]) == common  # sorted order puts a sequence before its continuations
-        branches = list(_by_token(ordered, low + stops_here, high, common))
-        if branches and not stops_here and (len(branches) - 1) * (common - start) < min_saved:
+        common = _common_length(longest[low], longest[high - 1])
+        branches = [] if high - low == 1 else list(_by_token(longest, low, high, common))
+        if branches and (len(branches) - 1) * (common - start) < (min_saved or 0):
             pending += [(one, other, parent) for one, other in reversed(branches)]
             continue
-        node = Node(ordered[low][start:common], parent, start, parent.level + 1 if parent else 0)
+        node = Node(longest[low][start:common], parent, start, parent.level + 1 if parent else 0)
         if parent:
             parent.children.append(node)
-        while len(levels) <= node.level:
+        if len(levels) == node.level:
             levels.append([])
         levels[node.level].append(node)
-        if stops_here:
-            ends[ordered[low]] = node
+        if not branches:
+            ends[longest[low]] = node
         pending += [(one, other, node) for one, other in reversed(branches)]
+    for one, after in reversed(list(zip(ordered, [*ordered[1:], ()], strict=True))):
+        if one not in ends:
+            ends[one] = ends[after]
     return levels, ends
 
 

@@ -194,7 +194,7 @@ def _score_causal(
     for chunk in _chunks(spans, sharing.cache_bytes):
         # the last token is only predicted, and nothing is known of a span whose start is its end
         inputs = {i: spans[i].ids[:-1] for i in chunk if spans[i].start < len(spans[i].ids)}
-        levels, ends = prefix_tree(list(inputs.values()), sharing.min_saved)
+        levels, ends = prefix_tree(inputs.values(), sharing.min_saved)
         wanted: dict[int, dict[int, set[int]]] = defaultdict(lambda: defaultdict(set))
         keys: dict[int, list[tuple[int, int, int]]] = {}
         for i, run in inputs.items():
@@ -215,7 +215,7 @@ def _score_causal(
 def _keys(end: Node, span: _Span) -> Iterator[tuple[int, int, int]]:
     """For each scored token: the node and the position in it that predict it, and the token."""
     for node in end.path():
-        for t in range(max(node.start, span.start - 1), node.end):
+        for t in range(max(node.start, span.start - 1), min(node.end, len(span.ids) - 1)):
             yield id(node), t - node.start, span.ids[t + 1]
 
 

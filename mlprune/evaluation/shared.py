@@ -75,16 +75,15 @@ class Sharing:
     """Whether and at what price a model's prefixes can be shared.
 
     Args:
-        min_saved: Tokens that sharing a prefix must save.
+        min_saved: Tokens that sharing a prefix must save; None shares nothing.
         cache_bytes: Bytes that one token takes in the cache.
     """
 
-    min_saved: int
+    min_saved: int | None
     cache_bytes: int
 
 
 _SHARING: WeakKeyDictionary[PreTrainedModel, Sharing] = WeakKeyDictionary()
-NEVER = 1 << 60
 PROBES = [(1, 2, 3, 4, 5), (1, 2, 3, 5, 4), (2, 1, 3), (2, 1, 4)]  # contexts of unequal lengths
 
 
@@ -95,8 +94,7 @@ def sharing_of(model: PreTrainedModel) -> Sharing:
     """
     if model not in _SHARING:
         size = cache_bytes_per_token(model)
-        works = size is not None and _agrees(model)
-        _SHARING[model] = Sharing(MIN_SAVED_TOKENS, size) if works else Sharing(NEVER, 1)
+        _SHARING[model] = Sharing(MIN_SAVED_TOKENS, size) if size and _agrees(model) else Sharing(None, 1)
     return _SHARING[model]
 
 
