@@ -112,7 +112,8 @@ class PruningModule(LightningModule):
                 sections["tasks"][task.name] = figures
                 sections["average"][task.name] = average_accuracy(figures)
                 own = {lang: self.records[task.name, lang] for lang in task.languages}
-                sections["rankc"][task.name] = consistency(own, self.device)
+                if task.aligned:
+                    sections["rankc"][task.name] = consistency(own, self.device)
             elif task.kind == "translation":
                 directions = {f"{lang}-{task.target_lang}": entry for lang, entry in figures.items()}
                 prefix = "" if task.name == "translation" else f"{task.name}:"

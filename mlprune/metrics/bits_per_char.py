@@ -13,7 +13,7 @@ class BitsPerChar(ExactMetric):
 
     Example:
         >>> metric = BitsPerChar()
-        >>> metric.update(torch.tensor([-math.log(2) * 10]), torch.tensor([5]))
+        >>> metric.update(torch.tensor([-math.log(2) * 10], dtype=torch.float64), torch.tensor([5]))
         >>> metric.compute()
         {'bits_per_char': 2.0, 'n': 1}
     """

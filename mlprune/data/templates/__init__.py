@@ -8,32 +8,91 @@ import yaml
 
 from mlprune.errors import UserError, did_you_mean
 
+ByLanguage = str | dict[str, str]
+
 
 @dataclass(frozen=True)
 class Template:
     """How a row becomes candidate texts.
 
+    Slots are ``{column}``, and ``{label}`` for the verbalized label or ``{candidate}`` for the row's own answer. A text
+    may be one for all languages, or a dict of language to text; so may the verbalizer.
+
     Args:
-        template: Text with ``{column}`` slots and ``{label}`` for the verbalized label.
-        label_column: Column that holds the right label.
+        template: The full text that is scored; question and answer together if omitted.
+        label_column: Column that holds the right label, or the position of the right candidate column.
         verbalizer: Label to the word that stands for it, in label order.
-        labels: Cell of the label column (as text) to label.
+        candidates: Columns that hold the row's own answers, instead of a verbalizer.
+        labels: Cell of the label column (as text) to label, or to candidate column.
         dropped: Cells of the label column whose rows are left out.
+        question: What precedes the answer: what an encoder reads, or a chat's user says.
+        answer: What the model is to say: a decoder's text, or a chat's assistant.
+        answer_only: Score the answer alone, the question being given.
+        start_token: Score the first token too, after the tokenizer's beginning (or end) token where it adds none.
+        normalization: The normalization that belongs to the template.
         truncate: ``column``, ``length`` and ``character_languages``: cut a column to so many words, or characters.
         group_size: So many consecutive rows belong together and are sampled together.
+        words: Slot to ``column`` and ``values`` (language to cell to word): words that depend on a cell.
         origin: Where it comes from.
         version: Raised when the text changes.
     """
 
-    template: str
-    label_column: str
-    verbalizer: dict[str, str]
+    template: ByLanguage = ""
+    label_column: str = "label"
+    verbalizer: dict[str, Any] = field(default_factory=dict)
+    candidates: list[str] = field(default_factory=list)
     labels: dict[str, str] = field(default_factory=dict)
     dropped: list[str] = field(default_factory=list)
+    question: ByLanguage = ""
+    answer: ByLanguage = ""
+    answer_only: bool = False
+    start_token: bool = False
+    normalization: str = "token"
     truncate: dict[str, Any] = field(default_factory=dict)
     group_size: int = 1
+    words: dict[str, Any] = field(default_factory=dict)
     origin: str = "given by the user"
     version: int = 1
+
+    def names(self, lang: str) -> tuple[str, ...]:
+        """Return the names of the candidates, in order: labels, or columns."""
+        return tuple(self.candidates or self.words_for(lang))
+
+    def words_for(self, lang: str) -> dict[str, str]:
+        """Return the verbalizer of a language.
+
+        Raises:
+            UserError: If there is none.
+        """
+        nested = any(isinstance(value, dict) for value in self.verbalizer.values())
+        return _of_language(self.verbalizer, lang, "verbalizer") if nested else self.verbalizer
+
+    def fill(self, row: dict[str, Any], lang: str, name: str) -> tuple[str, str, str]:
+        """Return the full text, the question and the answer for one candidate; question and answer may be empty.
+
+        Args:
+            row: The row's columns.
+            lang: Its language.
+            name: The label, or the candidate's column.
+
+        Raises:
+            UserError: If a slot has no column.
+        """
+        cells = self.cut(row, lang)
+        cells |= {slot: self._word(slot, row, lang) for slot in self.words}
+        cells |= {"candidate": row.get(name)} if self.candidates else {"label": self.words_for(lang)[name]}
+        try:
+            question, answer, text = (
+                _of_language(part, lang, "template").format(**cells)
+                for part in (self.question, self.answer, self.template or "")
+            )
+        except KeyError as error:
+            raise UserError(f"the template asks for {error}, the corpus has {', '.join(row)}") from error
+        return text or question + answer, question, answer
+
+    def _word(self, slot: str, row: dict[str, Any], lang: str) -> str:
+        entry = self.words[slot]
+        return _of_language(entry["values"], lang, slot)[str(row[entry["column"]])]
 
     def cut(self, row: dict[str, Any], lang: str) -> dict[str, Any]:
         """Return the row with its long column cut."""
@@ -45,6 +104,14 @@ class Template:
         return row | {column: " ".join(row[column].split()[:length])}
 
 
+def _of_language(value: Any, lang: str, what: str) -> Any:
+    if not isinstance(value, dict):
+        return value
+    if lang not in value:
+        raise UserError(f"no {what} for language '{lang}'; there is one for {', '.join(value)}")
+    return value[lang]
+
+
 def load_template(name: str) -> Template:
     """Load a template that comes with the package.
 
@@ -54,6 +121,8 @@ def load_template(name: str) -> Template:
     Example:
         >>> load_template("xnli").verbalizer["neutral"]
         'Also'
+        >>> load_template("xnli").fill({"premise": "It rains.", "hypothesis": "It is wet."}, "fr", "entailment")[0]
+        'It rains. , right?  Yes , It is wet.'
     """
     folder = Path(__file__).parent
     names = sorted(path.stem for path in folder.glob("*.yaml"))

@@ -1,8 +1,23 @@
 """Evaluation tasks, each a class chosen by ``class_path`` in YAML."""
 
 from mlprune.evaluation.tasks.base import Task
-from mlprune.evaluation.tasks.candidates import CandidateTask, ClozeTask
+from mlprune.evaluation.tasks.candidates import CandidateTask
+from mlprune.evaluation.tasks.cloze import Bmlama, ClozeTask
 from mlprune.evaluation.tasks.perplexity import PerplexityTask
+from mlprune.evaluation.tasks.presets import Marc, PawsX, Xcopa, Xnli, XStoryCloze, XWinograd
 from mlprune.evaluation.tasks.translation import TranslationTask
 
-__all__ = ["CandidateTask", "ClozeTask", "PerplexityTask", "Task", "TranslationTask"]
+__all__ = [
+    "Bmlama",
+    "CandidateTask",
+    "ClozeTask",
+    "Marc",
+    "PawsX",
+    "PerplexityTask",
+    "Task",
+    "TranslationTask",
+    "XStoryCloze",
+    "XWinograd",
+    "Xcopa",
+    "Xnli",
+]

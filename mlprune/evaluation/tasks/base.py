@@ -28,6 +28,7 @@ class Task(ABC):
         UserError: If the name or a language is not allowed.
     """
 
+    aligned = True  # whether rows of two languages with the same id are translations of each other
     kind: str  # the section of results.json: "candidates", "translation" or "perplexity"
 
     def __init__(self, name: str, languages: list[str], corpus: Corpus, limit: int | None = None, seed: int = 0) -> None:

@@ -1,68 +1,129 @@
 """Zero-shot tasks: every candidate answer is filled into a text, and the likeliest text wins."""
 
+import math
 import random
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torchmetrics import Metric
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from mlprune.data.corpora import Bundled, Corpus, Row
+from mlprune.data.corpora import Corpus, Row
 from mlprune.data.templates import Template, load_template
 from mlprune.errors import UserError
-from mlprune.evaluation.scoring import NORMALIZATIONS, Normalization, score_candidates
+from mlprune.evaluation.encoding import chat_prompt, encode_candidates
+from mlprune.evaluation.lengths import TooLong
+from mlprune.evaluation.scoring import NORMALIZATIONS, Normalization, score_candidate_ids
 from mlprune.evaluation.tasks.base import Record, Task, sample_groups
 from mlprune.metrics import Accuracy
 
 
 @dataclass(frozen=True)
 class CandidateExample:
-    """An example: its candidates as full texts, their names, and the position of the right one."""
+    """An example: its candidates, and the name of the right one.
+
+    Args:
+        id: The row's id, the same in every language.
+        candidates: Full texts.
+        names: What each candidate stands for: labels, or answers.
+        label: Position of the right one.
+        question: What precedes the answer; empty where the template has none.
+        answers: What follows the question in each candidate.
+        given: Leading part of each candidate that is not scored.
+    """
 
     id: str
     candidates: tuple[str, ...]
     names: tuple[str, ...]
     label: int
+    question: str = ""
+    answers: tuple[str, ...] = ()
+    given: tuple[str, ...] = ()
 
 
-class _Candidates(Task):
-    """What template tasks and cloze facts share: scoring, records and accuracy."""
+class ScoredTask(Task):
+    """What all candidate tasks share: scoring, records and accuracy.
+
+    Args:
+        name: Name in results.
+        languages: Codes of the languages.
+        corpus: Where rows come from.
+        limit: At most so many examples a language.
+        seed: Seed of their choice.
+        normalization: See :func:`mlprune.evaluation.score_candidates`.
+        ranking_only: See there.
+        too_long: See there.
+        start_token: Score the first token too, after the tokenizer's beginning (or end) token where it adds none.
+    """
 
     kind = "candidates"
+    chat_template = False
 
     def __init__(
         self,
         name: str,
         languages: list[str],
         corpus: Corpus,
-        limit: int | None,
-        seed: int,
-        normalization: Normalization,
-        ranking_only: bool,
+        limit: int | None = None,
+        seed: int = 0,
+        normalization: Normalization = "token",
+        ranking_only: bool = False,
+        too_long: TooLong = "error",
+        start_token: bool = False,
     ) -> None:
         super().__init__(name, languages, corpus, limit, seed)
-        if normalization not in NORMALIZATIONS:
-            raise UserError(f"task '{name}': normalization '{normalization}'; give one of {', '.join(NORMALIZATIONS)}")
+        for key, value, allowed in (
+            ("normalization", normalization, NORMALIZATIONS),
+            ("too_long", too_long, ("error", "truncate")),
+        ):
+            if value not in allowed:
+                raise UserError(f"task '{name}': {key} '{value}' is not allowed; give one of {', '.join(allowed)}")
         self.normalization: Normalization = normalization
         self.ranking_only = ranking_only
+        self.too_long: TooLong = too_long
+        self.start_token = start_token
+
+    def shots_for(self, lang: str) -> list[tuple[str, str]]:
+        """Return questions and answers of solved examples; none by default."""
+        return []
 
     def predict(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, lang: str, examples: list[CandidateExample]
     ) -> list[Record]:
-        texts = [example.candidates for example in examples]
-        scores = score_candidates(
-            model, tokenizer, texts, normalization=self.normalization, ranking_only=self.ranking_only
+        contexts = None
+        if model.config.is_encoder_decoder:
+            if not all(example.question for example in examples):
+                raise UserError(f"task '{self.name}': its template has no question for {type(model).__name__}'s encoder")
+            contexts = [tokenizer(example.question, verbose=False)["input_ids"] for example in examples]
+            texts = [[(answer, "") for answer in example.answers] for example in examples]
+        elif self.chat_template:
+            prompts = [chat_prompt(tokenizer, self.shots_for(lang), example.question) for example in examples]
+            texts = [[(p + a.lstrip(), p) for a in e.answers] for p, e in zip(prompts, examples, strict=True)]
+        else:
+            texts = [
+                list(zip(e.candidates, e.given or [""] * len(e.candidates), strict=True)) for e in examples
+            ]
+        ids, given = encode_candidates(tokenizer, texts, self.start_token, special_tokens=not self.chat_template)
+        scores = score_candidate_ids(
+            model,
+            ids,
+            contexts,
+            self.normalization,
+            ranking_only=self.ranking_only,
+            too_long=self.too_long,
+            given=None if contexts else given,
         )
-        records = []
-        for example, row in zip(examples, scores.double().tolist(), strict=True):
-            values = row[: len(example.candidates)]
-            best = max(range(len(values)), key=values.__getitem__)
-            names = example.names
-            records.append(
-                {"id": example.id, "label": names[example.label], "scores": values, "prediction": names[best]}
-            )
-        return records
+        return [self._record(example, row) for example, row in zip(examples, scores.double().tolist(), strict=True)]
+
+    def _record(self, example: CandidateExample, row: list[float]) -> Record:
+        scores = row[: len(example.candidates)]
+        if not all(map(math.isfinite, scores)):
+            raise UserError(f"task '{self.name}', example {example.id}: the model's scores are not finite: {scores}")
+        best = pick(scores, f"{self.seed}:{example.id}")
+        label, prediction = example.names[example.label], example.names[best]
+        return {"id": example.id, "label": label, "scores": scores, "prediction": prediction}
 
     def length(self, example: CandidateExample) -> int:
         return max(map(len, example.candidates))
@@ -75,22 +136,45 @@ class _Candidates(Task):
         metric.update(right, torch.ones_like(right))
 
 
-class CandidateTask(_Candidates):
-    """A classification task by template and verbalizer, such as XNLI and MARC-2.
+def pick(scores: Sequence[float], seed: str) -> int:
+    """Return the position of the highest score; equal ones are drawn between, so that no position is favoured.
+
+    Example:
+        >>> pick([0.5, 2.0, 1.0], seed="0:row")
+        1
+        >>> sorted({pick([1.0, 1.0], seed=str(i)) for i in range(20)})
+        [0, 1]
+    """
+    best = [i for i, score in enumerate(scores) if score == max(scores)]
+    return best[0] if len(best) == 1 else random.Random(seed).choice(best)
+
+
+class CandidateTask(ScoredTask):
+    """A classification or multiple-choice task by template, such as XNLI, MARC-2 or one of your own.
 
     Args:
         name: Name in results.
         languages: Codes of the languages.
         corpus: Where rows come from.
-        template: Name of a template that comes with the package (``xnli``, ``marc``), or a text with ``{column}`` slots
-            and ``{label}``.
+        template: Name of a template that comes with the package (``xnli``, ``xnli-native``, ``xnli-translated``,
+            ``marc``, ``paws-x``, ``xcopa``, ``xstorycloze``, ``xwinograd``), or a text with ``{column}`` slots and
+            ``{label}`` (or ``{candidate}``), or such a text for each language.
         verbalizer: Label to word, in label order; needed with a text of your own, else the template's.
+        candidates: Columns with the row's own answers, instead of a verbalizer.
         label_column: Column with the right label; as above.
-        labels: Cell of the label column to label, where they differ.
-        limit: At most so many examples a language.
+        labels: Cell of the label column to label (or candidate column), where they differ.
+        question: What precedes the answer, for encoder-decoder models and chats; the template's if omitted.
+        answer: What follows it; the template's if omitted.
+        group_size: So many consecutive rows are sampled together; the template's if omitted.
+        limit: At most so many examples a language, as whole groups.
         seed: Seed of their choice.
-        normalization: See :func:`mlprune.evaluation.score_candidates`.
+        normalization: See :func:`mlprune.evaluation.score_candidates`; the template's own if omitted.
         ranking_only: See there.
+        too_long: See there.
+        shots: Solved examples before each question.
+        fewshot: Where they come from; needed with ``shots``.
+        separator: Text between solved examples.
+        chat_template: Ask through the tokenizer's chat template: questions as user, answers as assistant.
 
     Raises:
         UserError: If template, verbalizer and label column do not fit together.
@@ -101,87 +185,136 @@ class CandidateTask(_Candidates):
         name: str,
         languages: list[str],
         corpus: Corpus,
-        template: str,
-        verbalizer: dict[str, str] | None = None,
+        template: str | dict[str, str],
+        verbalizer: dict[str, Any] | None = None,
+        candidates: list[str] | None = None,
         label_column: str | None = None,
         labels: dict[str, str] | None = None,
+        question: str | dict[str, str] | None = None,
+        answer: str | dict[str, str] | None = None,
+        group_size: int | None = None,
         limit: int | None = None,
         seed: int = 0,
-        normalization: Normalization = "token",
+        normalization: Normalization | None = None,
         ranking_only: bool = False,
+        too_long: TooLong = "error",
+        shots: int = 0,
+        fewshot: Corpus | None = None,
+        separator: str = "\n\n",
+        chat_template: bool = False,
     ) -> None:
-        super().__init__(name, languages, corpus, limit, seed, normalization, ranking_only)
-        if "{" in template:
-            if not verbalizer or not label_column:
-                raise UserError(f"task '{name}': a template of your own needs verbalizer and label_column")
-            base = Template(template, label_column, verbalizer, {label: label for label in verbalizer})
-        else:
-            base = load_template(template)
-        changes = {"verbalizer": verbalizer, "label_column": label_column, "labels": labels}
-        self.template = Template(**(vars(base) | {key: value for key, value in changes.items() if value}))
-        if "{label}" not in self.template.template:
-            raise UserError(f"task '{name}': template '{self.template.template}' has no {{label}}")
+        own = isinstance(template, dict) or "{" in template
+        if own and not ((verbalizer or candidates) and label_column):
+            raise UserError(f"task '{name}': a template of your own needs verbalizer (or candidates) and label_column")
+        base = Template(template=template) if own else load_template(str(template))
+        changes = {
+            "verbalizer": verbalizer,
+            "candidates": candidates,
+            "label_column": label_column,
+            "labels": labels,
+            "question": question,
+            "answer": answer,
+            "group_size": group_size,
+        }
+        self.template = replace(base, **{key: value for key, value in changes.items() if value})
+        chosen = normalization or self.template.normalization
+        start_token = self.template.start_token
+        super().__init__(name, languages, corpus, limit, seed, chosen, ranking_only, too_long, start_token)
+        if shots < 0 or (shots and fewshot is None):
+            raise UserError(f"task '{name}': shots {shots} is not allowed without a fewshot corpus; give 0 or more, and one")
+        if chat_template and not (self.template.question and self.template.answer):
+            raise UserError(f"task '{name}': chat_template needs question and answer, which its template does not have")
+        for lang in languages:
+            self._check_template(lang)
+        self.shots = shots
+        self.fewshot = fewshot
+        self.separator = separator
+        self.chat_template = chat_template
+        self._solved: dict[str, list[tuple[str, CandidateExample]]] = {}
 
-    def examples(self, lang: str) -> list[CandidateExample]:
+    def _check_template(self, lang: str) -> None:
         template = self.template
-        names = tuple(template.verbalizer)
-        kept = [row for row in self.corpus.rows(lang) if str(row.get(template.label_column)) not in template.dropped]
-        return [
-            self._example(row, lang, names) for row in sample_groups(kept, self.limit, template.group_size, self.seed)
-        ]
-
-    def _example(self, row: Row, lang: str, names: tuple[str, ...]) -> CandidateExample:
-        template = self.template
-        cell = str(row.get(template.label_column))
-        if template.labels.get(cell) not in names:
-            raise UserError(
-                f"task '{self.name}', language '{lang}', row {row['id']}: {template.label_column} '{cell}' is not a label; "
-                f"allowed are {', '.join(template.labels)}"
-            )
-        cut = template.cut(row, lang)
+        texts = [template.template or f"{template.question}{template.answer}"]
+        texts = list(texts[0].values()) if isinstance(texts[0], dict) else texts
+        slot = "{candidate}" if template.candidates else "{label}"
+        if any(slot not in str(text) for text in texts):
+            raise UserError(f"task '{self.name}': its template has no {slot}")
         try:
-            texts = tuple(template.template.format(**cut | {"label": template.verbalizer[name]}) for name in names)
-        except KeyError as error:
-            have = ", ".join(row)
-            raise UserError(f"task '{self.name}': the template asks for {error}, the corpus has {have}") from error
-        return CandidateExample(row["id"], texts, names, names.index(template.labels[cell]))
+            names = template.names(lang)
+            if isinstance(template.template, dict) and lang not in template.template:
+                raise UserError(f"no template for language '{lang}'; there is one for {', '.join(template.template)}")
+        except UserError as error:
+            raise UserError(f"task '{self.name}': {error}") from error
+        strange = set(template.labels.values()) - set(names)
+        if strange:
+            raise UserError(f"task '{self.name}': labels name {', '.join(sorted(strange))}, but there is {', '.join(names)}")
 
-
-class ClozeTask(_Candidates):
-    """Factual probes: a prompt with ``<mask>`` and several candidates, as in BMLAMA.
-
-    Candidates are shuffled by seed and row, alike in all languages, since published files put the right answer last.
-
-    Args:
-        name: Name in results.
-        languages: Codes of the languages.
-        corpus: Columns ``prompt``, ``answer`` and ``candidates`` (a list, or one text separated by ``, ``).
-        limit: At most so many examples a language.
-        seed: Seed of their choice and of the shuffling.
-        normalization: See :func:`mlprune.evaluation.score_candidates`.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        languages: list[str],
-        corpus: Corpus | None = None,
-        limit: int | None = None,
-        seed: int = 0,
-        normalization: Normalization = "token",
-    ) -> None:
-        super().__init__(name, languages, corpus or Bundled("facts"), limit, seed, normalization, ranking_only=False)
+    def columns(self, row: Row, lang: str) -> Row:
+        """Return the row as the template wants it; overridden where a data set needs cleaning."""
+        return row
 
     def examples(self, lang: str) -> list[CandidateExample]:
-        return [self._example(row, lang) for row in sample_groups(self.corpus.rows(lang), self.limit, 1, self.seed)]
+        solved = self._solved_examples(lang)
+        same = self.fewshot is not None and self.fewshot.identity == self.corpus.identity
+        used = {row_id for row_id, _ in solved} if same else set()
+        kept = [row for row in self._rows(self.corpus, lang) if row["id"] not in used]
+        chosen = sample_groups(kept, self.limit, self.template.group_size, self.seed)
+        examples = [self._example(row, lang) for row in chosen]
+        if self.chat_template or not solved:
+            return examples
+        before = "".join(example.candidates[example.label] + self.separator for _, example in solved)
+        return [_after(before, example) for example in examples]
 
-    def _example(self, row: dict[str, Any], lang: str) -> CandidateExample:
+    def _rows(self, corpus: Corpus, lang: str) -> list[Row]:
+        return [row for row in corpus.rows(lang) if str(row.get(self.template.label_column)) not in self.template.dropped]
+
+    def _solved_examples(self, lang: str) -> list[tuple[str, CandidateExample]]:
+        if self.fewshot is None or not self.shots:
+            return []
+        if lang not in self._solved:
+            rows = self._rows(self.fewshot, lang)
+            if len(rows) < self.shots:
+                raise UserError(f"task '{self.name}': {self.shots} shots needed in '{lang}', the corpus has {len(rows)}")
+            places = sorted(random.Random(f"{self.seed}:shots").sample(range(len(rows)), self.shots))
+            self._solved[lang] = [(rows[i]["id"], self._example(rows[i], lang)) for i in places]
+        return self._solved[lang]
+
+    def shots_for(self, lang: str) -> list[tuple[str, str]]:
+        return [(example.question, example.answers[example.label]) for _, example in self._solved_examples(lang)]
+
+    def _example(self, row: Row, lang: str) -> CandidateExample:
+        template = self.template
         where = f"task '{self.name}', language '{lang}', row {row['id']}"
-        names = row["candidates"] if isinstance(row["candidates"], list) else str(row["candidates"]).split(", ")
-        if row["prompt"].count("<mask>") != 1 or row["answer"] not in names:
-            raise UserError(f"{where}: a prompt needs one <mask> and its answer among the candidates")
-        order = list(range(len(names)))
-        random.Random(f"{self.seed}:{row['id']}").shuffle(order)
-        shuffled = tuple(names[i] for i in order)
-        texts = tuple(row["prompt"].replace("<mask>", name) for name in shuffled)
-        return CandidateExample(row["id"], texts, shuffled, shuffled.index(row["answer"]))
+        names = template.names(lang)
+        cell = str(row.get(template.label_column))
+        right = template.labels.get(cell, cell)
+        if right not in names:
+            allowed = ", ".join(template.labels or names)
+            raise UserError(f"{where}: {template.label_column} '{cell}' is not a label; allowed are {allowed}")
+        cells = self.columns(row, lang)
+        try:
+            filled = [template.fill(cells, lang, name) for name in names]
+        except UserError as error:
+            raise UserError(f"task '{self.name}': {error}") from error
+        return CandidateExample(
+            id=row["id"],
+            candidates=tuple(text for text, _, _ in filled),
+            names=names,
+            label=names.index(right),
+            question=filled[0][1],
+            answers=tuple(answer for _, _, answer in filled),
+            given=tuple(question for _, question, _ in filled) if template.answer_only else (),
+        )
+
+    def used_rows(self) -> dict[tuple[str, ...], set[str]]:
+        """Return the rows of solved examples, which calibration must not use."""
+        if self.fewshot is None or not self.shots:
+            return {}
+        return {self.fewshot.identity: {row_id for lang in self.languages for row_id, _ in self._solved_examples(lang)}}
+
+
+def _after(before: str, example: CandidateExample) -> CandidateExample:
+    """Put solved examples before an example; they are given, whatever else is."""
+    given = tuple(before + text for text in example.given) if example.given else (before,) * len(example.candidates)
+    texts = tuple(before + text for text in example.candidates)
+    return replace(example, candidates=texts, given=given, question=before + example.question)

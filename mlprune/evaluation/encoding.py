@@ -1,0 +1,75 @@
+"""Tokenizing candidates: where the scored part begins, the token that may stand before it, and chat prompts."""
+
+from collections.abc import Sequence
+
+from transformers import PreTrainedTokenizerBase
+
+from mlprune.errors import UserError
+
+
+def encode_candidates(
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[Sequence[tuple[str, str]]],
+    start_token: bool = False,
+    special_tokens: bool = True,
+) -> tuple[list[list[list[int]]], list[list[int]]]:
+    """Tokenize full texts and find how many of their first tokens are given.
+
+    The given part is tokenized by itself without its last blanks, which belong to the word that follows, and its number of
+    tokens is cut off the full text's, as lm-evaluation-harness does.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        texts: For each example its candidates: the full text, and the part it begins with that is given (or empty).
+        start_token: Put the tokenizer's beginning (or end) token first where it adds none, so that the first token is scored.
+        special_tokens: Whether the tokenizer adds its special tokens; not where a chat template already has.
+
+    Returns:
+        Token ids, and the number of given tokens, at least 1.
+    """
+    first = start_id(tokenizer) if start_token else None
+
+    def encode(text: str) -> list[int]:
+        ids = tokenizer(text, verbose=False, add_special_tokens=special_tokens)["input_ids"]
+        return ids if first is None or ids[:1] == [first] else [first, *ids]
+
+    ids: list[list[list[int]]] = []
+    given: list[list[int]] = []
+    known: dict[str, int] = {}
+    for example in texts:
+        for _, begin in example:
+            if begin not in known:
+                known[begin] = max(len(encode(begin.rstrip())), 1) if begin.strip() else 1
+        ids.append([encode(text) for text, _ in example])
+        given.append([known[begin] for _, begin in example])
+    return ids, given
+
+
+def start_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return the id of the token texts begin with: the beginning token, else the end token.
+
+    Raises:
+        UserError: If the tokenizer has neither.
+    """
+    for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
+        if token is not None:
+            return token
+    raise UserError("the tokenizer has neither a beginning nor an end token, so the first token cannot be scored")
+
+
+def chat_prompt(tokenizer: PreTrainedTokenizerBase, solved: Sequence[tuple[str, str]], question: str) -> str:
+    """Return the text after which the assistant answers.
+
+    Args:
+        tokenizer: A tokenizer with a chat template.
+        solved: Questions and answers that come before.
+        question: The question.
+
+    Raises:
+        UserError: If the tokenizer has no chat template.
+    """
+    if not tokenizer.chat_template:
+        raise UserError("chat_template: true needs a tokenizer with a chat template; this one has none")
+    turns = [(role, text.strip()) for pair in solved for role, text in zip(("user", "assistant"), pair, strict=True)]
+    messages = [{"role": role, "content": text} for role, text in [*turns, ("user", question.strip())]]
+    return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)

@@ -1,0 +1,98 @@
+"""Factual probes: a prompt with ``<mask>`` and several candidates, as in BMLAMA."""
+
+import random
+
+from mlprune.data.corpora import Bundled, Corpus, HubDataset, Row
+from mlprune.data.official import BmlamaFolder
+from mlprune.errors import UserError
+from mlprune.evaluation.lengths import TooLong
+from mlprune.evaluation.scoring import Normalization
+from mlprune.evaluation.tasks.base import sample_groups
+from mlprune.evaluation.tasks.candidates import CandidateExample, ScoredTask
+
+
+class ClozeTask(ScoredTask):
+    """Factual probes with candidates.
+
+    Candidates are compared by string and shuffled by seed and row, alike in all languages, since published files put the
+    right answer last. Where the answer holds several, separated by ``, ``, the first that is a candidate counts.
+
+    Args:
+        name: Name in results.
+        languages: Codes of the languages.
+        corpus: Columns ``prompt``, ``answer`` and ``candidates`` (a list, or one text separated by ``, ``); the bundled
+            facts if omitted.
+        limit: At most so many examples a language.
+        seed: Seed of their choice and of the shuffling.
+        normalization: See :func:`mlprune.evaluation.score_candidates`.
+        ranking_only: See there.
+        too_long: See there.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        languages: list[str],
+        corpus: Corpus | None = None,
+        limit: int | None = None,
+        seed: int = 0,
+        normalization: Normalization = "token",
+        ranking_only: bool = False,
+        too_long: TooLong = "error",
+    ) -> None:
+        corpus = corpus or Bundled("facts")
+        super().__init__(name, languages, corpus, limit, seed, normalization, ranking_only, too_long)
+
+    def examples(self, lang: str) -> list[CandidateExample]:
+        return [self._example(row, lang) for row in sample_groups(self.corpus.rows(lang), self.limit, 1, self.seed)]
+
+    def _example(self, row: Row, lang: str) -> CandidateExample:
+        where = f"task '{self.name}', language '{lang}', row {row['id']}"
+        for column in ("prompt", "answer", "candidates"):
+            if column not in row:
+                raise UserError(f"task '{self.name}': the corpus has no column '{column}'; it has {', '.join(row)}")
+        names = row["candidates"] if isinstance(row["candidates"], list) else str(row["candidates"]).split(", ")
+        answers = [row["answer"], *str(row["answer"]).split(", ")]
+        right = next((answer for answer in answers if answer in names), None)
+        if row["prompt"].count("<mask>") != 1 or right is None:
+            raise UserError(f"{where}: a prompt needs one <mask> and its answer among the candidates")
+        order = list(range(len(names)))
+        random.Random(f"{self.seed}:{row['id']}").shuffle(order)
+        shuffled = tuple(names[i] for i in order)
+        texts = tuple(row["prompt"].replace("<mask>", name) for name in shuffled)
+        before = row["prompt"].split("<mask>")[0]
+        answers_ = tuple(text[len(before) :] for text in texts)
+        return CandidateExample(row["id"], texts, shuffled, shuffled.index(right), before.rstrip(), answers_)
+
+
+class Bmlama(ClozeTask):
+    """BMLAMA: facts in 17 or 53 languages, ten candidates each.
+
+    Source: Qi et al. 2023, "Cross-Lingual Consistency of Factual Knowledge in Multilingual Language Models".
+
+    Args:
+        languages: Codes of the languages.
+        path: Folder of the official files, ``<lang>.tsv`` (``BMLAMA17`` of the RankC repository).
+        hub: A hub id with columns ``prompt``, ``answer``, ``candidates``, instead; the data set has none of its own.
+        name: Name in results.
+        limit: At most so many examples a language.
+        seed: Seed of their choice and of the shuffling.
+        normalization: See :func:`mlprune.evaluation.score_candidates`.
+        ranking_only: See there.
+    """
+
+    def __init__(
+        self,
+        languages: list[str],
+        path: str | None = None,
+        hub: str | None = None,
+        name: str = "bmlama",
+        limit: int | None = None,
+        seed: int = 0,
+        normalization: Normalization = "token",
+        ranking_only: bool = False,
+    ) -> None:
+        if (path is None) == (hub is None):
+            raise UserError(f"task '{name}': give path, the folder of <lang>.tsv files, or hub, a hub id")
+        corpus: Corpus = BmlamaFolder(path) if path is not None else HubDataset(str(hub), config="{lang}", split="test")
+        super().__init__(name, languages, corpus, limit, seed, normalization, ranking_only)

@@ -1,0 +1,208 @@
+"""Public evaluation sets: each knows its hub id, its official files and its template; nothing else is special about them."""
+
+import re
+from abc import abstractmethod
+
+from mlprune.data.corpora import Corpus, HubDataset, LocalFiles, Row
+from mlprune.data.official import XnliFile
+from mlprune.errors import UserError
+from mlprune.evaluation.lengths import TooLong
+from mlprune.evaluation.scoring import Normalization
+from mlprune.evaluation.tasks.candidates import CandidateTask
+
+
+class _Preset(CandidateTask):
+    """A set with its template: languages, where it is and how much of it are all a user has to say.
+
+    Args:
+        languages: Codes of the languages.
+        path: Folder of the official files; the hub's copy if omitted.
+        corpus: A corpus of your own with the same columns, instead.
+        name: Name in results.
+        template: Another template's name.
+        limit: At most so many examples a language.
+        seed: Seed of their choice.
+        normalization: See :func:`mlprune.evaluation.score_candidates`; the template's own if omitted.
+        ranking_only: See there.
+        too_long: See there.
+        shots: Solved examples before each question.
+        fewshot: Where they come from; needed with ``shots``.
+        chat_template: Ask through the tokenizer's chat template.
+    """
+
+    task = ""
+    files = ""  # under the folder of the official files
+    columns_of_files: dict[str, str] | None = None
+
+    def __init__(
+        self,
+        languages: list[str],
+        path: str | None = None,
+        corpus: Corpus | None = None,
+        name: str | None = None,
+        template: str | None = None,
+        limit: int | None = None,
+        seed: int = 0,
+        normalization: Normalization | None = None,
+        ranking_only: bool = False,
+        too_long: TooLong = "error",
+        shots: int = 0,
+        fewshot: Corpus | None = None,
+        chat_template: bool = False,
+    ) -> None:
+        if path is not None and corpus is not None:
+            raise UserError(f"task '{name or self.task}': give path or corpus, not both")
+        super().__init__(
+            name=name or self.task,
+            languages=languages,
+            corpus=corpus or (self.hub() if path is None else self.local(path)),
+            template=template or self.task,
+            limit=limit,
+            seed=seed,
+            normalization=normalization,
+            ranking_only=ranking_only,
+            too_long=too_long,
+            shots=shots,
+            fewshot=fewshot,
+            chat_template=chat_template,
+        )
+
+    @abstractmethod
+    def hub(self) -> Corpus:
+        """Return the hub's copy."""
+
+    def local(self, path: str) -> Corpus:
+        """Return the official files in a folder."""
+        return LocalFiles(f"{path}/{self.files}", columns=self.columns_of_files)
+
+
+class Xnli(_Preset):
+    """Natural-language inference in 15 languages: ``facebook/xnli``, or ``xnli.test.tsv`` of XNLI 1.0.
+
+    ``template``: ``xnli`` (English for every language, as in the paper), ``xnli-native`` (as lm-evaluation-harness asks) or
+    ``xnli-translated`` (the translated words of the paper's code).
+
+    Source: Conneau et al. 2018, "XNLI: Evaluating Cross-lingual Sentence Representations".
+    """
+
+    task = "xnli"
+
+    def hub(self) -> Corpus:
+        return HubDataset("facebook/xnli", config="{lang}", split="test")
+
+    def local(self, path: str) -> Corpus:
+        return XnliFile(path)
+
+
+class Marc(_Preset):
+    """Review sentiment, two classes: ``SetFit/amazon_reviews_multi_{lang}``, or ``dataset_{lang}_test.json`` files.
+
+    Source: Keung et al. 2020, "The Multilingual Amazon Reviews Corpus"; two classes as in Kim et al. 2024.
+    """
+
+    task = "marc"
+    files = "dataset_{lang}_test.json"
+    aligned = False
+    columns_of_files = {"text": "review_body", "stars": "stars"}
+
+    def hub(self) -> Corpus:
+        return HubDataset("SetFit/amazon_reviews_multi_{lang}", columns={"text": "text", "stars": "label"})
+
+    def _rows(self, corpus: Corpus, lang: str) -> list[Row]:
+        rows = corpus.rows(lang)
+        if isinstance(corpus, HubDataset):  # its labels are 0 to 4
+            rows = [row | {"stars": int(row["stars"]) + 1} for row in rows]
+        return [row for row in rows if str(row["stars"]) not in self.template.dropped]
+
+
+class Xcopa(_Preset):
+    """Cause or effect in 11 languages: ``cambridgeltl/xcopa``, or ``<lang>/test.<lang>.jsonl`` files.
+
+    Source: Ponti et al. 2020, "XCOPA: A Multilingual Dataset for Causal Commonsense Reasoning".
+    """
+
+    task = "xcopa"
+    files = "{lang}/test.{lang}.jsonl"
+
+    def hub(self) -> Corpus:
+        return HubDataset("cambridgeltl/xcopa", config="{lang}")
+
+    def columns(self, row: Row, lang: str) -> Row:
+        lowered = {name: row[name][:1].lower() + row[name][1:] for name in ("choice1", "choice2")}
+        return row | lowered | {"premise": row["premise"].strip()[:-1]}  # without its full stop
+
+
+class PawsX(_Preset):
+    """Paraphrases in 7 languages: ``google-research-datasets/paws-x``, or ``<lang>/test_2k.tsv`` files.
+
+    Source: Yang et al. 2019, "PAWS-X: A Cross-lingual Adversarial Dataset for Paraphrase Identification".
+    """
+
+    task = "paws-x"
+    files = "{lang}/test_2k.tsv"
+
+    def hub(self) -> Corpus:
+        return HubDataset("google-research-datasets/paws-x", config="{lang}")
+
+    def _rows(self, corpus: Corpus, lang: str) -> list[Row]:
+        return [row for row in super()._rows(corpus, lang) if row["sentence1"] and row["sentence2"]]
+
+    def columns(self, row: Row, lang: str) -> Row:
+        first, second = (detokenized(row[name]) for name in ("sentence1", "sentence2"))
+        first = first[:-1] if first.endswith((".", ",", ";")) else first
+        return row | {"sentence1": first, "sentence2": second[:1].lower() + second[1:]}
+
+
+def detokenized(text: str) -> str:
+    """Join what PAWS-X's tokenizer cut.
+
+    Example:
+        >>> detokenized("He did n't ( really ) go .")
+        "He didn't (really) go."
+    """
+    for cut, joined in ((" n't", "n't"), (" )", ")"), ("( ", "("), ('" ', '"'), (' "', '"')):
+        text = text.replace(cut, joined)
+    return re.sub(r" (['.,])", r"\1", text).strip()
+
+
+class XStoryCloze(_Preset):
+    """The right end of a story in 11 languages: ``juletxara/xstory_cloze``, or its official tab-separated files.
+
+    Source: Lin et al. 2022, "Few-shot Learning with Multilingual Generative Language Models".
+    """
+
+    task = "xstorycloze"
+    files = "spring2016.val.{lang}.tsv.split_20_80_eval.tsv"
+    columns_of_files = {
+        **{f"input_sentence_{i}": f"InputSentence{i}" for i in range(1, 5)},
+        **{f"sentence_quiz{i}": f"RandomFifthSentenceQuiz{i}" for i in (1, 2)},
+        "answer_right_ending": "AnswerRightEnding",
+    }
+
+    def hub(self) -> Corpus:
+        return HubDataset("juletxara/xstory_cloze", config="{lang}", split="eval")
+
+
+class XWinograd(_Preset):
+    """Winograd schemas in 6 languages: ``Muennighoff/xwinograd``, or its ``<lang>.jsonl`` files.
+
+    Rows of two languages are not translations of each other.
+
+    Source: Tikhonov and Ryabinin 2021, "It's All in the Heads"; Muennighoff et al. 2022 for the files.
+    """
+
+    task = "xwinograd"
+    files = "{lang}.jsonl"
+    aligned = False
+
+    def hub(self) -> Corpus:
+        return HubDataset("Muennighoff/xwinograd", config="{lang}", language_codes={"ja": "jp"})
+
+    def local(self, path: str) -> Corpus:
+        return LocalFiles(f"{path}/{self.files}", language_codes={"ja": "jp"})
+
+    def columns(self, row: Row, lang: str) -> Row:
+        before, found, after = row["sentence"].partition("_")
+        if not found:
+            raise UserError(f"task '{self.name}', language '{lang}', row {row['id']}: no _ in '{row['sentence']}'")
+        return row | {"before": before, "after": after.strip()}
