@@ -1,23 +1,37 @@
-"""Continuing few-shot prompts: what the prompts share runs once, and a stop is a rule, not luck."""
+"""Continuing many prompts that share solved examples: the shared prefix runs once, and every prompt starts from its cache.
 
-import os
+Decoding itself is transformers' ``generate``, so that the output is what it gives on the full prompts.
+"""
+
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import (
-    DynamicCache,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    StoppingCriteria,
-    StoppingCriteriaList,
-)
+from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
 
 from mlprune.errors import UserError
-from mlprune.evaluation.forward import hidden_states
 from mlprune.evaluation.lengths import max_length
+from mlprune.evaluation.prefixes import prefix_tree
+from mlprune.evaluation.shared import PrefixCache, run_tree, sharing_of
 from mlprune.models.blocks import model_device
 from mlprune.models.tokens import pad_token_id
+
+BATCH_TOKENS = {"cpu": 1 << 14}  # cached tokens of the prompts that are decoded together
+BATCH_TOKENS_ELSEWHERE = 1 << 16
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """What a model wrote after a prompt.
+
+    Args:
+        text: The continuation without the stop text and surrounding blanks.
+        stopped: The stop text that ended it, ``end`` for the end token, or ``length`` for neither.
+    """
+
+    text: str
+    stopped: str
 
 
 class _StopTexts(StoppingCriteria):
@@ -42,47 +56,62 @@ def generate(
     max_new_tokens: int = 64,
     stop: Sequence[str] = ("\n",),
     num_beams: int = 1,
-) -> list[str]:
+    special_tokens: bool = True,
+) -> list[Continuation]:
     """Continue prompts, greedily or by beam search.
 
     Args:
-        model: A causal model.
+        model: A causal model, or an encoder-decoder model whose encoder reads the prompts.
         tokenizer: Its tokenizer.
-        prompts: Texts; a prefix of tokens that all share is run once.
+        prompts: Texts; what they begin with in common runs once.
         max_new_tokens: Longest continuation, in tokens.
-        stop: Texts that end a continuation; it is cut before the first of them.
+        stop: Texts that end a continuation; it is cut before the first of them. Blanks at its beginning do not count.
         num_beams: 1 for greedy search.
-
-    Returns:
-        Continuations without prompts and surrounding blanks.
+        special_tokens: Whether the tokenizer adds its special tokens; not where a chat template already has.
 
     Raises:
         UserError: If a prompt and its continuation do not fit into the model.
     """
-    if not prompts:
-        return []
-    ids = [tokenizer(prompt, verbose=False)["input_ids"] for prompt in prompts]
-    limit = max_length(model)
-    longest = max(map(len, ids)) + max_new_tokens
-    if limit is not None and longest > limit:
-        raise UserError(f"a prompt needs {longest} tokens with its continuation; the model takes {limit}")
-    shared = _shared_prefix(model, ids, longest, num_beams)
+    ids = [tokenizer(prompt, verbose=False, add_special_tokens=special_tokens)["input_ids"] for prompt in prompts]
+    limit = None if model.config.is_encoder_decoder else max_length(model)
+    for i, prompt in enumerate(ids):
+        if limit is not None and len(prompt) + max_new_tokens > limit:
+            raise UserError(
+                f"prompt {i} has {len(prompt)} tokens and may grow by {max_new_tokens}; the model takes {limit}; "
+                "use fewer shots or a smaller max_new_tokens"
+            )
     device = model_device(model)
-    pad = pad_token_id(tokenizer)
+    budget = BATCH_TOKENS.get(device.type, BATCH_TOKENS_ELSEWHERE)
+    longest = max(map(len, ids), default=0) + max_new_tokens
+    rows = max(budget // (longest * num_beams), 1)
+    order = sorted(range(len(ids)), key=lambda i: (-len(ids[i]), i))
+    results: dict[int, Continuation] = {}
+    for start in range(0, len(order), rows):
+        part = order[start : start + rows]
+        found = _continue(model, tokenizer, [ids[i] for i in part], max_new_tokens, stop, num_beams)
+        results |= dict(zip(part, found, strict=True))
+    return [results[i] for i in range(len(ids))]
+
+
+def _continue(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    ids: list[list[int]],
+    max_new_tokens: int,
+    stop: Sequence[str],
+    num_beams: int,
+) -> list[Continuation]:
+    device = model_device(model)
     width = max(map(len, ids))
-    # padding stands between the shared prefix and each prompt's own end
-    rows = torch.tensor([seq[:shared] + [pad] * (width - len(seq)) + seq[shared:] for seq in ids], device=device)
-    mask = torch.tensor([[1] * shared + [0] * (width - len(s)) + [1] * (len(s) - shared) for s in ids], device=device)
+    pad = pad_token_id(tokenizer)
     options = {}
-    if shared:
-        cache = DynamicCache(config=model.config)
-        prefix = rows[:1, :shared]
-        hidden_states(model, {"input_ids": prefix, "past_key_values": cache, "use_cache": True})
-        cache.batch_repeat_interleave(len(prompts))
-        options["past_key_values"] = cache
+    sharing = None if model.config.is_encoder_decoder else sharing_of(model)
+    if sharing is not None and sharing.min_saved is not None and width > 1:
+        options["past_key_values"] = _prefilled(model, ids, sharing.cache_bytes, num_beams)
+    start = 1 if model.config.is_encoder_decoder else width
     output = model.generate(
-        input_ids=rows,
-        attention_mask=mask,
+        input_ids=torch.tensor([[pad] * (width - len(prompt)) + prompt for prompt in ids], device=device),
+        attention_mask=torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in ids], device=device),
         max_new_tokens=max_new_tokens,
         num_beams=num_beams,
         do_sample=False,
@@ -90,28 +119,42 @@ def generate(
         top_p=None,
         temperature=None,
         pad_token_id=pad,
-        stopping_criteria=StoppingCriteriaList([_StopTexts(tokenizer, width, stop)]),
+        stopping_criteria=StoppingCriteriaList([_StopTexts(tokenizer, start, stop)]),
         **options,
     )
-    texts = tokenizer.batch_decode(output[:, width:], skip_special_tokens=True)
-    return [cut_at(text, stop) for text in texts]
+    ends = model.generation_config.eos_token_id
+    ends = set(ends) if isinstance(ends, list) else {ends}
+    return [_finish(tokenizer, tokens, stop, ends) for tokens in output[:, start:].tolist()]
 
 
-def cut_at(text: str, stop: Sequence[str]) -> str:
-    """Cut a continuation before the first stop text, leading blanks dropped first.
+def _prefilled(model: PreTrainedModel, ids: list[list[int]], cache_bytes: int, num_beams: int) -> DynamicCache:
+    """Run all prompts but for their last tokens, what they share once."""
+    inputs = [tuple(prompt[:-1]) for prompt in ids]
+    levels, ends = prefix_tree(inputs)
+    prefixes = PrefixCache(keep_all=True)
+    for _ in run_tree(model, levels, cache_bytes, prefixes=prefixes):
+        pass
+    cache, _ = prefixes.up_to([(ends[run], len(run)) for run in inputs])
+    if num_beams > 1:
+        cache.batch_repeat_interleave(num_beams)
+    return cache
+
+
+def _finish(tokenizer: PreTrainedTokenizerBase, tokens: list[int], stop: Sequence[str], ends: set[int]) -> Continuation:
+    last = next((i for i, token in enumerate(tokens) if token in ends), None)
+    text, mark = cut_at(tokenizer.decode(tokens[:last], skip_special_tokens=True), stop)
+    return Continuation(text, mark or ("length" if last is None else "end"))
+
+
+def cut_at(text: str, stop: Sequence[str]) -> tuple[str, str]:
+    """Cut a continuation before the first stop text, leading blanks dropped first; return it and the stop text.
 
     Example:
         >>> cut_at(" Hello.\\nFrench: Bonjour", ["\\n", "French:"])
-        'Hello.'
+        ('Hello.', '\\n')
+        >>> cut_at(" Hello.", ["\\n"])
+        ('Hello.', '')
     """
     text = text.lstrip()
-    ends = [text.find(mark) for mark in stop if mark in text]
-    return text[: min(ends)].strip() if ends else text.strip()
-
-
-def _shared_prefix(model: PreTrainedModel, ids: list[list[int]], longest: int, num_beams: int) -> int:
-    """How many tokens may run once for all: none where padding in between would shift a sliding window."""
-    window = getattr(model.config.get_text_config(), "sliding_window", None)
-    if num_beams > 1 or len(ids) < 2 or (window is not None and longest + 64 > window):
-        return 0
-    return len(os.path.commonprefix([sequence[:-1] for sequence in ids]))
+    found = min(((text.index(mark), mark) for mark in stop if mark in text), default=(len(text), ""))
+    return text[: found[0]].strip(), found[1]

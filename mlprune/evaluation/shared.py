@@ -26,9 +26,14 @@ CACHE_BYTES_ELSEWHERE = 1 << 31
 
 
 class PrefixCache:
-    """Keys and values of segments that others follow, one row a token, from which any context is gathered."""
+    """Keys and values of segments that others follow, one row a token, from which any context is gathered.
 
-    def __init__(self) -> None:
+    Args:
+        keep_all: Keep segments that nothing follows, too.
+    """
+
+    def __init__(self, keep_all: bool = False) -> None:
+        self.keep_all = keep_all
         self._layers: list[list[tuple[Tensor, Tensor]]] = []  # a layer's keys and values, (tokens, heads, head size), in parts
         self._rows: dict[int, range] = {}  # node (by id) to its rows
         self._size = 0
@@ -41,9 +46,10 @@ class PrefixCache:
             cache: The cache after their batch.
             real: bool (B, T), which of the last T cached positions are tokens of the segments.
         """
-        inner = torch.tensor([bool(node.children) for node in nodes], device=real.device)
-        for node in nodes:
-            if node.children:
+        chosen = [self.keep_all or bool(node.children) for node in nodes]
+        inner = torch.tensor(chosen, device=real.device)
+        for node, keep in zip(nodes, chosen, strict=True):
+            if keep:
                 self._rows[id(node)] = range(self._size, self._size + len(node.tokens))
                 self._size += len(node.tokens)
         kept = real & inner[:, None]
@@ -54,11 +60,18 @@ class PrefixCache:
 
     def before(self, nodes: Sequence[Node]) -> tuple[DynamicCache, Tensor]:
         """Return the cache of what precedes each node, padded on the left, and its mask, int64 (B, C)."""
-        rows = [[row for step in node.path()[:-1] for row in self._rows[id(step)]] for node in nodes]
+        return self._gather([[row for step in node.path()[:-1] for row in self._rows[id(step)]] for node in nodes])
+
+    def up_to(self, ends: Sequence[tuple[Node, int]]) -> tuple[DynamicCache, Tensor]:
+        """Return the cache of so many tokens of each node's path, padded on the left, and its mask, int64 (B, C)."""
+        paths = [[row for step in node.path() for row in self._rows[id(step)]][:count] for node, count in ends]
+        return self._gather(paths)
+
+    def _gather(self, rows: list[list[int]]) -> tuple[DynamicCache, Tensor]:
         width = max(map(len, rows))
         cache = DynamicCache()  # made without a config, every layer keeps all positions; the model's masks do its windows
         if not width:
-            return cache, torch.zeros(len(nodes), 0, dtype=torch.int64)
+            return cache, torch.zeros(len(rows), 0, dtype=torch.int64)
         device = self._layers[0][0][0].device
         index = torch.tensor([[0] * (width - len(row)) + row for row in rows], device=device)
         mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)
@@ -114,7 +127,11 @@ def _agrees(model: PreTrainedModel) -> bool:
 
 
 def run_tree(
-    model: PreTrainedModel, levels: Sequence[Sequence[Node]], cache_bytes: int, batch_size: int | None = None
+    model: PreTrainedModel,
+    levels: Sequence[Sequence[Node]],
+    cache_bytes: int,
+    batch_size: int | None = None,
+    prefixes: PrefixCache | None = None,
 ) -> Iterator[tuple[list[Node], Tensor]]:
     """Run all segments of a tree, level by level, in batches of like length under a token budget.
 
@@ -123,6 +140,7 @@ def run_tree(
         levels: Nodes by level.
         cache_bytes: Bytes that one token takes in the cache.
         batch_size: At most so many segments in a batch; a token budget alone decides if omitted.
+        prefixes: Where keys and values are kept, to be used afterwards.
 
     Yields:
         Nodes of a batch, and what the output head would receive for their segments, (B, T, H), padded on the right.
@@ -130,7 +148,7 @@ def run_tree(
     device = model_device(model)
     budget = BATCH_TOKENS.get(device.type, BATCH_TOKENS_ELSEWHERE)
     cache_tokens = CACHE_BYTES.get(device.type, CACHE_BYTES_ELSEWHERE) // max(cache_bytes, 1)
-    prefixes = PrefixCache()
+    prefixes = prefixes or PrefixCache()
     for level in levels:
         for batch in token_batches([len(node.tokens) for node in level], budget):
             for nodes in _split([level[i] for i in batch], cache_tokens, batch_size):
@@ -145,7 +163,7 @@ def _run(model: PreTrainedModel, nodes: list[Node], prefixes: PrefixCache) -> Te
     ids = torch.tensor([[*node.tokens, *[0] * pad] for node, pad in zip(nodes, pads, strict=True)], device=device)
     real = torch.tensor([[1] * (width - pad) + [0] * pad for pad in pads], device=device)
     places = torch.tensor([[min(node.start + t, node.end - 1) for t in range(width)] for node in nodes], device=device)
-    followed = any(node.children for node in nodes)
+    followed = prefixes.keep_all or any(node.children for node in nodes)
     inputs = {
         "input_ids": ids,
         "attention_mask": torch.cat([before.to(device), real], dim=1),

@@ -4,17 +4,43 @@ import torch
 from sacrebleu.metrics import BLEU, CHRF
 from torch import Tensor
 
+from mlprune.errors import UserError
 from mlprune.exact import ExactMetric
 
-TOKENIZERS = {"zh": "zh", "ja": "char", "ko": "char", "th": "char"}  # others: 13a
+TOKENIZERS = {"zh": "zh", "ja": "ja-mecab", "ko": "ko-mecab", "th": "char"}  # others: 13a, which cuts at spaces
+EXTRAS = {"ja-mecab": "ja", "ko-mecab": "ko"}
+
+
+def bleu_scorer(target_lang: str, tokenizer: str | None = None) -> BLEU:
+    """Return sacrebleu's BLEU with the tokenizer for a target language.
+
+    Args:
+        target_lang: ISO 639-1 code of the language translated into.
+        tokenizer: A sacrebleu tokenizer name instead.
+
+    Raises:
+        UserError: If the tokenizer is not known, or needs a package that is not installed.
+
+    Example:
+        >>> bleu_scorer("zh").corpus_score(["我今天去学校。"], [["我今天去学校。"]]).score > 99
+        True
+    """
+    name = tokenizer or TOKENIZERS.get(target_lang, "13a")
+    if name not in BLEU.TOKENIZERS:
+        raise UserError(f"bleu_tokenizer '{name}' is not allowed; give one of {', '.join(BLEU.TOKENIZERS)}")
+    try:
+        return BLEU(tokenize=name)
+    except (ImportError, RuntimeError) as error:
+        todo = f'run: pip install "sacrebleu[{EXTRAS[name]}]", or set bleu_tokenizer: char' if name in EXTRAS else error
+        raise UserError(f"BLEU tokenizer '{name}' for '{target_lang}' is not installed; {todo}") from error
 
 
 class Translation(ExactMetric):
     """Corpus BLEU and chrF++ with sacrebleu's signatures.
 
     Args:
-        target_lang: Language translated into; Chinese is cut by sacrebleu's ``zh`` tokenizer, and Japanese, Korean and
-            Thai by characters, so that no further package is needed.
+        target_lang: Language translated into; it chooses BLEU's tokenizer.
+        bleu_tokenizer: A sacrebleu tokenizer name instead.
 
     Example:
         >>> metric = Translation("en")
@@ -23,9 +49,9 @@ class Translation(ExactMetric):
         100.0
     """
 
-    def __init__(self, target_lang: str = "en") -> None:
+    def __init__(self, target_lang: str = "en", bleu_tokenizer: str | None = None) -> None:
         super().__init__()
-        self.bleu_scorer = BLEU(tokenize=TOKENIZERS.get(target_lang, "13a"))
+        self.bleu_scorer = bleu_scorer(target_lang, bleu_tokenizer)
         self.chrf_scorer = CHRF(word_order=2)
         bleu, chrf = (len(stats) for stats in segment_statistics([""], [""], self.bleu_scorer, self.chrf_scorer))
         self.add_state("bleu", torch.zeros(bleu, dtype=torch.int64), dist_reduce_fx="sum")

@@ -7,10 +7,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mlprune.data.corpora import Bundled, Corpus, Row
 from mlprune.errors import UserError
+from mlprune.evaluation.encoding import chat_prompt
 from mlprune.evaluation.generation import generate
 from mlprune.evaluation.tasks.base import Record, Task, sample_groups
 from mlprune.languages import language
 from mlprune.metrics import Translation
+from mlprune.models.tokens import separator_text
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,10 @@ class TranslationTask(Task):
         seed: Seed of their choice.
         max_new_tokens: Longest translation, in tokens.
         num_beams: 1 for greedy search.
-        separator: Text after each sentence; a translation ends where it comes again.
+        separator: Text after each sentence (``eos`` for the tokenizer's end token). A translation ends at a new line, there,
+            at the end token, or where a language's label comes again.
+        chat_template: Ask through the tokenizer's chat template: solved examples as turns of user and assistant.
+        bleu_tokenizer: A sacrebleu tokenizer name instead of the target language's own.
 
     Raises:
         UserError: If a number is out of range or a language is not known.
@@ -61,6 +66,8 @@ class TranslationTask(Task):
         max_new_tokens: int = 64,
         num_beams: int = 1,
         separator: str = "\n",
+        chat_template: bool = False,
+        bleu_tokenizer: str | None = None,
     ) -> None:
         languages = [lang for lang in languages if lang != target_lang]
         super().__init__(name, languages, corpus or Bundled("parallel", split="test"), limit, seed)
@@ -75,6 +82,9 @@ class TranslationTask(Task):
         self.max_new_tokens = max_new_tokens
         self.num_beams = num_beams
         self.separator = separator
+        self.chat_template = chat_template
+        self.bleu_tokenizer = bleu_tokenizer
+        self.metric(target_lang)  # a missing tokenizer is told before any model is loaded
 
     def check(self) -> None:
         for lang in [*self.languages, self.target_lang]:
@@ -105,36 +115,59 @@ class TranslationTask(Task):
             raise UserError(f"task '{self.name}': {self.shots} few-shot rows needed in '{lang}', {len(short)} are short enough")
         return short[-self.shots :]
 
-    def prefix(self, lang: str) -> str:
-        """Return the solved examples, the same for every sentence of a language."""
-        texts = {code: {row["id"]: self._text(row) for row in self.fewshot.rows(code)} for code in (lang, self.target_lang)}
-        return "".join(
-            f"{language(code).name}: {texts[code][row_id]}{self.separator}"
-            for row_id in self._shot_ids(lang)
-            for code in (lang, self.target_lang)
-        )
+    def shots_for(self, lang: str) -> list[tuple[str, str]]:
+        """Return the solved examples of a language: sentences and their translations."""
+        texts = [{row["id"]: self._text(row) for row in self.fewshot.rows(code)} for code in (lang, self.target_lang)]
+        return [(texts[0][row_id], texts[1][row_id]) for row_id in self._shot_ids(lang)]
+
+    def prompts(self, tokenizer: PreTrainedTokenizerBase, lang: str, sources: list[str]) -> list[str]:
+        """Return the full prompt of each sentence.
+
+        Args:
+            tokenizer: The model's tokenizer.
+            lang: Language translated from.
+            sources: Sentences.
+        """
+        label, target = f"{language(lang).name}:", f"{language(self.target_lang).name}:"
+        solved = self.shots_for(lang)
+        if self.chat_template:
+            asked = [(f"{label} {source}\n{target}", translation) for source, translation in solved]
+            return [chat_prompt(tokenizer, asked, f"{label} {source}\n{target}") for source in sources]
+        end = separator_text(tokenizer, self.separator)
+        before = "".join(f"{label} {source}{end}{target} {translation}{end}" for source, translation in solved)
+        return [f"{before}{label} {source}{end}{target}" for source in sources]
 
     def predict(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, lang: str, examples: list[TranslationExample]
     ) -> list[Record]:
-        prefix, label = self.prefix(lang), f"{language(lang).name}:"
-        prompts = [
-            f"{prefix}{label} {example.source}{self.separator}{language(self.target_lang).name}:" for example in examples
-        ]
-        target = {"target_lang": self.target_lang}
-        outputs = generate(
-            model, tokenizer, prompts, self.max_new_tokens, stop=(self.separator, label), num_beams=self.num_beams
+        labels = [f"{language(code).name}:" for code in (lang, self.target_lang)]
+        found = generate(
+            model,
+            tokenizer,
+            self.prompts(tokenizer, lang, [example.source for example in examples]),
+            self.max_new_tokens,
+            stop=["\n", separator_text(tokenizer, self.separator), *labels],
+            num_beams=self.num_beams,
+            special_tokens=not self.chat_template,
         )
         return [
-            {"id": example.id, "source": example.source, "reference": example.reference, "output": output} | target
-            for example, output in zip(examples, outputs, strict=True)
+            {
+                "id": example.id,
+                "source": example.source,
+                "reference": example.reference,
+                "output": continuation.text,
+                "stopped": continuation.stopped,
+                "target_lang": self.target_lang,
+                "bleu_tokenizer": self.bleu_tokenizer,
+            }
+            for example, continuation in zip(examples, found, strict=True)
         ]
 
     def length(self, example: TranslationExample) -> int:
         return len(example.source) + 4 * self.max_new_tokens
 
     def metric(self, lang: str) -> Metric:
-        return Translation(self.target_lang)
+        return Translation(self.target_lang, self.bleu_tokenizer)
 
     def update(self, metric: Metric, records: list[Record]) -> None:
         metric.update([record["output"] for record in records], [record["reference"] for record in records])
