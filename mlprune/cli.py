@@ -26,6 +26,17 @@ TRAINER_DEFAULTS = {
 }
 
 
+# warnings of libraries that the user can do nothing about
+UNHELPFUL = (
+    ".*does not have many workers.*",
+    ".*was configured so `validation_step`.*",
+    ".*litlogger.*",
+    ".*LeafSpec.*is deprecated.*",
+    ".*dataloader.*is empty.*|.*returned 0 length.*|.*Total length of.*zero.*",
+    ".*sync_dist=True.*",
+)
+
+
 class OneLineParser(LightningArgumentParser):
     """A parser whose errors are one line, without usage text."""
 
@@ -122,7 +133,7 @@ def quiet_libraries() -> None:
     transformers.utils.logging.disable_progress_bar()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-    for pattern in (".*does not have many workers.*", ".*was configured so `validation_step`.*", ".*litlogger.*"):
+    for pattern in UNHELPFUL:
         warnings.filterwarnings("ignore", pattern)
 
 
@@ -139,5 +150,6 @@ def main(args: list[str] | None = None) -> int:
     return 0
 
 
-if __name__ == "__main__":
+def console_script() -> None:
+    """The entry point of the installed command ``mlprune``."""
     sys.exit(main())

@@ -124,7 +124,8 @@ class PruningCallback(Callback):
         pl_module.calibration = None
         pl_module.masks = {path: report.mask for path, report in self.reports.items()}
         pl_module.recipe = self.recipe(trainer, pl_module)
-        log.info("pruned %.2f%% of %d layers' weights", 100 * pl_module.recipe["sparsity"], len(self.reports))
+        log.info("pruned %.2f%% of the weights of %d layers", 100 * pl_module.recipe["sparsity"], len(self.reports))
+        self._tell_silent_inputs()
         if trainer.is_global_zero:
             folder = run_folder(trainer)
             folder.mkdir(parents=True, exist_ok=True)
@@ -134,6 +135,13 @@ class PruningCallback(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Leave the model as it was found, hooks and settings included."""
         self._release()
+
+    def _tell_silent_inputs(self) -> None:
+        """Name the layers that have inputs which no prompt of a group ever used; their weights score lowest."""
+        for group in sorted({group for _, group in self.pruner.silent_inputs}):
+            layers = [f"{path} ({n})" for (path, of), n in self.pruner.silent_inputs.items() if of == group]
+            named = ", ".join(layers[:3]) + (f" and {len(layers) - 3} more" if len(layers) > 3 else "")
+            log.info("group '%s': inputs that are always zero: %s", group, named)
 
     def _release(self) -> None:
         if self._context is not None:

@@ -109,7 +109,7 @@ def _bleu(pairs: list[tuple[dict, dict]], target: str, seed: int) -> dict[str, A
     scorer = BLEU(tokenize=TOKENIZERS.get(target, "13a"), references=references)
     scores = [scorer.corpus_score(outputs, None).score for _, outputs in systems]
     _, tested = PairedTest(systems, {"BLEU": scorer}, references, test_type="bs", n_samples=1000)()
-    p_value = next(iter(tested.values()))[1].p_value if scores[0] != scores[1] else 1.0
+    p_value = tested["BLEU"][1].p_value if scores[0] != scores[1] else 1.0
     row = {"dense": scores[0], "pruned": scores[1], "delta": scores[1] - scores[0], "p": p_value, "n": len(pairs)}
     return row
 

@@ -9,6 +9,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from mlprune.errors import UserError
+from mlprune.exact import accumulator_dtype
 from mlprune.log import log
 from mlprune.models.blocks import Block, Layer
 from mlprune.pruning.allocation import Allocation
@@ -51,7 +52,7 @@ class Pruner:
         >>> Pruner(Wanda(variant=True), Unstructured(0.3, scope="layer"))
         Traceback (most recent call last):
         ...
-        mlprune.errors.UserError: Wanda(variant=True) prunes the lowest scores of each row; use it with Unstructured(scope='row')
+        mlprune.errors.UserError: Wanda(variant=True) prunes the lowest scores of each row; use it with ...
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Pruner:
         self.include = _compile("include", include)
         self.exclude = _compile("exclude", exclude)
         self.sparsities: dict[str, float] = {}
+        self.silent_inputs: dict[tuple[str, str], int] = {}  # (layer path, group) to inputs that were always zero
 
     def select(self, blocks: list[Block]) -> list[Block]:
         """Return the blocks with the layers that will be pruned.
@@ -164,7 +166,7 @@ class Pruner:
                     log.warning("%s: all inputs are zero in group '%s'; left dense", path, group)
                     return _dense(weight)
                 if silent:
-                    log.warning("%s: %d of %d inputs are zero in group '%s'", path, silent, mean.shape[-1], group)
+                    self.silent_inputs[path, group] = silent
         return self.importance.decide(weight, statistics, path, self.pattern, sparsity)
 
     def _decide_expert(
@@ -174,10 +176,7 @@ class Pruner:
         weight = layer.matrix()[expert]
         if statistics is None or self.importance.needs is None:
             return self._decide(weight, None, path, sparsity)
-        own = LayerStatistics(
-            {group: mean[expert] for group, mean in statistics.means.items()},
-            {group: tokens[expert] for group, tokens in statistics.tokens.items()},
-        )
+        own = statistics.of_expert(expert)
         if int(own.total_tokens()) == 0:
             log.warning("%s: no calibration token was routed to this expert; left dense", path)
             return _dense(weight)
@@ -189,9 +188,9 @@ def _dense(weight: Tensor) -> Decision:
 
 
 def _report(mask: Tensor, scores: Tensor) -> LayerReport:
-    scores = scores.double() if scores.device.type != "mps" else scores
-    total = float(scores.sum())
-    kept = float(scores[mask].sum())
+    exact = accumulator_dtype(scores.device)
+    total = float(scores.sum(dtype=exact))
+    kept = float(scores[mask].sum(dtype=exact))
     return LayerReport(
         mask=mask.cpu(),
         sparsity=1 - int(mask.sum()) / mask.numel(),

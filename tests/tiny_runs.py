@@ -1,0 +1,69 @@
+"""Settings of runs that take a second or two: a tiny model, a few prompts, a few examples."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+LANGUAGES = ["en", "fr", "sw"]
+
+
+def tiny_config(model: str | Path, **sections: Any) -> dict[str, Any]:
+    """Return a whole configuration; ``sections`` are merged over it, section by section."""
+    bundled = {"class_path": "mlprune.data.corpora.Bundled"}
+    config = {
+        "model": {"name": str(model), "dtype": "float32"},
+        "data": {
+            "num_prompts": 5,
+            "max_tokens": 100,
+            "max_batch_tokens": 200,
+            "max_batch_chars": 400,
+            "demonstrations": {
+                "mt": {
+                    "class_path": "mlprune.data.demonstrations.TranslationDemonstrations",
+                    "init_args": {"source_lang": "fr", "shots": 2},
+                }
+            },
+            "tasks": [
+                {
+                    "class_path": "mlprune.evaluation.tasks.CandidateTask",
+                    "init_args": {
+                        "name": "nli",
+                        "template": "xnli",
+                        "languages": LANGUAGES,
+                        "limit": 9,
+                        "corpus": bundled | {"init_args": {"name": "nli"}},
+                    },
+                },
+                {
+                    "class_path": "mlprune.evaluation.tasks.CandidateTask",
+                    "init_args": {
+                        "name": "reviews",
+                        "template": "marc",
+                        "languages": LANGUAGES,
+                        "limit": 7,
+                        "corpus": bundled | {"init_args": {"name": "reviews"}},
+                    },
+                },
+                {
+                    "class_path": "mlprune.evaluation.tasks.TranslationTask",
+                    "init_args": {"languages": ["fr", "sw"], "limit": 3, "shots": 1, "max_chars": 60, "max_new_tokens": 4},
+                },
+                {
+                    "class_path": "mlprune.evaluation.tasks.PerplexityTask",
+                    "init_args": {"languages": ["en", "fr"], "limit": 3},
+                },
+            ],
+        },
+        "trainer": {"accelerator": "cpu", "devices": 1},
+    }
+    for name, section in sections.items():
+        config[name] = config.get(name, {}) | section
+    return config
+
+
+def write_config(folder: Path, model: str | Path, name: str = "run.yaml", **sections: Any) -> Path:
+    """Write :func:`tiny_config` as YAML and return the file."""
+    file = folder / name
+    file.write_text(yaml.safe_dump(tiny_config(model, **sections), allow_unicode=True), encoding="utf-8")
+    return file
