@@ -42,7 +42,8 @@ def slow_wanda(
         model: The model; its weights are zeroed as blocks are pruned.
         prompts: Batches of one prompt without padding.
         sparsity: Share of each row that goes.
-        propagate: ``pruned``: later blocks see the pruned ones before them; ``dense``: zero only at the end.
+        propagate: ``pruned``: later blocks see the pruned ones before them; ``dense``: zero only at the end;
+            ``layer``: every layer is given forward passes of its own, after all before it were pruned.
     """
     model.config._experts_implementation = "eager"  # one expert after the other: the plainest of the implementations
     masks: dict[str, Tensor] = {}
@@ -50,14 +51,16 @@ def slow_wanda(
     for stack in STACKS[family]:
         for k in range(len(model.get_submodule(stack))):
             energies = block_energies(model, f"{stack}.{k}", prompts)
-            for path, energy in energies.items():
+            for path, energy in energies.items():  # in the order of computation
+                if propagate == "layer":
+                    energy = block_energies(model, f"{stack}.{k}", prompts)[path]
                 score = oriented(model, path).float().abs() * energy.float().sqrt().unsqueeze(-2)
                 scores[path] = score
                 masks[path] = sorted_mask(score, sparsity)
                 if energy.dim() == 2:
                     unseen = energy.sum(-1) == 0
                     masks[path][unseen] = True
-                if propagate == "pruned":
+                if propagate != "dense":
                     oriented(model, path)[~masks[path]] = 0
     for path, mask in masks.items():
         oriented(model, path)[~mask] = 0

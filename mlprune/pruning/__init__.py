@@ -7,6 +7,7 @@ from mlprune.pruning.masks import apply_masks, load_masks, save_masks
 from mlprune.pruning.patterns import NofM, Pattern, Unstructured
 from mlprune.pruning.prune import collect_statistics, prune_from_statistics, prune_model
 from mlprune.pruning.pruner import LayerReport, Pruner
+from mlprune.pruning.sparsegpt import SparseGPT
 from mlprune.pruning.statistics import LayerStatistics, load_statistics, save_statistics
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Pattern",
     "Pruner",
     "Random",
+    "SparseGPT",
     "Unstructured",
     "Wanda",
     "apply_masks",

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
 import torch
+from typing_extensions import override
 
 from mlprune.errors import UserError
 from mlprune.models.blocks import Block
@@ -33,7 +34,10 @@ class Allocation(ABC):
     def check(self, importance: Importance, pattern: Pattern) -> None:
         """Raise UserError if the parts do not go together."""
         if not isinstance(pattern, Unstructured):
-            raise UserError(f"{type(self).__name__} needs a free sparsity per layer; use it with Unstructured, not {type(pattern).__name__}")
+            raise UserError(
+                f"{type(self).__name__} gives every layer its own sparsity; use it with Unstructured, "
+                f"not {type(pattern).__name__}"
+            )
 
 
 class OWL(Allocation):
@@ -52,10 +56,13 @@ class OWL(Allocation):
 
     def __init__(self, threshold: float = 5.0, spread: float = 0.08) -> None:
         if threshold <= 0 or not 0 <= spread < 0.5:
-            raise UserError(f"OWL: threshold {threshold}, spread {spread} not allowed; give threshold > 0, 0 <= spread < 0.5")
+            raise UserError(
+                f"OWL: threshold {threshold}, spread {spread} not allowed; give threshold > 0, 0 <= spread < 0.5"
+            )
         self.threshold = threshold
         self.spread = spread
 
+    @override
     def sparsities(
         self,
         blocks: list[Block],
@@ -63,17 +70,8 @@ class OWL(Allocation):
         sparsity: float,
         statistics: Mapping[str, LayerStatistics] | None,
     ) -> dict[str, float]:
-        shares = []
-        for block in blocks:
-            scores = [
-                importance.score(layer.matrix(), (statistics or {}).get(path), path).flatten()
-                for path, layer in block.layers.items()
-            ]
-            if not scores:
-                shares.append(0.0)
-                continue
-            joined = torch.cat(scores)
-            shares.append(100 * float((joined > self.threshold * joined.mean()).double().mean()))
+        blocks = [block for block in blocks if block.layers]
+        shares = [self._outliers(block, importance, statistics or {}) for block in blocks]
         lowest, highest = min(shares), max(shares)
         span = (highest - lowest) or 1.0
         ratios = [(share - lowest) / span * 2 * self.spread for share in shares]
@@ -84,10 +82,31 @@ class OWL(Allocation):
             for path in block.layers
         }
 
+    def _outliers(self, block: Block, importance: Importance, statistics: Mapping[str, LayerStatistics]) -> float:
+        """Percentage of a block's scores that are outliers."""
+        scores = []
+        for path, layer in block.layers.items():
+            own = statistics.get(path)
+            if importance.needs is not None and own is None:
+                continue  # calibration never ran through it, so it will be left dense
+            if layer.is_experts:
+                for expert, matrix in enumerate(layer.matrix()):
+                    seen = own.of_expert(expert) if own is not None else None
+                    scores.append(importance.score(matrix, seen, f"{path}[{expert}]").flatten())
+            else:
+                scores.append(importance.score(layer.matrix(), own, path).flatten())
+        if not scores:
+            return 0.0
+        joined = torch.cat(scores)
+        return 100 * int((joined > self.threshold * joined.mean()).sum()) / joined.numel()
+
+    @override
     def check(self, importance: Importance, pattern: Pattern) -> None:
         super().check(importance, pattern)
         if importance.needs == "gram":
-            raise UserError(f"OWL counts outlying scores, which {type(importance).__name__} has only while it prunes; use Wanda")
+            raise UserError(
+                f"OWL counts outlying scores, which {type(importance).__name__} has only while it prunes; use Wanda"
+            )
 
 
 class AlphaPruning(Allocation):
@@ -106,6 +125,7 @@ class AlphaPruning(Allocation):
             raise UserError(f"AlphaPruning: spread {spread} is not allowed; give 0 <= spread < 1")
         self.spread = spread
 
+    @override
     def sparsities(
         self,
         blocks: list[Block],
@@ -113,10 +133,12 @@ class AlphaPruning(Allocation):
         sparsity: float,
         statistics: Mapping[str, LayerStatistics] | None,
     ) -> dict[str, float]:
+        blocks = [block for block in blocks if block.layers]
         alphas, sizes = [], []
         for block in blocks:
-            matrices = [m for layer in block.layers.values() for m in layer.matrix().reshape(-1, *layer.matrix().shape[-2:])]
-            alphas.append(sum(map(hill_exponent, matrices)) / max(len(matrices), 1))
+            stacks = [layer.matrix() for layer in block.layers.values()]
+            matrices = [matrix for stack in stacks for matrix in stack.reshape(-1, *stack.shape[-2:])]
+            alphas.append(sum(map(hill_exponent, matrices)) / len(matrices))
             sizes.append(sum(layer.matrix().numel() for layer in block.layers.values()))
         lowest, highest = min(alphas), max(alphas)
         span = (highest - lowest) or 1.0
@@ -139,9 +161,9 @@ def hill_exponent(matrix: torch.Tensor) -> float:
 
     Example:
         >>> round(hill_exponent(torch.diag(torch.tensor([4.0, 2.0, 1.0, 1.0]))), 3)
-        1.443
+        1.481
     """
-    spectrum = torch.linalg.svdvals(matrix.float()).double().square().sort(descending=True).values
+    spectrum = torch.linalg.svdvals(matrix.float()).cpu().double().square().sort(descending=True).values
     tail = max(len(spectrum) // 2, 1)
     pivot = spectrum[min(tail, len(spectrum) - 1)].clamp(min=1e-30)
     logs = (spectrum[:tail].clamp(min=1e-30) / pivot).log().sum()

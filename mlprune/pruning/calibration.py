@@ -5,20 +5,22 @@ Only hidden states between blocks are kept, and only one block's statistics live
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from mlprune.errors import UserError
-from mlprune.models.blocks import Block, find_blocks, model_device
+from mlprune.models.blocks import find_blocks, model_device
 from mlprune.pruning.capture import Captured, Stop, capture, forward_inputs, probe_outputs
+from mlprune.pruning.layerwise import OnLayer, Run, prune_layerwise
 from mlprune.pruning.observe import BlockStatistics
-from mlprune.pruning.pruner import Pruner
+from mlprune.pruning.pruner import LayerReport, Pruner
 from mlprune.pruning.statistics import LayerStatistics, groups_of
 
-Propagate = Literal["pruned", "dense"]
-PROPAGATE = ("pruned", "dense")
+Propagate = Literal["pruned", "dense", "layer"]
+PROPAGATE = ("pruned", "dense", "layer")
 
 
 class _State:
@@ -47,13 +49,14 @@ class Calibration:
 
     For block k call :meth:`step` once for every batch, then :meth:`statistics`, then prune the block, then go on
     with k + 1. With ``propagate="pruned"`` batches reach block k through the pruned blocks before it; with ``"dense"``
-    they go through blocks as they were when ``step`` saw them, in a single pass.
+    they go through blocks as they were when ``step`` saw them, in a single pass. With ``"layer"`` call
+    :meth:`run_block` instead, once a block: it prunes each layer as soon as all batches have shown its input.
 
     Args:
         model: A transformers model, in evaluation mode.
         batches: This process' batches as :func:`mlprune.pruning.prune_model` takes them; may be empty.
         pruner: Which layers and which statistic.
-        propagate: ``pruned`` or ``dense``.
+        propagate: ``pruned``, ``dense`` or ``layer``.
         count_padding: Treat padded positions as tokens and pass no mask, as the paper's code does.
         groups: Names of all groups, where this process' batches may lack one.
 
@@ -77,10 +80,16 @@ class Calibration:
         self.pruner = pruner
         self.propagate = propagate
         self.blocks = pruner.select(find_blocks(model))
+        experts = [path for block in self.blocks for path, layer in block.layers.items() if layer.is_experts]
+        if propagate == "layer" and experts:
+            raise UserError(
+                f"propagate 'layer' cannot wait for all batches at experts ({experts[0]}); use 'pruned' or 'dense'"
+            )
         self.groups = list(groups) if groups is not None else groups_of(batches)
         for group in pruner.importance.groups:
             if group not in self.groups:
-                raise UserError(f"{type(pruner.importance).__name__} needs the group '{group}'; there are {', '.join(self.groups)}")
+                name = type(pruner.importance).__name__
+                raise UserError(f"{name} needs the group '{group}'; there are {', '.join(self.groups)}")
         device = model_device(model)
         self._states = [_State(forward_inputs(batch, device, count_padding), batch, count_padding) for batch in batches]
         self._kinds: dict[str, tuple[bool, bool]] = {}
@@ -111,6 +120,35 @@ class Calibration:
                 return
         if self.propagate == "dense":
             self._move(state, block, output)
+
+    @torch.no_grad()
+    def run_block(self, block: int, on_layer: OnLayer | None = None) -> dict[str, LayerReport]:
+        """Prune a block layer by layer while all batches run through it (``propagate="layer"``).
+
+        A collective: every process calls it once a block, also one without batches.
+
+        Args:
+            block: Position of the block in ``self.blocks``.
+            on_layer: Called with path and report after each layer.
+
+        Returns:
+            Layer path to report.
+        """
+        if not self.pruner.importance.needs:
+            return self.pruner.prune_block(self.blocks[block], {})
+        for index in range(self.num_batches):
+            self.advance(block, index)
+        gathered = self._statistics_of(block)
+        runs = [
+            Run(partial(self._call, state, block), gathered.observer(state.group, self._masks(state, block)))
+            for state in self._states
+        ]
+        reports = prune_layerwise(self.blocks[block], runs, gathered, self.pruner, on_layer)
+        self._gathered = None
+        for state, run in zip(self._states, runs, strict=True):
+            assert run.output is not None
+            self._move(state, block, run.output)
+        return reports
 
     @torch.no_grad()
     def advance(self, block: int, index: int) -> None:

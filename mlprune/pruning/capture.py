@@ -1,11 +1,11 @@
 """What a model passes to its blocks, learned from its own forward.
 
-The blocks are replaced by stubs that return their input, so that one cheap forward shows every block's arguments, positional
-and named. Nothing here knows an architecture.
+The blocks are replaced by stubs that return their input, so that one cheap forward shows every block's arguments,
+positional and named. Nothing here knows an architecture.
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from mlprune.models.blocks import Block
 INPUT_NAMES = ("input_ids", "attention_mask", "decoder_input_ids", "decoder_attention_mask")
 
 
-class Stop(Exception):
+class Stop(Exception):  # noqa: N818 - it is no error
     """Ends a forward pass as soon as everything needed was seen."""
 
 
@@ -129,11 +129,8 @@ def capture(
     for blocks, earlier_kind, final in finished:
         for block in blocks:
             replacements[block.module] = _returning(final, earlier_kind)
-    with patched_forwards(replacements):
-        try:
-            model(**inputs, use_cache=False)
-        except Stop:
-            pass
+    with patched_forwards(replacements), suppress(Stop):
+        model(**inputs, use_cache=False)
     return captured[0]
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from mlprune.errors import UserError
 from mlprune.pruning.patterns import Pattern, Unstructured, keep_by_share
@@ -54,7 +55,7 @@ class Importance(ABC):
         scores = self.score(weight, statistics, path)
         return Decision(pattern.mask(scores, sparsity), scores)
 
-    def check_pattern(self, pattern: Pattern) -> None:
+    def check_pattern(self, pattern: Pattern) -> None:  # noqa: B027 - most methods work with every pattern
         """Raise UserError if the method cannot work with the pattern."""
 
 
@@ -76,10 +77,12 @@ class Wanda(Importance):
     def __init__(self, variant: bool = False) -> None:
         self.variant = variant
 
+    @override
     def score(self, weight: Tensor, statistics: LayerStatistics | None, path: str) -> Tensor:
         assert statistics is not None
         return weight.float().abs() * statistics.energies().pooled().float().sqrt()
 
+    @override
     def decide(
         self, weight: Tensor, statistics: LayerStatistics | None, path: str, pattern: Pattern, sparsity: float
     ) -> Decision:
@@ -88,10 +91,13 @@ class Wanda(Importance):
         scores = self.score(weight, statistics, path)
         return Decision(keep_by_share(scores, sparsity), scores)
 
+    @override
     def check_pattern(self, pattern: Pattern) -> None:
         per_row = isinstance(pattern, Unstructured) and pattern.scope == "row" and pattern.drop == "lowest"
         if self.variant and not per_row:
-            raise UserError("Wanda(variant=True) prunes the lowest scores of each row; use it with Unstructured(scope='row')")
+            raise UserError(
+                "Wanda(variant=True) prunes the lowest scores of each row; use it with Unstructured(scope='row')"
+            )
 
 
 class ContrastiveWanda(Importance):
@@ -122,12 +128,14 @@ class ContrastiveWanda(Importance):
         self.drop = drop
         self.groups = (keep, drop)
 
+    @override
     def score(self, weight: Tensor, statistics: LayerStatistics | None, path: str) -> Tensor:
         assert statistics is not None
         energies = statistics.energies()
         keep, drop = energies.of(self.keep), energies.of(self.drop)
-        ratio = keep / drop.sqrt().clamp(min=SMALLEST)
-        return (weight.float().abs() * ratio.float()).clamp(max=torch.finfo(torch.float32).max)
+        largest = torch.finfo(torch.float32).max  # infinity times a weight of zero would be no number
+        ratio = (keep / drop.sqrt().clamp(min=SMALLEST)).clamp(max=largest)
+        return (weight.float().abs() * ratio.float()).clamp(max=largest)
 
 
 class Magnitude(Importance):
@@ -142,6 +150,7 @@ class Magnitude(Importance):
 
     needs = None
 
+    @override
     def score(self, weight: Tensor, statistics: LayerStatistics | None, path: str) -> Tensor:
         return weight.float().abs()
 
@@ -163,6 +172,7 @@ class Random(Importance):
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
 
+    @override
     def score(self, weight: Tensor, statistics: LayerStatistics | None, path: str) -> Tensor:
         digest = hashlib.sha256(f"{self.seed}:{path}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
@@ -190,6 +200,7 @@ class RIA(Importance):
             raise UserError(f"RIA: exponent {exponent} is not allowed; give 0 or more")
         self.exponent = exponent
 
+    @override
     def score(self, weight: Tensor, statistics: LayerStatistics | None, path: str) -> Tensor:
         assert statistics is not None
         magnitude = weight.float().abs()

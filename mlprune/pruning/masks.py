@@ -1,7 +1,7 @@
 """Masks on disk and on models.
 
-File format: safetensors, key = layer path, value = ``numpy.packbits(mask.ravel(), bitorder="little")`` as uint8, and the
-shapes as JSON in the header metadata under ``shapes``.
+File format: safetensors, key = layer path, value = ``numpy.packbits(mask.ravel(), bitorder="little")`` as uint8, and
+the shapes as JSON in the header metadata under ``shapes``.
 """
 
 import json

@@ -1,6 +1,6 @@
 """Hooks that gather statistics of the inputs of prunable layers while a block runs."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -11,6 +11,8 @@ from torch.overrides import TorchFunctionMode
 from mlprune.models.blocks import Block, Layer
 from mlprune.pruning.capture import Stop
 from mlprune.pruning.statistics import MEASURES, LayerStatistics, TokenMean
+
+Masks = list[tuple[Tensor | None, Tensor]]
 
 
 class BlockStatistics:
@@ -33,10 +35,15 @@ class BlockStatistics:
             count = layer.matrix().shape[0] if layer.is_experts else 1
             self.means[path] = {group: [TokenMean(shape, device) for _ in range(count)] for group in groups}
 
-    def result(self) -> dict[str, LayerStatistics]:
-        """Return the statistics of every layer that saw a token, summed over processes (a collective)."""
+    def result(self, paths: Iterable[str] | None = None) -> dict[str, LayerStatistics]:
+        """Return the statistics of the layers that saw a token, summed over processes (a collective).
+
+        Args:
+            paths: Only these layers, which are then forgotten; all if omitted.
+        """
         results = {}
-        for path, layer in self.block.layers.items():
+        for path in list(self.means) if paths is None else list(paths):
+            layer = self.block.layers[path]
             entry = LayerStatistics({}, {})
             for group in self.groups:
                 computed = [mean.compute() for mean in self.means[path][group]]
@@ -44,26 +51,39 @@ class BlockStatistics:
                 entry.means[group], entry.tokens[group] = (means, tokens) if layer.is_experts else (means[0], tokens[0])
             if int(entry.total_tokens().sum()) > 0:
                 results[path] = entry
+            if paths is not None:
+                del self.means[path]
         return results
 
-    @contextmanager
-    def observing(self, group: str, masks: list[tuple[Tensor | None, Tensor]], stop: bool) -> Iterator[None]:
-        """While open, every forward through the block adds its layers' inputs to a group.
+    def observer(self, group: str, masks: Masks) -> Callable[[str, Tensor], None]:
+        """Return a function that takes a layer's path and input into a group; one for each forward pass.
 
         Args:
             group: The group.
             masks: (bool mask of the tokens that count, or None for all; a sequence it belongs to). Inputs that are
                 the very tensor of a pair take its mask (the encoder states of cross-attention); others the first.
-            stop: End the forward with :class:`Stop` once every layer has been seen.
         """
-        waiting = set(self.block.layers)
         last: list[tuple[Tensor, tuple[Tensor, int]]] = []
 
-        def measured(x: Tensor) -> tuple[Tensor, int]:
+        def see(path: str, x: Tensor) -> None:
             # query, key and value (gate and up) share one input: measure it once
             if not last or last[0][0] is not x:
                 last[:] = [(x, self._measure(x, masks))]
-            return last[0][1]
+            self.means[path][group][0].update(*last[0][1])
+
+        return see
+
+    @contextmanager
+    def observing(self, group: str, masks: Masks, stop: bool) -> Iterator[None]:
+        """While open, every forward through the block adds its layers' inputs to a group.
+
+        Args:
+            group: The group.
+            masks: As for :meth:`observer`.
+            stop: End the forward with :class:`Stop` once every layer has been seen.
+        """
+        waiting = set(self.block.layers)
+        see = self.observer(group, masks)
 
         def seen(path: str) -> None:
             waiting.discard(path)
@@ -72,8 +92,7 @@ class BlockStatistics:
 
         def linear_hook(path: str) -> Any:
             def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:
-                sums, tokens = measured(args[0])
-                self.means[path][group][0].update(sums, tokens)
+                see(path, args[0])
                 seen(path)
 
             return hook
@@ -97,7 +116,7 @@ class BlockStatistics:
             for handle in handles:
                 handle.remove()
 
-    def _measure(self, x: Tensor, masks: list[tuple[Tensor | None, Tensor]]) -> tuple[Tensor, int]:
+    def _measure(self, x: Tensor, masks: Masks) -> tuple[Tensor, int]:
         mask = next((mask for mask, owner in masks[1:] if owner is x), masks[0][0])
         flat = x.reshape(-1, x.shape[-1])
         if mask is not None:
@@ -111,15 +130,12 @@ class _ExpertsMode(TorchFunctionMode):
     Tokens cannot be told from padding here, so batches of such models are formed without padding.
     """
 
-
     def __init__(self, layers: list[Layer], add: Any) -> None:
         self.layers = layers
         self.add = add
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is nn.functional.linear and len(args) >= 2:
-            self._see(args[0], args[1])
-        elif func in (torch.matmul, Tensor.matmul, Tensor.__matmul__):
+        if func in (nn.functional.linear, torch.matmul, Tensor.matmul, Tensor.__matmul__) and len(args) >= 2:
             self._see(args[0], args[1])
         return func(*args, **(kwargs or {}))
 

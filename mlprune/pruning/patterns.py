@@ -9,6 +9,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from mlprune.errors import UserError
 
@@ -27,7 +28,7 @@ class Pattern(ABC):
             sparsity: Share of the weights to prune, as the allocation gave it to this layer.
         """
 
-    def check_layer(self, path: str, shape: torch.Size) -> None:
+    def check_layer(self, path: str, shape: torch.Size) -> None:  # noqa: B027 - most patterns fit every layer
         """Raise UserError if a layer of this shape cannot have the pattern."""
 
 
@@ -65,6 +66,7 @@ class Unstructured(Pattern):
         self.scope = scope
         self.drop = drop
 
+    @override
     def mask(self, scores: Tensor, sparsity: float) -> Tensor:
         if self.drop == "highest":
             scores = -scores
@@ -94,10 +96,14 @@ class NofM(Pattern):
         self.of = of
         self.sparsity = 1 - kept / of
 
+    @override
     def check_layer(self, path: str, shape: torch.Size) -> None:
         if shape[-1] % self.of:
-            raise UserError(f"NofM: {path} has {shape[-1]} inputs, which {self.of} does not divide; exclude it or change `of`")
+            raise UserError(
+                f"NofM: {path} has {shape[-1]} inputs, which {self.of} does not divide; exclude it or change `of`"
+            )
 
+    @override
     def mask(self, scores: Tensor, sparsity: float) -> Tensor:
         grouped = scores.reshape(-1, self.of)
         return keep_highest(grouped, self.of - self.kept).reshape(scores.shape)
@@ -149,10 +155,14 @@ def keep_by_share(scores: Tensor, sparsity: float, tolerance: float = 0.001) -> 
     running, total = ordered.cumsum(dim=-1), scores.sum(dim=-1, keepdim=True)
     share, low, high = 0.4, 0.0, 0.8
     pruned = running <= total * share
-    while abs(float(pruned.double().mean()) - sparsity) > tolerance and high - low >= tolerance:
-        if float(pruned.double().mean()) > sparsity:
+    while abs(_share_true(pruned) - sparsity) > tolerance and high - low >= tolerance:
+        if _share_true(pruned) > sparsity:
             share, high = (share + low) / 2, share
         else:
             share, low = (share + high) / 2, share
         pruned = running <= total * share
     return torch.ones_like(scores, dtype=torch.bool).scatter_(-1, order, ~pruned)
+
+
+def _share_true(mask: Tensor) -> float:
+    return int(mask.sum()) / mask.numel()

@@ -42,7 +42,8 @@ def prune_model(
         pattern: Which weights go; 0.3 of each row if omitted.
         allocation: How the sparsity is spread over layers; uniform if omitted.
         propagate: ``pruned``: each block is calibrated on the outputs of the pruned blocks before it; ``dense``: on
-            those of the dense model, for half the cost.
+            those of the dense model, for half the cost; ``layer``: each layer on the outputs of all that was pruned
+            before it, in its own block too, also for half the cost, with all batches' inner activations in memory.
         count_padding: Keep the batches as given, pass no mask and count padding as tokens, as the paper's code does.
         include: Regular expressions; only layers that match are pruned.
         exclude: Regular expressions; layers that match are left dense.
@@ -69,6 +70,9 @@ def prune_model(
         pruner.allocate(calibration.blocks, dense)
         masks: dict[str, Tensor] = {}
         for k, block in enumerate(calibration.blocks):
+            if propagate == "layer":
+                masks.update({path: report.mask for path, report in calibration.run_block(k).items()})
+                continue
             if pruner.importance.needs:
                 for index in range(calibration.num_batches):
                     calibration.step(k, index)

@@ -15,6 +15,43 @@ from mlprune.errors import UserError
 from mlprune.exact import ExactMetric, accumulator_dtype
 
 CHUNK_TOKENS = 256  # a float64 copy of so few tokens stays in the processor's cache
+GRAM_CHUNK_TOKENS = 1024  # products of so many tokens are exact enough in float32
+
+
+class Sum:
+    """A running sum: float64 where the device has it, else float32 with what rounding lost carried along.
+
+    Args:
+        total: The sum so far; changed in place.
+        lost: What the sum has too much, by rounding (Kahan); None for float64, which needs no care.
+
+    Example:
+        >>> small = Sum(torch.zeros((), dtype=torch.float32), torch.zeros((), dtype=torch.float32))
+        >>> for value in [1.0, *[3e-8] * 100]:
+        ...     small.add(torch.tensor(value))
+        >>> float(small.total) > 1.0
+        True
+    """
+
+    def __init__(self, total: Tensor, lost: Tensor | None) -> None:
+        self.total = total
+        self.lost = lost
+
+    @classmethod
+    def zeros(cls, shape: tuple[int, ...], device: torch.device) -> "Sum":
+        """Start a sum in the most exact dtype of the device."""
+        total = torch.zeros(shape, dtype=accumulator_dtype(device), device=device)
+        return cls(total, None if total.dtype == torch.float64 else torch.zeros_like(total))
+
+    def add(self, value: Tensor) -> None:
+        """Add a value."""
+        if self.lost is None:
+            self.total += value
+            return
+        corrected = value.to(self.total.dtype) - self.lost
+        grown = self.total + corrected
+        self.lost.copy_((grown - self.total) - corrected)
+        self.total.copy_(grown)
 
 
 def sum_of_squares(x: Tensor) -> Tensor:
@@ -27,23 +64,26 @@ def sum_of_squares(x: Tensor) -> Tensor:
         >>> sum_of_squares(torch.tensor([[1.0, 2.0], [3.0, 0.0]]))
         tensor([10.,  4.], dtype=torch.float64)
     """
-    total = torch.zeros(x.shape[-1], dtype=accumulator_dtype(x.device), device=x.device)
+    result = Sum.zeros((x.shape[-1],), x.device)
     for chunk in x.split(CHUNK_TOKENS):
-        exact = chunk.to(total.dtype)
-        total += torch.linalg.vecdot(exact, exact, dim=0)
-    return total
+        exact = chunk.to(result.total.dtype)
+        result.add(torch.linalg.vecdot(exact, exact, dim=0))
+    return result.total
 
 
 def sum_of_outer_products(x: Tensor) -> Tensor:
-    """Return the sum over tokens of ``x x^T``, (in_features, in_features), in float64.
+    """Return the sum over tokens of ``x x^T``, (in_features, in_features): float32 products summed in float64.
 
     Example:
         >>> sum_of_outer_products(torch.tensor([[1.0, 2.0]]))
         tensor([[1., 2.],
                 [2., 4.]], dtype=torch.float64)
     """
-    exact = x.to(accumulator_dtype(x.device))
-    return exact.T @ exact
+    result = Sum.zeros((x.shape[-1], x.shape[-1]), x.device)
+    for chunk in x.split(GRAM_CHUNK_TOKENS):
+        product = chunk if chunk.dtype == torch.float64 else chunk.float()
+        result.add(product.T @ product)
+    return result.total
 
 
 MEASURES = {"energy": sum_of_squares, "gram": sum_of_outer_products}
@@ -65,8 +105,12 @@ class TokenMean(ExactMetric):
 
     def __init__(self, shape: tuple[int, ...], device: torch.device | str = "cpu") -> None:
         super().__init__()
-        self.add_state("sums", torch.zeros(shape, dtype=accumulator_dtype("cpu")), dist_reduce_fx="sum")
-        self.add_state("tokens", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+        start = Sum.zeros(shape, torch.device(device))
+        self.add_state("sums", start.total, dist_reduce_fx="sum")
+        self.add_state("tokens", torch.zeros((), dtype=torch.int64, device=device), dist_reduce_fx="sum")
+        self.compensated = start.lost is not None
+        if start.lost is not None:
+            self.add_state("lost", start.lost, dist_reduce_fx="sum")
         self.to(device)
 
     @property
@@ -76,7 +120,7 @@ class TokenMean(ExactMetric):
 
     def update(self, sums: Tensor, tokens: int) -> None:
         """Add a sum over so many tokens."""
-        self.sums += sums
+        Sum(self.sums, self.lost if self.compensated else None).add(sums)
         self.tokens += tokens
 
     def compute(self) -> tuple[Tensor, Tensor]:
@@ -121,6 +165,13 @@ class LayerStatistics:
         parts = [mean * _like(self.tokens[group], mean) for group, mean in self.means.items()]
         return torch.stack(parts).sum(0) / _like(total.clamp(min=1), parts[0])
 
+    def of_expert(self, expert: int) -> "LayerStatistics":
+        """Return what one of the stacked experts saw."""
+        return LayerStatistics(
+            {group: mean[expert] for group, mean in self.means.items()},
+            {group: tokens[expert] for group, tokens in self.tokens.items()},
+        )
+
     def total_tokens(self) -> Tensor:
         """Return the number of tokens of all groups: a scalar, or (experts,)."""
         return torch.stack(list(self.tokens.values())).sum(0)
@@ -139,7 +190,9 @@ def _like(tokens: Tensor, mean: Tensor) -> Tensor:
 def check_finite(path: str, group: str, statistic: Tensor) -> None:
     """Raise UserError naming the layer if a statistic has NaN or Inf."""
     if not torch.isfinite(statistic).all():
-        raise UserError(f"{path}: inputs hold NaN or Inf in group '{group}'; check the weights, or use a wider model.dtype")
+        raise UserError(
+            f"{path}: inputs hold NaN or Inf in group '{group}'; check the weights, or use a wider model.dtype"
+        )
 
 
 def save_statistics(statistics: dict[str, LayerStatistics], path: str | Path) -> None:

@@ -5,6 +5,7 @@ import torch
 from slow_reference import slow_wanda
 from tiny import FAMILIES, MIXTURES, tiny_batches, tiny_model
 
+from mlprune.errors import UserError
 from mlprune.models.blocks import find_blocks
 from mlprune.pruning import Unstructured, Wanda, prune_model
 
@@ -36,10 +37,14 @@ def assert_same(masks: dict, expected: dict) -> None:
         assert torch.equal(mask, expected[path]), path
 
 
-@pytest.mark.parametrize("propagate", ["pruned", "dense"])
+@pytest.mark.parametrize("propagate", ["pruned", "dense", "layer"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_equals_slow_reference(family: str, dtype: torch.dtype, propagate: str) -> None:
+    if propagate == "layer" and family in MIXTURES:
+        with pytest.raises(UserError, match=r"propagate 'layer' cannot wait .* at experts .*; use 'pruned' or 'dense'"):
+            prune_model(tiny_model(family, dtype), tiny_batches(family, [3]), propagate="layer")
+        return
     batches = tiny_batches(family, LENGTHS)
     slow, fast = tiny_model(family, dtype), tiny_model(family, dtype)
     expected, _ = slow_wanda(family, slow, batches, SPARSITY, propagate)

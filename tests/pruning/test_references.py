@@ -76,7 +76,8 @@ def test_magnitude_but_for_one_entry_a_matrix() -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "pattern"), [("wanda_r30", Unstructured(0.3)), ("wanda_r50", Unstructured(0.5)), ("wanda_2of4", NofM(2, 4))]
+    ("setting", "pattern"),
+    [("wanda_r30", Unstructured(0.3)), ("wanda_r50", Unstructured(0.5)), ("wanda_2of4", NofM(2, 4))],
 )
 def test_wanda_code_on_llama(setting: str, pattern: Unstructured | NofM) -> None:
     assert_same(pruned("llama", Wanda(), pattern), reference("llama", setting))

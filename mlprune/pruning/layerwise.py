@@ -1,0 +1,121 @@
+"""Prune a block layer by layer in one pass: every batch waits at a layer until all have shown its input.
+
+Each batch runs the block in a greenlet of its own. A layer's forward first hands control back; when all batches stand
+before the same layer, its statistics are complete, it is pruned, and the batches go on through the pruned layer. No
+architecture needs code of its own, and every output is computed once.
+"""
+
+import contextvars
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch.distributed as dist
+from greenlet import getcurrent, greenlet
+from torch import Tensor, nn
+
+from mlprune.errors import UserError
+from mlprune.models.blocks import Block
+from mlprune.pruning.observe import BlockStatistics
+from mlprune.pruning.pruner import LayerReport, Pruner
+
+OnLayer = Callable[[str, LayerReport], None]
+
+
+@dataclass
+class Run:
+    """One batch on its way through a block.
+
+    Args:
+        call: Runs the block on the batch and returns its hidden states.
+        see: Takes a layer's path and input into the statistics.
+    """
+
+    call: Callable[[], Tensor]
+    see: Callable[[str, Tensor], None]
+    waiting: str | None = None
+    output: Tensor | None = None
+    thread: Any = field(default=None, repr=False)
+
+    def go_on(self) -> None:
+        """Run until the next layer that is not pruned yet, or to the end of the block."""
+        result = self.thread.switch()
+        if self.thread.dead:
+            self.waiting, self.output = None, result
+        else:
+            self.waiting = result
+
+
+def prune_layerwise(
+    block: Block, runs: list[Run], gathered: BlockStatistics, pruner: Pruner, on_layer: OnLayer | None = None
+) -> dict[str, LayerReport]:
+    """Run all batches through a block and prune each layer as soon as all have shown its input.
+
+    A collective: every process takes part, also one without batches.
+
+    Args:
+        block: The block, with the layers to be pruned.
+        runs: This process' batches; afterwards each has its output.
+        gathered: Statistics of the block, empty.
+        pruner: How layers are scored and masked.
+        on_layer: Called with path and report after each layer.
+
+    Returns:
+        Layer path to report.
+
+    Raises:
+        UserError: If batches reach the layers in different orders.
+    """
+    reports: dict[str, LayerReport] = {}
+    by_thread: dict[Any, Run] = {}
+    main = getcurrent()
+
+    def decide(path: str) -> None:
+        statistics = gathered.result([path])
+        reports[path] = pruner.prune_layer(block.layers[path], statistics.get(path))
+        if on_layer is not None:
+            on_layer(path, reports[path])
+
+    def wait_at(path: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+            if path not in reports:
+                by_thread[getcurrent()].see(path, args[0])
+                main.switch(path)
+
+        return hook
+
+    handles = [layer.module.register_forward_pre_hook(wait_at(path)) for path, layer in block.layers.items()]
+    try:
+        for run in runs:
+            run.thread = greenlet(run.call)
+            run.thread.gr_context = contextvars.copy_context()
+            by_thread[run.thread] = run
+            run.go_on()
+        while (path := _next_layer(runs)) is not None:
+            decide(path)
+            for run in runs:
+                if run.waiting == path:
+                    run.go_on()
+        for path in block.layers:
+            if path not in reports:  # no batch ran through it
+                decide(path)
+    finally:
+        for handle in handles:
+            handle.remove()
+        for run in runs:
+            if run.thread is not None and not run.thread.dead:
+                run.thread.throw()
+    return reports
+
+
+def _next_layer(runs: list[Run]) -> str | None:
+    """The layer at which all batches of all processes wait; None when all are through."""
+    places = {run.waiting for run in runs}
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        gathered: list[set[str | None]] = [set() for _ in range(dist.get_world_size())]
+        dist.all_gather_object(gathered, places)
+        places = set().union(*gathered)
+    if len(places) > 1:
+        named = ", ".join(sorted(str(place) for place in places))
+        raise UserError(f"propagate 'layer': batches reach layers in different orders ({named}); use 'pruned'")
+    return places.pop() if places else None
