@@ -5,7 +5,7 @@ from mlprune.pruning.calibration import Calibration, calibrating
 from mlprune.pruning.importance import RIA, ContrastiveWanda, Importance, Magnitude, Random, Wanda
 from mlprune.pruning.masks import apply_masks, load_masks, save_masks
 from mlprune.pruning.patterns import NofM, Pattern, Unstructured
-from mlprune.pruning.prune import collect_statistics, prune_from_statistics, prune_model
+from mlprune.pruning.prune import collect_statistics, prune_from_statistics, prune_model, sweep
 from mlprune.pruning.pruner import LayerReport, Pruner
 from mlprune.pruning.sparsegpt import SparseGPT
 from mlprune.pruning.statistics import LayerStatistics, load_statistics, save_statistics
@@ -37,4 +37,5 @@ __all__ = [
     "prune_model",
     "save_masks",
     "save_statistics",
+    "sweep",
 ]

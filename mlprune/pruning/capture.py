@@ -18,7 +18,7 @@ from mlprune.models.blocks import Block
 INPUT_NAMES = ("input_ids", "attention_mask", "decoder_input_ids", "decoder_attention_mask")
 
 
-class Stop(Exception):  # noqa: N818 - it is no error
+class Stop(Exception):
     """Ends a forward pass as soon as everything needed was seen."""
 
 

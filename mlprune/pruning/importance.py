@@ -55,7 +55,7 @@ class Importance(ABC):
         scores = self.score(weight, statistics, path)
         return Decision(pattern.mask(scores, sparsity), scores)
 
-    def check_pattern(self, pattern: Pattern) -> None:  # noqa: B027 - most methods work with every pattern
+    def check_pattern(self, pattern: Pattern) -> None:
         """Raise UserError if the method cannot work with the pattern."""
 
 

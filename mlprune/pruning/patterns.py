@@ -28,7 +28,7 @@ class Pattern(ABC):
             sparsity: Share of the weights to prune, as the allocation gave it to this layer.
         """
 
-    def check_layer(self, path: str, shape: torch.Size) -> None:  # noqa: B027 - most patterns fit every layer
+    def check_layer(self, path: str, shape: torch.Size) -> None:
         """Raise UserError if a layer of this shape cannot have the pattern."""
 
 

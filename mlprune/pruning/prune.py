@@ -1,6 +1,6 @@
 """The library's one call: prune a model with calibration batches."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mlprune.batching import token_batches
 from mlprune.errors import UserError
-from mlprune.models.blocks import find_blocks
+from mlprune.models.blocks import Block, find_blocks
 from mlprune.pruning.allocation import Allocation
 from mlprune.pruning.calibration import Calibration, Propagate, calibrating
 from mlprune.pruning.importance import Importance
@@ -119,9 +119,67 @@ def prune_from_statistics(
         Masks, as :func:`prune_model`.
     """
     blocks = pruner.select(find_blocks(model))
+    check_statistics(blocks, statistics, pruner.importance)
     pruner.allocate(blocks, statistics)
     reports = {path: report for block in blocks for path, report in pruner.prune_block(block, statistics).items()}
     return {path: report.mask for path, report in reports.items()}
+
+
+def sweep(
+    model: torch.nn.Module, statistics: Mapping[str, LayerStatistics], pruners: Iterable[Pruner]
+) -> Iterator[tuple[Pruner, dict[str, Tensor]]]:
+    """Prune a model in one way after the other from one calibration.
+
+    While a pair is in use the model is pruned that way; then its dense weights are put back (a copy is kept on the
+    CPU), also when the loop is left early.
+
+    Args:
+        model: The dense model.
+        statistics: As for :func:`prune_from_statistics`.
+        pruners: What to try.
+
+    Yields:
+        Each pruner with its masks.
+
+    Example:
+        >>> from mlprune.pruning import Magnitude, Unstructured
+        >>> model = torch.nn.Sequential(torch.nn.ModuleList([torch.nn.Sequential(torch.nn.Linear(4, 4))]))
+        >>> pruners = [Pruner(Magnitude(), Unstructured(sparsity)) for sparsity in (0.25, 0.5)]
+        >>> for pruner, masks in sweep(model, {}, pruners):
+        ...     print(pruner.pattern.sparsity, int((model[0][0][0].weight == 0).sum()))
+        0.25 4
+        0.5 8
+        >>> int((model[0][0][0].weight == 0).sum())
+        0
+    """
+    layers = [layer for block in find_blocks(model) for layer in block.layers.values()]
+    dense = [layer.stored.detach().to("cpu", copy=True) for layer in layers]
+    for pruner in pruners:
+        try:
+            yield pruner, prune_from_statistics(model, statistics, pruner)
+        finally:
+            for layer, weight in zip(layers, dense, strict=True):
+                layer.stored.data.copy_(weight)
+
+
+def check_statistics(blocks: list[Block], statistics: Mapping[str, LayerStatistics], importance: Importance) -> None:
+    """Raise UserError unless the statistics are of these layers and of the kind the importance needs."""
+    if importance.needs is None:
+        return
+    name = type(importance).__name__
+    if not any(path in statistics for block in blocks for path in block.layers):
+        raise UserError(f"statistics are of another model: none of {len(statistics)} layers is in this one")
+    for path, layer in ((path, layer) for block in blocks for path, layer in block.layers.items()):
+        if path not in statistics:
+            continue  # calibration never ran through it
+        for group in importance.groups:
+            statistics[path].of(group)
+        shape, in_features = next(iter(statistics[path].means.values())).shape, layer.matrix().shape[-1]
+        if shape[-1] != in_features:
+            raise UserError(f"statistics of {path} are of {shape[-1]} inputs; the layer has {in_features}")
+        is_gram = len(shape) == (3 if layer.is_experts else 2)
+        if importance.needs == "gram" and not is_gram:
+            raise UserError(f"{name} needs Gram matrices; the statistics are energies: calibrate with {name}")
 
 
 def has_experts(model: torch.nn.Module) -> bool:

@@ -178,9 +178,11 @@ class LayerStatistics:
 
     def energies(self) -> "LayerStatistics":
         """Return the same statistics as energies (a Gram matrix's diagonal is its energy)."""
-        if next(iter(self.means.values())).dim() < 2 or next(iter(self.tokens.values())).dim() == 1:
+        stacked = next(iter(self.tokens.values())).dim()  # one more dimension for stacked experts
+        if next(iter(self.means.values())).dim() - stacked < 2:
             return self
-        return LayerStatistics({group: mean.diagonal() for group, mean in self.means.items()}, self.tokens)
+        energies = {group: mean.diagonal(dim1=-2, dim2=-1) for group, mean in self.means.items()}
+        return LayerStatistics(energies, self.tokens)
 
 
 def _like(tokens: Tensor, mean: Tensor) -> Tensor:
