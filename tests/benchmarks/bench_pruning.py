@@ -1,0 +1,251 @@
+"""How fast pruning is, against the published procedure and against the model's own forward passes.
+
+    python tests/benchmarks/bench_pruning.py
+
+XGLM-shaped random model: 8 blocks, hidden 512, ffn 2048, 64 prompts of 200 to 320 tokens, float32, 2 threads. Where
+llmcompressor is installed, its WandaPruningModifier is compared on a Llama-shaped model. Exits with an error if the
+masks differ from the published procedure's by more than near-ties.
+"""
+
+import argparse
+import copy
+import importlib.util
+import multiprocessing
+import resource
+import statistics as stats
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from published import published_wanda
+from torch import Tensor, nn
+from transformers import LlamaConfig, LlamaForCausalLM, XGLMConfig, XGLMForCausalLM
+
+from mlprune.models.blocks import find_blocks
+from mlprune.pruning import Unstructured, Wanda, prune_model
+from mlprune.pruning.calibration import Calibration, calibrating
+from mlprune.pruning.prune import reform
+from mlprune.pruning.pruner import Pruner
+
+PADDED = 512
+SPARSITY = 0.3
+NEAR_TIES = 0.0002
+VOCABULARY = 2048
+
+
+def xglm() -> nn.Module:
+    config = XGLMConfig(
+        vocab_size=VOCABULARY, d_model=512, ffn_dim=2048, num_layers=8, attention_heads=8, max_position_embeddings=1024
+    )
+    torch.manual_seed(0)
+    return XGLMForCausalLM(config).float().eval()
+
+
+def llama() -> nn.Module:
+    config = LlamaConfig(
+        vocab_size=VOCABULARY, hidden_size=512, intermediate_size=1408, num_hidden_layers=8, num_attention_heads=8
+    )
+    torch.manual_seed(0)
+    return LlamaForCausalLM(config).float().eval()
+
+
+def prompts(count: int, shortest: int, longest: int) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    lengths = torch.randint(shortest, longest + 1, (count,), generator=generator).tolist()
+    return [torch.randint(3, VOCABULARY, (length,), generator=generator) for length in lengths]
+
+
+def as_batches(ids: list[Tensor]) -> list[dict[str, Any]]:
+    return [{"input_ids": row[None], "attention_mask": torch.ones_like(row[None])} for row in ids]
+
+
+@torch.no_grad()
+def forwards(model: nn.Module, batches: list[dict[str, Any]], passes: float) -> float:
+    """Seconds of the unhooked forward of all blocks on batches; with 2 passes the second stops at the last input."""
+    with calibrating(model):
+        calibration = Calibration(model, batches, pruner=Pruner(), propagate="dense")
+        for index in range(len(batches)):
+            calibration.advance(0, index)
+        start = time.perf_counter()
+        for k in range(len(calibration.blocks)):
+            if passes == 2:
+                saved = [state.hidden for state in calibration._states]
+                stopped_forward(calibration, k, batches)
+                for state, hidden in zip(calibration._states, saved, strict=True):
+                    state.captured.hidden = hidden
+            for index in range(len(batches)):
+                calibration.advance(k + 1, index)
+        return time.perf_counter() - start
+
+
+def stopped_forward(calibration: Calibration, k: int, batches: list[dict[str, Any]]) -> None:
+    """Run a block as far as the input of its last layer, and no further."""
+
+    class Reached(Exception):
+        pass
+
+    def stop(module: nn.Module, args: Any) -> None:
+        raise Reached
+
+    last = list(calibration.blocks[k].layers.values())[-1].module
+    handle = last.register_forward_pre_hook(stop)
+    for state in calibration._states:
+        try:
+            calibration._call(state, k)
+        except Reached:
+            continue
+    handle.remove()
+
+
+@torch.no_grad()
+def products(model: nn.Module, batches: list[dict[str, Any]]) -> float:
+    """Seconds of the matrix products of the layers alone, once each."""
+    layers = [layer.matrix() for block in find_blocks(model) for layer in block.layers.values()]
+    inputs = {(b["input_ids"].numel(), m.shape[1]) for b in batches for m in layers}
+    made = {key: torch.randn(*key) for key in inputs}
+    start = time.perf_counter()
+    for matrix in layers:
+        for batch in batches:
+            nn.functional.linear(made[batch["input_ids"].numel(), matrix.shape[1]], matrix)
+    return time.perf_counter() - start
+
+
+def timed(run: Callable[[], Any]) -> tuple[float, Any]:
+    start = time.perf_counter()
+    result = run()
+    return time.perf_counter() - start, result
+
+
+def memory_of(job: str, threads: int, answer: Any) -> None:
+    """In a process of its own: how far the peak of memory rises above what the model and prompts take."""
+    torch.set_num_threads(threads)
+    model, ids = xglm(), prompts(64, 200, 320)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if job == "published":
+        prefix = find_blocks(model)[0].stack
+        padded = [nn.functional.pad(row, (0, PADDED - len(row)))[None] for row in ids]
+        published_wanda(model, list(model.get_submodule(prefix)), prefix, padded, SPARSITY)
+    else:
+        prune_model(model, as_batches(ids), Wanda(), Unstructured(SPARSITY), propagate=job)
+    answer.put((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20)
+
+
+def print_memory(threads: int) -> None:
+    context = multiprocessing.get_context("spawn")
+    for job in ("published", "pruned", "dense", "layer"):
+        answer = context.Queue()
+        process = context.Process(target=memory_of, args=(job, threads, answer))
+        process.start()
+        print(f"memory of {job}: peak {answer.get():.3f} GiB above the model", flush=True)
+        process.join()
+
+
+def difference(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
+    return sum(int((a[path] != b[path]).sum()) for path in a) / sum(mask.numel() for mask in a.values())
+
+
+def check(name: str, share: float) -> None:
+    print(f"masks, {name}: {100 * share:.4f}% of entries differ", flush=True)
+    if share > NEAR_TIES:
+        raise SystemExit(f"{name}: more than near-ties ({100 * NEAR_TIES}%) differ")
+
+
+def bench_xglm(rounds: int) -> None:
+    model = xglm()
+    paths = [block.path for block in find_blocks(model)]
+    prefix = paths[0].rpartition(".")[0]
+    ids = prompts(64, 200, 320)
+    batches = as_batches(ids)
+    formed = reform(batches, 4096)
+    padded = [nn.functional.pad(row, (0, PADDED - len(row)))[None] for row in ids]
+
+    def ours(propagate: str) -> Callable[[], Any]:
+        fresh = copy.deepcopy(model)
+        return lambda: prune_model(fresh, batches, Wanda(), Unstructured(SPARSITY), propagate=propagate)
+
+    def theirs(rows: list[Tensor]) -> Callable[[], Any]:
+        fresh = copy.deepcopy(model)
+        return lambda: published_wanda(fresh, list(fresh.get_submodule(prefix)), prefix, rows, SPARSITY)
+
+    print("XGLM-shaped, 8 blocks, hidden 512, ffn 2048; 64 prompts of 200-320 tokens; float32")
+    jobs = {
+        "published": lambda: timed(theirs(padded))[0],
+        "pruned": lambda: timed(ours("pruned"))[0],
+        "dense": lambda: timed(ours("dense"))[0],
+        "layer": lambda: timed(ours("layer"))[0],
+        "floor of pruned (two forwards)": lambda: forwards(model, formed, 2),
+        "floor of dense and layer (one forward)": lambda: forwards(model, formed, 1),
+        "matrix products of one forward": lambda: products(model, formed),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in jobs}
+    for _ in range(rounds):
+        for name, job in jobs.items():
+            seconds[name].append(job())
+    best = {name: min(values) for name, values in seconds.items()}
+    for name in jobs:
+        print(f"{name:40s} {best[name]:7.2f} s (median {stats.median(seconds[name]):.2f})")
+    for name in ("pruned", "dense", "layer"):
+        kind = "pruned (two forwards)" if name == "pruned" else "dense and layer (one forward)"
+        floor = best[f"floor of {kind}"]
+        print(f"{name}: {best[name] / floor:.3f} of its floor, {best['published'] / best[name]:.2f} times the published")
+    unpadded = theirs([row[None] for row in ids])()
+    check("pruned against the published procedure without padding", difference(ours("pruned")(), unpadded))
+    fresh = copy.deepcopy(model)
+    given = [{"input_ids": row} for row in padded]
+    counted = prune_model(fresh, given, Wanda(), Unstructured(SPARSITY), count_padding=True)
+    check("count_padding against the published procedure as it is", difference(counted, theirs(padded)()))
+
+
+def bench_llmcompressor(rounds: int) -> None:
+    if importlib.util.find_spec("llmcompressor") is None:
+        print("llmcompressor is not installed; its comparison is left out")
+        return
+    from datasets import Dataset
+    from llmcompressor import oneshot
+    from llmcompressor.modifiers.pruning import WandaPruningModifier
+
+    model, ids = llama(), prompts(64, 512, 512)
+    rows = Dataset.from_list([{"input_ids": row.tolist(), "attention_mask": [1] * len(row)} for row in ids])
+
+    def theirs() -> nn.Module:
+        fresh = copy.deepcopy(model)
+        recipe = WandaPruningModifier(sparsity=SPARSITY, mask_structure="0:0", ignore=["lm_head"])
+        oneshot(model=fresh, dataset=rows, recipe=recipe, max_seq_length=512, num_calibration_samples=len(ids))
+        return fresh
+
+    print("Llama-shaped, 8 blocks, hidden 512; 64 prompts of 512 tokens; float32")
+    best: dict[str, float] = {}
+    masks: dict[str, dict[str, Tensor]] = {}
+    for _ in range(rounds):
+        for name in ("llmcompressor", "pruned", "layer", "dense"):
+            if name == "llmcompressor":
+                seconds, fresh = timed(theirs)
+                layers = {path: layer for block in find_blocks(fresh) for path, layer in block.layers.items()}
+                masks[name] = {path: layer.matrix() != 0 for path, layer in layers.items()}
+            else:
+                fresh = copy.deepcopy(model)
+                seconds, masks[name] = timed(
+                    lambda fresh=fresh, name=name: prune_model(
+                        fresh, as_batches(ids), Wanda(), Unstructured(SPARSITY), propagate=name
+                    )
+                )
+            best[name] = min(seconds, best.get(name, seconds))
+    for name, value in best.items():
+        print(f"{name:40s} {value:7.2f} s, {best['llmcompressor'] / value:.2f} times llmcompressor")
+    check("pruned against llmcompressor", difference(masks["pruned"], masks["llmcompressor"]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3, help="alternating rounds; the best of each is reported")
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    bench_xglm(options.rounds)
+    print_memory(options.threads)
+    bench_llmcompressor(options.rounds)
+
+
+if __name__ == "__main__":
+    main()
