@@ -3,9 +3,12 @@
 import logging
 import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 from rich.logging import RichHandler
 
@@ -15,6 +18,8 @@ from mlprune.errors import UserError
 from mlprune.experiment import run_experiment
 from mlprune.log import log
 from mlprune.module import PruningModule
+from mlprune.plain import one_line, plain
+from mlprune.resume import refuse_differences, take_resume
 
 TRAINER_DEFAULTS = {
     "use_distributed_sampler": False,  # batches are dealt by the data module
@@ -41,23 +46,25 @@ class OneLineParser(LightningArgumentParser):
     """A parser whose errors are one line, without usage text."""
 
     def error(self, message: str, ex: Exception | None = None) -> None:
-        raise UserError(one_line(message))
+        keys = {key for parser in (self, *_subparsers(self)) for key in _keys(parser)}
+        raise UserError(plain(message, sorted(keys)))
 
 
-def one_line(message: str) -> str:
-    """Fold a message of several lines into one.
+def _subparsers(parser: LightningArgumentParser) -> list[LightningArgumentParser]:
+    action = parser._subcommands_action
+    return list(dict(action.choices).values()) if action is not None else []
 
-    Example:
-        >>> one_line("Parser key 'a':\\n  not allowed\\n")
-        "Parser key 'a': not allowed"
-    """
-    return " ".join(part.strip() for part in message.splitlines() if part.strip())
+
+def _keys(parser: LightningArgumentParser) -> list[str]:
+    names = [action.dest for action in parser._actions]
+    return [name for name in names if name.rpartition(".")[2] not in ("help", "print_config", "config")]
 
 
 class MlpruneCLI(LightningCLI):
     """The command line of mlprune: ``fit`` runs the experiment, ``validate`` prunes, ``test`` evaluates."""
 
-    def __init__(self, args: Any = None) -> None:
+    def __init__(self, args: list[str] | None = None) -> None:
+        args, self.resumed = take_resume(list(sys.argv[1:] if args is None else args))
         super().__init__(
             PruningModule,
             PruningDataModule,
@@ -88,6 +95,11 @@ class MlpruneCLI(LightningCLI):
         """Check what Lightning would only find later, and make ``fast_dev_run`` mean a small but whole run."""
         config = self.config[self.subcommand]
         trainer = config.trainer
+        if self.resumed is not None:
+            refuse_differences(self.resumed, self._parser(self.subcommand).dump(config, skip_none=False))
+        checkpoint = config.get("ckpt_path")
+        if checkpoint is not None and not Path(checkpoint).is_file():
+            raise UserError(f"ckpt_path '{checkpoint}' does not exist; give a Lightning checkpoint")
         if self.subcommand != "test" and trainer.limit_val_batches not in (None, 1.0):
             value = trainer.limit_val_batches
             raise UserError(f"trainer.limit_val_batches {value} would prune half a model; use data.num_prompts instead")
@@ -98,12 +110,28 @@ class MlpruneCLI(LightningCLI):
             for demonstrations in (config.data.demonstrations or {}).values():
                 demonstrations.init_args.num_prompts = None
 
+    def instantiate_classes(self) -> None:
+        """Build trainer, model and data; what they refuse is the user's to mend."""
+        try:
+            super().instantiate_classes()
+        except UserError:
+            raise
+        except MisconfigurationException as error:
+            raise UserError(f"trainer: {one_line(str(error))}") from error
+        except ValueError as error:
+            raise UserError(plain(str(error))) from error
+
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """Add the callbacks that write and print what a run found."""
         trainer = super().instantiate_trainer(**kwargs)
+        if self.resumed is not None:
+            trainer.resumes = True
+            trainer.mlprune_run_folder = run = self.resumed
+            if trainer.loggers and type(trainer.loggers[0]) is TensorBoardLogger:
+                trainer.loggers = [TensorBoardLogger(run.parents[1], run.parent.name, run.name), *trainer.loggers[1:]]
         config = self.config[self.subcommand].as_dict()
         described = {name: config[name] for name in ("model", "data", "pruning", "seed_everything")}
-        trainer.callbacks += [RunWriter(described), ResultsTable(quiet=self.subcommand == "fit")]
+        trainer.callbacks += [RunWriter(described, self.subcommand), ResultsTable(quiet=self.subcommand == "fit")]
         return trainer
 
     def fit(self, model: PruningModule, datamodule: PruningDataModule, ckpt_path: str | None = None) -> None:

@@ -5,9 +5,10 @@ from typing import Any, NamedTuple
 import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
+from transformers import PreTrainedTokenizerBase
 
 from mlprune.batching import deal, token_batches
-from mlprune.data.demonstrations import Demonstrations, TranslationDemonstrations
+from mlprune.data.demonstrations import Demonstrations, Prompt, TranslationDemonstrations
 from mlprune.errors import UserError
 from mlprune.evaluation.tasks import Task
 from mlprune.log import log
@@ -17,7 +18,10 @@ from mlprune.pruning.prune import has_experts, reform
 
 
 class CalibrationStep(NamedTuple):
-    """One step of the pruning schedule: show a block one batch, or (index None) close the block."""
+    """One step of the pruning schedule: show a block one batch, or (index None) close the block.
+
+    Where a block is calibrated as a whole its closing step is the only one.
+    """
 
     block: int
     index: int | None
@@ -88,8 +92,17 @@ class PruningDataModule(LightningDataModule):
             task.check()
         for group in self.demonstrations.values():
             group.check()
+        self._chosen: dict[str, list[Prompt]] = {}
         self._prompts: dict[str, list[list[int]]] | None = None
+        self._examples: dict[str, dict[str, dict[str, Any]]] = {}
         self.calibration_rows: dict[str, list[tuple[str, ...]]] = {}
+
+    def setup(self, stage: str) -> None:
+        """Read the data, before any weights are loaded, so that what is wrong with it is told first."""
+        if stage == "test":
+            self._read_examples()
+        else:
+            self.choose_prompts(self.trainer.lightning_module.tokenizer)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Move training batches only; steps and examples are moved where they are tokenized."""
@@ -97,28 +110,45 @@ class PruningDataModule(LightningDataModule):
 
     # -- calibration ----------------------------------------------------------------------------------------------
 
-    def prompts(self) -> dict[str, list[list[int]]]:
-        """Return the token ids of every group's prompts, made once; no row is used twice or in a task's tests."""
-        if self._prompts is None:
-            used: dict[tuple[str, ...], set[str]] = {}
-            for task in self.tasks:
-                for identity, ids in task.used_rows().items():
-                    used.setdefault(identity, set()).update(ids)
-            self._prompts = {group: self._tokenized(group, demos, used) for group, demos in self.demonstrations.items()}
-        return self._prompts
+    def choose_prompts(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Choose the rows of every group's prompts; none is used twice in a group, or in a task's tests.
 
-    def _tokenized(
-        self, group: str, demonstrations: Demonstrations, used: dict[tuple[str, ...], set[str]]
-    ) -> list[list[int]]:
-        module = self.trainer.lightning_module
+        Args:
+            tokenizer: The model's tokenizer.
+
+        Raises:
+            UserError: If a corpus has too few rows, or cannot be read.
+        """
+        if self._chosen:
+            return
+        used: dict[tuple[str, ...], set[str]] = {}
+        for task in self.tasks:
+            for identity, ids in task.used_rows().items():
+                used.setdefault(identity, set()).update(ids)
+        for group, demonstrations in self.demonstrations.items():
+            self._chosen[group] = self._choose(demonstrations, tokenizer, used)
+            self.calibration_rows[group] = [prompt.row_ids for prompt in self._chosen[group]]
+
+    def _choose(
+        self, demonstrations: Demonstrations, tokenizer: PreTrainedTokenizerBase, used: dict[tuple[str, ...], set[str]]
+    ) -> list[Prompt]:
         count = demonstrations.num_prompts or self.num_prompts
         seed = self.seed if demonstrations.seed is None else demonstrations.seed
-        exclude = used.get(demonstrations.corpus.identity, set())
-        made = demonstrations.prompts(module.tokenizer, count, seed, exclude)
-        self.calibration_rows[group] = [prompt.row_ids for prompt in made]
+        return demonstrations.prompts(tokenizer, count, seed, used.get(demonstrations.corpus.identity, set()))
+
+    def prompts(self) -> dict[str, list[list[int]]]:
+        """Return the token ids of every group's prompts."""
+        if self._prompts is None:
+            self._prompts = {
+                group: self._tokenized(group, self._chosen[group], demonstrations.max_tokens or self.max_tokens)
+                for group, demonstrations in self.demonstrations.items()
+            }
+        return self._prompts
+
+    def _tokenized(self, group: str, prompts: list[Prompt], limit: int) -> list[list[int]]:
+        module = self.trainer.lightning_module
         rows = module.model.get_input_embeddings().weight.shape[0]
-        ids = [encode(module.tokenizer, prompt.text, rows) for prompt in made]
-        limit = demonstrations.max_tokens or self.max_tokens
+        ids = [encode(module.tokenizer, prompt.text, rows) for prompt in prompts]
         cut = sum(len(tokens) > limit for tokens in ids)
         if cut:
             log.info("group '%s': %d of %d prompts were cut to %d tokens", group, cut, len(ids), limit)
@@ -143,21 +173,30 @@ class PruningDataModule(LightningDataModule):
         """
         if self.trainer.state.fn == "fit":
             return []
-        num_blocks = len(find_blocks(self.trainer.lightning_module.model))
-        indices = [*range(len(self.calibration_batches())), None]
-        steps = [CalibrationStep(block, index, num_blocks) for block in range(num_blocks) for index in indices]
-        return _loader(steps)
+        module = self.trainer.lightning_module
+        num_blocks = len(find_blocks(module.model))
+        batches = range(0 if module.whole_blocks else len(self.calibration_batches()))
+        # a run that had pruned every block keeps one step, since Lightning calls no hooks without any
+        blocks = range(min(module.first_block, num_blocks - 1), num_blocks)
+        return _loader([CalibrationStep(block, index, num_blocks) for block in blocks for index in [*batches, None]])
 
     # -- evaluation -----------------------------------------------------------------------------------------------
 
-    def test_dataloader(self) -> list[DataLoader]:
-        """One loader a task and language; the same ids form the same batch, on the same process, in every language."""
+    def _read_examples(self) -> None:
         if not self.tasks:
             raise UserError("data.tasks is empty; give at least one task to evaluate")
+        for task in self.tasks:
+            if task.name not in self._examples:
+                self._examples[task.name] = {
+                    lang: {example.id: example for example in task.examples(lang)} for lang in task.languages
+                }
+
+    def test_dataloader(self) -> list[DataLoader]:
+        """One loader a task and language; the same ids form the same batch, on the same process, in every language."""
         return [loader for task in self.tasks for loader in self._task_loaders(task)]
 
     def _task_loaders(self, task: Task) -> list[DataLoader]:
-        by_language = {lang: {example.id: example for example in task.examples(lang)} for lang in task.languages}
+        by_language = self._examples[task.name]
         ids = list(dict.fromkeys(key for examples in by_language.values() for key in examples))
         lengths = [max(task.length(ex[key]) for ex in by_language.values() if key in ex) for key in ids]
         batches = deal(token_batches(lengths, self.max_batch_chars), self.trainer.global_rank, self.trainer.world_size)

@@ -2,18 +2,21 @@
 
 import json
 import shutil
+from pathlib import Path
 
-from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch import Trainer
 
 from mlprune.callbacks.console import comparison_tables, console
 from mlprune.callbacks.run_folder import run_folder, write_json, write_text
+from mlprune.callbacks.unfinished import Unfinished
 from mlprune.evaluation.compare import compare, markdown
+from mlprune.datamodule import PruningDataModule
 from mlprune.log import log
 from mlprune.module import PruningModule
 
 
 def run_experiment(
-    trainer: Trainer, model: PruningModule, datamodule: LightningDataModule, ckpt_path: str | None = None
+    trainer: Trainer, model: PruningModule, datamodule: PruningDataModule, ckpt_path: str | None = None
 ) -> None:
     """Run the experiment in the trainer's run folder.
 
@@ -25,19 +28,22 @@ def run_experiment(
     """
     trains = bool(trainer.max_epochs)
     steps = 4 if trains else 3
-    folder = run_folder(trainer)
-    log.info("(1/%d) evaluating the dense model", steps)
-    trainer.test(model, datamodule=datamodule, verbose=False)
-    if trainer.is_global_zero:
-        (folder / "results.json").rename(folder / "results.dense.json")
-        (folder / "predictions").rename(folder / "predictions.dense")
-    trainer.strategy.barrier("mlprune-dense")
-    log.info("(2/%d) calibrating and pruning", steps)
+    trainer.experiment = True
     trainer.recovery_follows = trains
+    datamodule.choose_prompts(model.tokenizer)
+    resumes = getattr(trainer, "resumes", False)
+    if not (resumes and (run_folder(trainer) / "results.dense.json").is_file()):
+        log.info("(1/%d) evaluating the dense model", steps)
+        trainer.test(model, datamodule=datamodule, verbose=False)
+        if trainer.is_global_zero:
+            _keep_dense(run_folder(trainer))
+        trainer.strategy.barrier("mlprune-dense")
+    folder = run_folder(trainer)  # settled by now on every process
+    log.info("(2/%d) calibrating and pruning", steps)
     trainer.validate(model, datamodule=datamodule, verbose=False)
     if trains:
         log.info("(3/%d) recovery training with the masks held", steps)
-        trainer.fit(model, datamodule=datamodule, ckpt_path=ckpt_path)
+        trainer.fit(model, datamodule=datamodule, ckpt_path=ckpt_path or _last_checkpoint(folder))
     log.info("(%d/%d) evaluating the pruned model", steps, steps)
     trainer.test(model, datamodule=datamodule, verbose=False)
     if trainer.is_global_zero:
@@ -52,5 +58,18 @@ def run_experiment(
             out.print(table)
         out.print(f"[bold]{comparison['headline']}[/bold]")
         out.print(f"Run folder: {folder}", soft_wrap=True)
-        shutil.rmtree(folder / ".partial", ignore_errors=True)
+        Unfinished(folder).remove()
     trainer.strategy.barrier("mlprune-compared")
+
+
+def _keep_dense(folder: Path) -> None:
+    """Name the dense model's results so; results.json comes last, since its new name says that this is done."""
+    shutil.rmtree(folder / "predictions.dense", ignore_errors=True)
+    (folder / "predictions").rename(folder / "predictions.dense")
+    (folder / "results.json").rename(folder / "results.dense.json")
+
+
+def _last_checkpoint(folder: Path) -> str | None:
+    """The newest Lightning checkpoint of an earlier start (with ``trainer.enable_checkpointing: true``)."""
+    files = sorted((folder / "checkpoints").glob("*.ckpt"), key=lambda file: file.stat().st_mtime)
+    return str(files[-1]) if files else None

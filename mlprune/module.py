@@ -1,5 +1,6 @@
 """The LightningModule: gathers activation statistics in validation, evaluates in test, trains for recovery in fit."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -53,6 +54,10 @@ class PruningModule(LightningModule):
         self.masks: dict[str, Tensor] = {}
         self.recipe: dict[str, Any] = self.source.recipe()
         self.calibration: Calibration | None = None
+        self.whole_blocks = False  # calibrate in one step a block
+        self.first_block = 0  # blocks before it were pruned by an earlier start of the run
+        self.finished: dict[tuple[str, str, int], dict[str, Any]] = {}  # examples evaluated by an earlier start
+        self.on_records: Callable[[str, str, list[dict[str, Any]]], None] | None = None
         self.results: dict[str, Any] = {}
         self.records: dict[tuple[str, str], list[dict[str, Any]]] = {}
         self._metrics: dict[tuple[str, str], Metric] = {}
@@ -96,11 +101,16 @@ class PruningModule(LightningModule):
         """Predict one batch of examples of one task and language."""
         assert self.model is not None
         key = (batch.task.name, batch.lang)
-        records = batch.task.predict(self.model, self.tokenizer, batch.lang, batch.examples)
+        places = [(*key, position) for position in batch.positions]
+        if all(place in self.finished for place in places):
+            records = [self.finished[place] for place in places]
+        else:
+            made = batch.task.predict(self.model, self.tokenizer, batch.lang, batch.examples)
+            records = [{"position": position, **record} for position, record in zip(batch.positions, made, strict=True)]
+            if self.on_records is not None:
+                self.on_records(*key, records)
         batch.task.update(self._metrics[key], records)
-        self.records[key].extend(
-            {"position": position, **record} for position, record in zip(batch.positions, records, strict=True)
-        )
+        self.records[key].extend(records)
 
     def on_test_epoch_end(self) -> None:
         """Add up metrics over processes, log them as ``stage/task/language/metric``, and keep the results."""

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from mlprune.callbacks.run_folder import run_folder
+from mlprune.callbacks.run_folder import describe, digest, run_folder, versions
+from mlprune.callbacks.unfinished import Unfinished, restore
 from mlprune.errors import UserError
 from mlprune.log import log
 from mlprune.models.blocks import find_blocks
@@ -22,6 +23,7 @@ from mlprune.pruning import (
     calibrating,
     collect_statistics,
     save_masks,
+    save_statistics,
 )
 from mlprune.pruning.calibration import PROPAGATE, Propagate
 
@@ -34,7 +36,8 @@ class PruningCallback(Callback):
         pattern: Which of them go; 0.3 of each output row if omitted.
         allocation: How the sparsity is spread over layers; the same everywhere if omitted.
         propagate: ``pruned``: calibrate each block on the outputs of the pruned blocks before it; ``dense``: on those of
-            the dense model, in half the time.
+            the dense model, in half the time; ``layer``: each layer on what all pruned layers before it give, in half
+            the time too, with all batches' inner activations in memory.
         include: Regular expressions on layer paths; only matching layers are pruned.
         exclude: Regular expressions on layer paths; matching layers are left dense.
         count_padding: Count padded positions as tokens, as the paper's code does.
@@ -59,11 +62,23 @@ class PruningCallback(Callback):
         self.count_padding = count_padding
         self.save_model = save_model
         self.reports: dict[str, LayerReport] = {}
+        self.num_taken_up = 0
         self._context: Any = None
         self._block_start = 0.0
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Check what can be checked before the model is loaded, and settle the run's folder."""
+        self.unfinished = Unfinished(run_folder(trainer))
+        pl_module.whole_blocks = self.propagate == "layer"
+        pl_module.first_block = self.unfinished.num_blocks() if getattr(trainer, "resumes", False) else 0
+        groups = list(trainer.datamodule.demonstrations)
+        for group in self.pruner.importance.groups if stage == "validate" or trainer.state.fn == "fit" else ():
+            if group not in groups:
+                name = type(self.pruner.importance).__name__
+                raise UserError(f"{name} needs the group '{group}'; data.demonstrations has {', '.join(groups)}")
+
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Prepare calibration on this process' batches."""
+        """Prepare calibration on this process' batches; take up the blocks that an unfinished run left."""
         if trainer.state.fn != "validate":
             return
         if pl_module.recipe:
@@ -72,11 +87,10 @@ class PruningCallback(Callback):
         batches, groups = data.calibration_batches(), list(data.demonstrations)
         self._context = calibrating(model)
         self._context.__enter__()
-        dense = None
-        if self.pruner.allocation is not None and self.pruner.allocation.needs_statistics:
-            log.info("calibrating the dense model once for %s", type(self.pruner.allocation).__name__)
-            dense = collect_statistics(model, batches, self.pruner, self.count_padding)
-        pl_module.calibration = Calibration(
+        if trainer.is_global_zero:
+            self.unfinished.start()
+        trainer.strategy.barrier("mlprune-unfinished")
+        calibration = Calibration(
             model,
             batches,
             pruner=self.pruner,
@@ -84,9 +98,43 @@ class PruningCallback(Callback):
             count_padding=self.count_padding,
             groups=groups,
         )
-        self.pruner.allocate(pl_module.calibration.blocks, dense)
+        self._allocate(trainer, calibration, batches)
+        pl_module.calibration = calibration
         self.reports = {}
+        self._take_up(trainer, calibration)
         self._block_start = time.perf_counter()
+
+    def _allocate(self, trainer: Trainer, calibration: Calibration, batches: list[dict[str, Any]]) -> None:
+        """Decide every layer's sparsity, unless an unfinished run has."""
+        plan = self.unfinished.load_plan() if getattr(trainer, "resumes", False) else None
+        if plan is not None:
+            self.pruner.sparsities = plan
+            return
+        dense = None
+        if self.pruner.allocation is not None and self.pruner.allocation.needs_statistics:
+            log.info("calibrating the dense model once for %s", type(self.pruner.allocation).__name__)
+            dense = collect_statistics(calibration.model, batches, self.pruner, self.count_padding)
+        self.pruner.allocate(calibration.blocks, dense)
+        if trainer.is_global_zero:
+            self.unfinished.save_plan(self.pruner.sparsities)
+
+    def _take_up(self, trainer: Trainer, calibration: Calibration) -> None:
+        """Prune the blocks that an unfinished run has decided, as it decided."""
+        blocks = self.unfinished.load_blocks() if getattr(trainer, "resumes", False) else []
+        trainer.strategy.barrier("mlprune-taken-up")  # nobody writes a block before all have counted them
+        if blocks:
+            log.info("(%d/%d) blocks were pruned before", len(blocks), len(calibration.blocks))
+        if self.propagate == "dense" and blocks and self.pruner.importance.needs:
+            for index in range(calibration.num_batches):  # past them while they are dense
+                calibration.advance(len(blocks), index)
+        for block, (reports, weights) in zip(calibration.blocks, blocks, strict=False):
+            restore(block, reports, weights)
+            self.reports |= reports
+        self.num_taken_up = len(blocks)
+
+    def is_finished(self, block: int) -> bool:
+        """Tell whether a block needs no more calibration."""
+        return block < self.num_taken_up
 
     def on_validation_batch_end(
         self,
@@ -97,24 +145,27 @@ class PruningCallback(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Close a block: add statistics up over processes, score, mask and log."""
-        if trainer.state.fn != "validate" or batch.index is not None:
+        """Close a block: add statistics up over processes, score, mask, keep and log."""
+        if trainer.state.fn != "validate" or batch.index is not None or self.is_finished(batch.block):
             return
         calibration = pl_module.calibration
         block = calibration.blocks[batch.block]
         with torch.no_grad():
-            reports = self.pruner.prune_block(block, calibration.statistics(batch.block))
+            if self.propagate == "layer":
+                reports = calibration.run_block(batch.block)
+            else:
+                statistics = calibration.statistics(batch.block)
+                if trainer.is_global_zero and self.pruner.importance.needs == "energy":  # Gram matrices are too large
+                    self.unfinished.save_statistics(batch.block, statistics)
+                reports = self.pruner.prune_block(block, statistics)
         self.reports |= reports
+        if trainer.is_global_zero:
+            self.unfinished.save_block(batch.block, block, reports)
         seconds = time.perf_counter() - self._block_start
         self._block_start = time.perf_counter()
-        if trainer.logger is not None and reports:
-            scalars = {"pruning/block/seconds": seconds}
-            for path, report in reports.items():
-                layer = path.removeprefix(f"{block.path}.")
-                scalars[f"pruning/{layer}/sparsity"] = report.sparsity
-                scalars[f"pruning/{layer}/threshold"] = report.threshold
-                scalars[f"pruning/{layer}/kept_importance"] = report.kept_importance
-            trainer.logger.log_metrics(scalars, step=batch.block)
+        for callback in trainer.callbacks:
+            if hasattr(callback, "on_block_pruned"):
+                callback.on_block_pruned(trainer, pl_module, batch.block, reports, seconds)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write masks and the pruned checkpoint."""
@@ -130,7 +181,11 @@ class PruningCallback(Callback):
             folder = run_folder(trainer)
             folder.mkdir(parents=True, exist_ok=True)
             save_masks(pl_module.masks, folder / "masks.safetensors")
+            if statistics := self.unfinished.load_statistics():
+                save_statistics(statistics, folder / "statistics.safetensors")
         self._save(trainer, pl_module)
+        if trainer.is_global_zero and not getattr(trainer, "experiment", False):
+            self.unfinished.remove()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Leave the model as it was found, hooks and settings included."""
@@ -152,7 +207,7 @@ class PruningCallback(Callback):
         # with training to come the checkpoint is written after it
         trains = trainer.state.fn == "validate" and self._training_follows(trainer)
         if self.save_model and not trains:
-            if trainer.is_global_zero:
+            if trainer.is_global_zero and not (run_folder(trainer) / "pruned").exists():
                 save_checkpoint(
                     pl_module.model,
                     pl_module.tokenizer,
@@ -168,8 +223,6 @@ class PruningCallback(Callback):
 
     def recipe(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         """Return what mlprune.json says: how the model was pruned, on what, and how far."""
-        from mlprune.callbacks.run_folder import describe, digest, versions
-
         data = trainer.datamodule
         pruned = sum(int((~report.mask).sum()) for report in self.reports.values())
         total = sum(report.mask.numel() for report in self.reports.values())

@@ -5,6 +5,7 @@ import json
 import os
 import platform
 from collections.abc import Mapping
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,17 +13,25 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 
+from mlprune.callbacks.unfinished import Unfinished
 from mlprune.errors import UserError
+from mlprune.log import log
 
 SCHEMA_VERSION = 1
 PACKAGES = ("mlprune", "torch", "lightning", "transformers", "torchmetrics", "datasets", "sacrebleu", "safetensors")
 
 
 def run_folder(trainer: Trainer) -> Path:
-    """Return the run's folder: the logger's, or ``<default_root_dir>/mlprune_run`` without a logger."""
-    if trainer.loggers:
-        return Path(str(trainer.log_dir))
-    return Path(trainer.default_root_dir) / "mlprune_run"
+    """Return the run's folder: the logger's, or ``<default_root_dir>/mlprune_run`` without a logger.
+
+    The first call is a collective, since only the first process knows its logger's version; callbacks make it in
+    ``setup``, so that later ones may come from any process alone.
+    """
+    known = getattr(trainer, "mlprune_run_folder", None)
+    if known is None:
+        known = Path(str(trainer.log_dir)) if trainer.loggers else Path(trainer.default_root_dir) / "mlprune_run"
+        trainer.mlprune_run_folder = known
+    return known
 
 
 def write_text(path: Path, text: str) -> None:
@@ -85,8 +94,15 @@ class SaveConfig(SaveConfigCallback):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, save_to_log_dir=False, **kwargs)
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Settle the run's folder on every process, then write."""
+        run_folder(trainer)
+        super().setup(trainer, pl_module, stage)
+
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         target = run_folder(trainer) / "config.yaml"
+        if getattr(trainer, "resumes", False):
+            return
         if target.exists():
             raise UserError(f"run folder '{target.parent}' holds a run already; remove it or choose another folder")
         write_text(target, self.parser.dump(self.config, skip_none=False))
@@ -97,10 +113,31 @@ class RunWriter(Callback):
 
     Args:
         config: The run's configuration, for its hash.
+        subcommand: fit, validate or test, for the hint how to resume.
     """
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
+    def __init__(self, config: Mapping[str, Any], subcommand: str) -> None:
         self.config_hash = digest(config)
+        self.subcommand = subcommand
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Settle the run's folder on every process, before one of them writes there."""
+        run_folder(trainer)
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep every batch's records as they come; take up those of an earlier start."""
+        store, stage = Unfinished(run_folder(trainer)), pl_module.pruning_stage
+        if trainer.is_global_zero:
+            store.start()
+        trainer.strategy.barrier("mlprune-unfinished")
+        pl_module.finished = store.load_records(stage) if getattr(trainer, "resumes", False) else {}
+        pl_module.on_records = partial(store.add_records, stage, trainer.global_rank)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Say how to go on after Ctrl-C."""
+        if isinstance(exception, KeyboardInterrupt) and trainer.is_global_zero:
+            folder = run_folder(trainer)
+            log.warning("interrupted; go on with: python main.py %s --resume %s", self.subcommand, folder)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the evaluation, on one process."""
@@ -111,6 +148,8 @@ class RunWriter(Callback):
             lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
             write_text(folder / "predictions" / f"{task}.{lang}.jsonl", lines)
         write_json(folder / "results.json", self.results(trainer, pl_module))
+        if not getattr(trainer, "experiment", False):
+            Unfinished(folder).remove()
 
     def results(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         """Return the content of results.json."""

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.distributed as dist
@@ -27,12 +27,14 @@ class LayerReport:
         sparsity: Share of the weights pruned.
         threshold: Lowest score kept (averaged over rows it has no meaning; this is the least over the layer).
         kept_importance: Share of the layer's total score that was kept.
+        weights_changed: Whether kept weights were adjusted too.
     """
 
     mask: Tensor
     sparsity: float
     threshold: float
     kept_importance: float
+    weights_changed: bool = False
 
 
 class Pruner:
@@ -156,7 +158,7 @@ class Pruner:
         if decision.weight is not None:
             matrix.copy_(_from_first_process(decision.weight))
         layer.zero(mask)
-        return _report(mask, decision.scores)
+        return replace(_report(mask, decision.scores), weights_changed=decision.weight is not None)
 
     def _decide(self, weight: Tensor, statistics: LayerStatistics | None, path: str, sparsity: float) -> Decision:
         if statistics is not None and self.importance.needs is not None:

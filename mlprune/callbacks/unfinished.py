@@ -1,0 +1,136 @@
+"""Work of an unfinished run: kept block by block and batch by batch, so that ``--resume`` goes on where it ended.
+
+In ``<run>/.unfinished/``: ``plan.json`` (sparsity of each layer), ``block.<k>.safetensors`` (masks, and weights where
+the method changes them), ``<stage>.<rank>.jsonl`` (one line an evaluated batch).
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from mlprune.errors import UserError
+from mlprune.models.blocks import Block
+from mlprune.pruning import LayerReport, LayerStatistics, load_statistics, save_statistics
+
+FOLDER = ".unfinished"
+
+
+class Unfinished:
+    """The store of one run.
+
+    Args:
+        run: The run's folder.
+    """
+
+    def __init__(self, run: Path) -> None:
+        self.folder = run / FOLDER
+
+    def start(self) -> None:
+        """Make the folder."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"run folder '{self.folder.parent}' cannot be written: {error.strerror}") from error
+
+    def remove(self) -> None:
+        """Remove the folder: the run is complete."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    # -- pruning --------------------------------------------------------------------------------------------------
+
+    def save_plan(self, sparsities: Mapping[str, float]) -> None:
+        """Keep the sparsities of the layers, which may have cost a calibration."""
+        self._replace("plan.json", lambda path: path.write_text(json.dumps(dict(sparsities)), encoding="utf-8"))
+
+    def load_plan(self) -> dict[str, float] | None:
+        """Return the sparsities of the layers, if they were decided."""
+        file = self.folder / "plan.json"
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+    def save_statistics(self, k: int, statistics: Mapping[str, LayerStatistics]) -> None:
+        """Keep what calibration saw at a block."""
+        self._replace(f"statistics.{k}.safetensors", lambda path: save_statistics(dict(statistics), path))
+
+    def load_statistics(self) -> dict[str, LayerStatistics]:
+        """Return the statistics of all blocks."""
+        files = sorted(self.folder.glob("statistics.*.safetensors"), key=lambda file: int(file.name.split(".")[1]))
+        return {path: own for file in files for path, own in load_statistics(file).items()}
+
+    def save_block(self, k: int, block: Block, reports: Mapping[str, LayerReport]) -> None:
+        """Keep what pruning decided for a block."""
+        tensors: dict[str, Tensor] = {}
+        figures: dict[str, dict[str, Any]] = {}
+        for path, report in reports.items():
+            tensors[f"mask:{path}"] = report.mask
+            if report.weights_changed:
+                tensors[f"weight:{path}"] = block.layers[path].stored.detach().cpu().contiguous()
+            figures[path] = {name: value for name, value in vars(report).items() if name != "mask"}
+        metadata = {"figures": json.dumps(figures)}
+        self._replace(f"block.{k}.safetensors", lambda path: save_file(tensors, path, metadata=metadata))
+
+    def num_blocks(self) -> int:
+        """Return how many blocks are finished."""
+        return next(k for k in count() if not (self.folder / f"block.{k}.safetensors").is_file())
+
+    def load_blocks(self) -> list[tuple[dict[str, LayerReport], dict[str, Tensor]]]:
+        """Return the reports and changed weights of the blocks that are finished, in order."""
+        blocks = []
+        for k in range(self.num_blocks()):
+            with safe_open(self.folder / f"block.{k}.safetensors", framework="pt") as content:
+                figures = json.loads(content.metadata()["figures"])
+                reports = {path: LayerReport(content.get_tensor(f"mask:{path}"), **own) for path, own in figures.items()}
+                changed = [name for name in content.keys() if name.startswith("weight:")]  # noqa: SIM118
+                weights = {name.removeprefix("weight:"): content.get_tensor(name) for name in changed}
+            blocks.append((reports, weights))
+        return blocks
+
+    def _replace(self, name: str, write: Any) -> None:
+        partial = self.folder / f"{name}.partial"
+        try:
+            write(partial)
+            os.replace(partial, self.folder / name)
+        except (OSError, RuntimeError) as error:  # safetensors raises its own error when the disk is full
+            raise UserError(f"'{self.folder / name}' cannot be written: {error}") from error
+
+    # -- evaluation -----------------------------------------------------------------------------------------------
+
+    def add_records(self, stage: str, rank: int, task: str, lang: str, records: list[dict[str, Any]]) -> None:
+        """Keep the records of one batch, in one line, so that it is there as a whole or not at all."""
+        line = json.dumps({"task": task, "lang": lang, "records": records}, ensure_ascii=False) + "\n"
+        try:
+            with (self.folder / f"{stage}.{rank}.jsonl").open("a", encoding="utf-8") as file:
+                file.write(line)
+        except OSError as error:
+            raise UserError(f"'{self.folder}' cannot be written: {error.strerror}") from error
+
+    def load_records(self, stage: str) -> dict[tuple[str, str, int], dict[str, Any]]:
+        """Return (task, language, position) to record, of all processes; a line cut short by a kill is left out."""
+        found = {}
+        for file in sorted(self.folder.glob(f"{stage}.*.jsonl")):
+            whole, _, _ = file.read_text(encoding="utf-8").rpartition("\n")
+            for line in whole.splitlines():
+                try:
+                    batch = json.loads(line)
+                except json.JSONDecodeError:  # the rest of a line that a kill cut, with the next run's line behind it
+                    continue
+                for record in batch["records"]:
+                    found[batch["task"], batch["lang"], record["position"]] = record
+        return found
+
+
+def restore(block: Block, reports: Mapping[str, LayerReport], weights: Mapping[str, Tensor]) -> None:
+    """Prune a block as it was pruned before."""
+    with torch.no_grad():
+        for path, report in reports.items():
+            if path in weights:
+                block.layers[path].stored.copy_(weights[path])
+            block.layers[path].zero(report.mask)

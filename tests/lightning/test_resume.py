@@ -1,0 +1,161 @@
+"""A killed run goes on where it ended, and ends as if nothing had happened."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_runs import write_config
+
+from mlprune.pruning import load_masks
+
+ROOT = Path(__file__).parents[2]
+RUN = Path("lightning_logs/version_0")
+
+
+def start(folder: Path, *args: object) -> subprocess.CompletedProcess:
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, ROOT / "main.py", *args]
+    return subprocess.run([str(part) for part in command], cwd=folder, env=environment, capture_output=True, text=True)
+
+
+def killer(stage: str, batch: int, how: str = "SIGKILL") -> dict:
+    return {
+        "trainer": {
+            "accelerator": "cpu",
+            "devices": 1,
+            "callbacks": [
+                {
+                    "class_path": "kill_once.KillOnce",
+                    "init_args": {"stage": stage, "batch": batch, "marker": "killed", "how": how},
+                }
+            ],
+        }
+    }
+
+
+@pytest.mark.parametrize(("stage", "batch"), [("validation", 9), ("test", 5)])
+def test_fit_survives_a_kill(mlprune, tmp_path: Path, tiny_folder: Path, stage: str, batch: int) -> None:
+    whole = tmp_path / "whole"
+    broken = tmp_path / "broken"
+    for folder in (whole, broken):
+        folder.mkdir()
+    config = write_config(broken, tiny_folder, **killer(stage, batch))
+    assert start(broken, "fit", "--config", config).returncode == -signal.SIGKILL
+    assert not (broken / RUN / "results.json").exists()
+    again = start(broken, "fit", "--resume", RUN)
+    assert again.returncode == 0, again.stderr
+    os.chdir(whole)
+    assert mlprune("fit", "--config", write_config(whole, tiny_folder))[0] == 0
+    same_run(whole / RUN, broken / RUN)
+    assert not (broken / RUN / ".unfinished").exists()
+
+
+def same_run(a: Path, b: Path) -> None:
+    masks = [load_masks(run / "masks.safetensors") for run in (a, b)]
+    assert masks[0].keys() == masks[1].keys()
+    assert all(torch.equal(masks[0][path], masks[1][path]) for path in masks[0])
+    for name in ("results.json", "results.dense.json", "comparison.json"):
+        first, second = (json.loads((run / name).read_text()) for run in (a, b))
+        for figures in (first, second):
+            figures.pop("config_hash", None)
+        assert first == second, name
+    for folder in ("predictions", "predictions.dense"):
+        files = [sorted((run / folder).iterdir()) for run in (a, b)]
+        assert [file.name for file in files[0]] == [file.name for file in files[1]]
+        assert all(x.read_text() == y.read_text() for x, y in zip(*files, strict=True))
+
+
+@pytest.mark.parametrize("propagate", ["pruned", "dense", "layer"])
+@pytest.mark.parametrize("importance", ["Wanda", "SparseGPT"])
+def test_finished_blocks_are_not_decided_again(
+    mlprune, tmp_path: Path, tiny_folder: Path, monkeypatch, propagate: str, importance: str
+) -> None:
+    from mlprune.pruning import Calibration, Pruner
+
+    pruning = {"propagate": propagate, "importance": {"class_path": f"mlprune.pruning.{importance}"}}
+    config = write_config(tmp_path, tiny_folder, pruning=pruning)
+    assert mlprune("validate", "--config", config, "--trainer.default_root_dir", "whole")[0] == 0
+    decided: list[str] = []
+    prune_layer = Pruner.prune_layer
+
+    def until_the_last_block(self, layer, statistics):
+        decided.append(layer.path)
+        if ".2." in layer.path:
+            raise KeyboardInterrupt
+        return prune_layer(self, layer, statistics)
+
+    monkeypatch.setattr(Pruner, "prune_layer", until_the_last_block)
+    with pytest.raises(SystemExit):
+        mlprune("validate", "--config", config, "--trainer.default_root_dir", "broken")
+    monkeypatch.setattr(Pruner, "prune_layer", lambda *a: decided.append(a[1].path) or prune_layer(*a))
+    seen: list[int] = []
+    step = Calibration.step
+    monkeypatch.setattr(Calibration, "step", lambda self, block, index: seen.append(block) or step(self, block, index))
+    decided.clear()
+    status, _, err = mlprune("validate", "--resume", Path("broken", RUN))
+    assert status == 0, err
+    assert {path.split(".")[2] for path in decided} == {"2"}
+    assert set(seen) <= {2}
+    for name in ("masks.safetensors", "pruned/model.safetensors"):
+        assert Path("whole", RUN, name).read_bytes() == Path("broken", RUN, name).read_bytes(), name
+
+
+def test_finished_examples_are_not_asked_again(mlprune, tmp_path: Path, tiny_folder: Path, monkeypatch) -> None:
+    from mlprune.evaluation.tasks import CandidateTask
+
+    config = write_config(tmp_path, tiny_folder)
+    assert mlprune("test", "--config", config, "--trainer.default_root_dir", "whole")[0] == 0
+    asked: list[tuple] = []
+    predict = CandidateTask.predict
+
+    def some(self, model, tokenizer, lang, examples):
+        asked.extend((self.name, lang, example.id) for example in examples)
+        if len(asked) > 20:
+            raise KeyboardInterrupt
+        return predict(self, model, tokenizer, lang, examples)
+
+    monkeypatch.setattr(CandidateTask, "predict", some)
+    with pytest.raises(SystemExit):
+        mlprune("test", "--config", config, "--trainer.default_root_dir", "broken")
+    first = list(asked)
+    asked.clear()
+    asked_twice = lambda self, *a: asked.extend((self.name, a[2], e.id) for e in a[3]) or predict(self, *a)  # noqa: E731
+    monkeypatch.setattr(CandidateTask, "predict", asked_twice)
+    assert mlprune("test", "--resume", Path("broken", RUN))[0] == 0
+    kept = [example for example in first if example not in asked]
+    assert len(kept) >= 10
+    a, b = (json.loads(Path(folder, RUN, "results.json").read_text()) for folder in ("whole", "broken"))
+    a.pop("config_hash"), b.pop("config_hash")
+    assert a == b
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path: Path, tiny_folder: Path) -> None:
+    config = write_config(tmp_path, tiny_folder, **killer("validation", 5, "SIGINT"))
+    run = start(tmp_path, "validate", "--config", config)
+    assert run.returncode not in (0, -signal.SIGINT)
+    assert "--resume" in run.stderr
+    assert "Traceback" not in run.stderr
+    assert start(tmp_path, "validate", "--resume", RUN).returncode == 0
+
+
+def test_what_cannot_be_resumed(mlprune, tmp_path: Path, tiny_folder: Path) -> None:
+    config = write_config(tmp_path, tiny_folder)
+    assert mlprune("validate", "--config", config)[0] == 0
+    for args, words in (
+        (["validate", "--resume", "nowhere"], "no config.yaml"),
+        (["validate", "--resume"], "needs the folder"),
+        (["--resume", RUN, "validate"], "after the subcommand"),
+        (["validate", "--resume", RUN], "complete"),
+    ):
+        status, _, err = mlprune(*args)
+        assert (status, err.count("\n")) == (2, 1)
+        assert words in err
+    (RUN / ".unfinished").mkdir()
+    status, _, err = mlprune("validate", "--resume", RUN, "--data.num_prompts", 3)
+    assert (status, err.count("\n")) == (2, 1)
+    assert "data.num_prompts was 5" in err
