@@ -43,7 +43,9 @@ class BmlamaFolder(Corpus):
             if number == 0 or not line.strip():
                 continue
             if len(cells) < 3:
-                raise UserError(f"{file}: row {number + 1} has {len(cells)} cells; prompt, answer and candidates are needed")
+                raise UserError(
+                    f"{file}: row {number + 1} has {len(cells)} cells; prompt, answer and candidates are needed"
+                )
             row = {"id": str(number - 1), "prompt": cells[0], "answer": cells[1], "candidates": cells[2].split(", ")}
             rows.append(row | {"subject": cells[3] if len(cells) > 3 else ""})
         return rows

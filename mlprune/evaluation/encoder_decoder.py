@@ -46,7 +46,10 @@ def decoder_hidden(
         step = batch_size or len(rows)
         for start in range(0, len(rows), step):
             part = rows[start : start + step]
-            yield [i for _, i in part], _decode(model, encoded, [row for row, _ in part], [pairs[i][1] for _, i in part])
+            yield (
+                [i for _, i in part],
+                _decode(model, encoded, [row for row, _ in part], [pairs[i][1] for _, i in part]),
+            )
 
 
 def _encode(model: PreTrainedModel, contexts: list[tuple[int, ...]], device: torch.device) -> tuple[Tensor, Tensor]:

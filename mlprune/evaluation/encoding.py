@@ -15,13 +15,14 @@ def encode_candidates(
 ) -> tuple[list[list[list[int]]], list[list[int]]]:
     """Tokenize full texts and find how many of their first tokens are given.
 
-    The given part is tokenized by itself without its last blanks, which belong to the word that follows, and its number of
-    tokens is cut off the full text's, as lm-evaluation-harness does.
+    The given part is tokenized by itself without its last blanks, which belong to the word that follows, and its number
+    of tokens is cut off the full text's, as lm-evaluation-harness does.
 
     Args:
         tokenizer: The model's tokenizer.
         texts: For each example its candidates: the full text, and the part it begins with that is given (or empty).
-        start_token: Put the tokenizer's beginning (or end) token first where it adds none, so that the first token is scored.
+        start_token: Put the tokenizer's beginning (or end) token first where it adds none, so that the first token is
+            scored.
         special_tokens: Whether the tokenizer adds its special tokens; not where a chat template already has.
 
     Returns:

@@ -82,7 +82,9 @@ class Scorer:
         if not _alike(got, expected):
             self.scale = float((expected * got).sum() / (got * got).sum())
             if not _alike(got * self.scale, expected):
-                raise UserError(f"{type(model).__name__}: logits are not its head's output; candidates cannot be scored")
+                raise UserError(
+                    f"{type(model).__name__}: logits are not its head's output; candidates cannot be scored"
+                )
 
     def _finish(self, logits: Tensor) -> Tensor:
         logits = logits.float()

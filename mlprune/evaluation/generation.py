@@ -1,4 +1,4 @@
-"""Continuing many prompts that share solved examples: the shared prefix runs once, and every prompt starts from its cache.
+"""Continuing many prompts that share solved examples: what they share runs once, and all start from its cache.
 
 Decoding itself is transformers' ``generate``, so that the output is what it gives on the full prompts.
 """

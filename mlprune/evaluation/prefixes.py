@@ -48,7 +48,7 @@ def prefix_tree(
 
     Args:
         sequences: Token sequences, none empty. One that another begins with lies on the other's path.
-        min_saved: Segments whose sharing saves fewer tokens are repeated in their children instead; None shares nothing.
+        min_saved: Segments whose sharing saves fewer tokens are repeated in their children; None shares nothing.
 
     Returns:
         Nodes by level, and the node whose path holds each sequence.

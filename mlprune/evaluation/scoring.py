@@ -1,8 +1,8 @@
 """Candidate scoring: the log-likelihood of every candidate text of an example.
 
 Equal to a plain forward of every full text, but with less to do: what texts begin with runs once (also over examples,
-such as the premise that three hypotheses share), only positions whose log-probability is asked for reach the output head, and
-the head works in slices of the vocabulary.
+such as the premise that three hypotheses share), only positions whose log-probability is asked for reach the output
+head, and the head works in slices of the vocabulary.
 
 Shapes: n examples, k candidates, T tokens of a candidate.
 """
@@ -186,9 +186,7 @@ class _Targets:
         self._keys, self._rows, self._hidden, self._size = [], [], [], 0
 
 
-def _score_causal(
-    model: PreTrainedModel, scorer: Scorer, spans: list[_Span], batch_size: int | None
-) -> list[float]:
+def _score_causal(model: PreTrainedModel, scorer: Scorer, spans: list[_Span], batch_size: int | None) -> list[float]:
     sums = [0.0] * len(spans)
     sharing = sharing_of(model)
     for chunk in _chunks(spans, sharing.cache_bytes):

@@ -1,7 +1,7 @@
 """Running a tree of shared prefixes through a causal model: each segment once, on the cache of what precedes it.
 
-Every row of a batch is [padding, what precedes, segment, padding]: its tokens are contiguous, so sliding windows, relative
-positions and ALiBi see what they would see in the full text.
+Every row of a batch is [padding, what precedes, segment, padding]: its tokens are contiguous, so sliding windows,
+relative positions and ALiBi see what they would see in the full text.
 
 Shapes: B rows, C tokens before the segments, T tokens of the segments, H hidden size.
 """
@@ -34,7 +34,8 @@ class PrefixCache:
 
     def __init__(self, keep_all: bool = False) -> None:
         self.keep_all = keep_all
-        self._layers: list[list[tuple[Tensor, Tensor]]] = []  # a layer's keys and values, (tokens, heads, head size), in parts
+        # a layer's keys and values, (tokens, heads, head size), in parts
+        self._layers: list[list[tuple[Tensor, Tensor]]] = []
         self._rows: dict[int, range] = {}  # node (by id) to its rows
         self._size = 0
 
@@ -55,7 +56,8 @@ class PrefixCache:
         kept = real & inner[:, None]
         self._layers = self._layers or [[] for _ in cache.layers]
         for parts, layer in zip(self._layers, cache.layers, strict=True):
-            keys, values = (states[:, :, -real.shape[1] :].transpose(1, 2)[kept] for states in (layer.keys, layer.values))
+            new = (states[:, :, -real.shape[1] :].transpose(1, 2) for states in (layer.keys, layer.values))
+            keys, values = (states[kept] for states in new)
             parts.append((keys, values))
 
     def before(self, nodes: Sequence[Node]) -> tuple[DynamicCache, Tensor]:
@@ -69,7 +71,7 @@ class PrefixCache:
 
     def _gather(self, rows: list[list[int]]) -> tuple[DynamicCache, Tensor]:
         width = max(map(len, rows))
-        cache = DynamicCache()  # made without a config, every layer keeps all positions; the model's masks do its windows
+        cache = DynamicCache()  # made without a config it keeps all positions; the model's masks do its windows
         if not width:
             return cache, torch.zeros(len(rows), 0, dtype=torch.int64)
         device = self._layers[0][0][0].device
@@ -119,7 +121,8 @@ def _agrees(model: PreTrainedModel) -> bool:
     for nodes, hidden in run_tree(model, levels, cache_bytes=1):
         found |= {id(node): hidden[row, len(node.tokens) - 1] for row, node in enumerate(nodes)}
     for ids in PROBES:
-        plain = hidden_states(model, {"input_ids": torch.tensor([ids], device=device), "use_cache": False})[0, -1].float()
+        inputs = {"input_ids": torch.tensor([ids], device=device), "use_cache": False}
+        plain = hidden_states(model, inputs)[0, -1].float()
         tolerance = 1e-3 if plain.dtype == found[id(ends[ids])].dtype else 5e-2
         if (found[id(ends[ids])].float() - plain).abs().max() > tolerance * plain.abs().max():
             return False

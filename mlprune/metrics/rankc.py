@@ -34,7 +34,9 @@ def position_weights(count: int, weighting: Weighting) -> Tensor:
     return powers / powers.sum()
 
 
-def rankc_each(scores_a: Tensor, scores_b: Tensor, weighting: Weighting = "softmax", order: Order = "descending") -> Tensor:
+def rankc_each(
+    scores_a: Tensor, scores_b: Tensor, weighting: Weighting = "softmax", order: Order = "descending"
+) -> Tensor:
     """Return RankC of every example: the weighted overlap of the two languages' top-j candidates, over all j.
 
     Source: Qi et al. 2023, "Cross-Lingual Consistency of Factual Knowledge in Multilingual Language Models", eq. 1-3.

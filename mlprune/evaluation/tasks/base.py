@@ -1,5 +1,7 @@
 """What every evaluation task is: examples in several languages, predictions, and a metric over them."""
 
+import itertools
+import random
 import re
 from abc import ABC, abstractmethod
 from typing import Any
@@ -31,7 +33,9 @@ class Task(ABC):
     aligned = True  # whether rows of two languages with the same id are translations of each other
     kind: str  # the section of results.json: "candidates", "translation" or "perplexity"
 
-    def __init__(self, name: str, languages: list[str], corpus: Corpus, limit: int | None = None, seed: int = 0) -> None:
+    def __init__(
+        self, name: str, languages: list[str], corpus: Corpus, limit: int | None = None, seed: int = 0
+    ) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
             raise UserError(f"task name '{name}' is not allowed; use letters, digits, _ and -")
         if limit is not None and limit < 1:
@@ -91,13 +95,11 @@ def sample_groups(rows: list[Any], limit: int | None, group_size: int, seed: int
         >>> sample_groups(list(range(12)), 6, 3, seed=0)
         [3, 4, 5, 9, 10, 11]
     """
-    import random
-
     if limit is None or limit >= len(rows):
         return rows
     groups = [rows[i : i + group_size] for i in range(0, len(rows), group_size)]
     wanted = max(limit // group_size, 1)
     generator = random.Random(seed)
     edges = [round(i * len(groups) / wanted) for i in range(wanted + 1)]
-    chosen = [generator.randrange(start, end) for start, end in zip(edges, edges[1:], strict=False)]
+    chosen = [generator.randrange(start, end) for start, end in itertools.pairwise(edges)]
     return [row for i in chosen for row in groups[i]][:limit]

@@ -95,16 +95,16 @@ class ScoredTask(Task):
         contexts = None
         if model.config.is_encoder_decoder:
             if not all(example.question for example in examples):
-                raise UserError(f"task '{self.name}': its template has no question for {type(model).__name__}'s encoder")
+                raise UserError(
+                    f"task '{self.name}': its template has no question for {type(model).__name__}'s encoder"
+                )
             contexts = [tokenizer(example.question, verbose=False)["input_ids"] for example in examples]
             texts = [[(answer, "") for answer in example.answers] for example in examples]
         elif self.chat_template:
             prompts = [chat_prompt(tokenizer, self.shots_for(lang), example.question) for example in examples]
             texts = [[(p + a.lstrip(), p) for a in e.answers] for p, e in zip(prompts, examples, strict=True)]
         else:
-            texts = [
-                list(zip(e.candidates, e.given or [""] * len(e.candidates), strict=True)) for e in examples
-            ]
+            texts = [list(zip(e.candidates, e.given or [""] * len(e.candidates), strict=True)) for e in examples]
         ids, given = encode_candidates(tokenizer, texts, self.start_token, special_tokens=not self.chat_template)
         scores = score_candidate_ids(
             model,
@@ -221,7 +221,9 @@ class CandidateTask(ScoredTask):
         start_token = self.template.start_token
         super().__init__(name, languages, corpus, limit, seed, chosen, ranking_only, too_long, start_token)
         if shots < 0 or (shots and fewshot is None):
-            raise UserError(f"task '{name}': shots {shots} is not allowed without a fewshot corpus; give 0 or more, and one")
+            raise UserError(
+                f"task '{name}': shots {shots} is not allowed without a fewshot corpus; give 0 or more, and one"
+            )
         if chat_template and not (self.template.question and self.template.answer):
             raise UserError(f"task '{name}': chat_template needs question and answer, which its template does not have")
         for lang in languages:
@@ -247,7 +249,9 @@ class CandidateTask(ScoredTask):
             raise UserError(f"task '{self.name}': {error}") from error
         strange = set(template.labels.values()) - set(names)
         if strange:
-            raise UserError(f"task '{self.name}': labels name {', '.join(sorted(strange))}, but there is {', '.join(names)}")
+            raise UserError(
+                f"task '{self.name}': labels name {', '.join(sorted(strange))}, but there is {', '.join(names)}"
+            )
 
     def columns(self, row: Row, lang: str) -> Row:
         """Return the row as the template wants it; overridden where a data set needs cleaning."""
@@ -266,7 +270,9 @@ class CandidateTask(ScoredTask):
         return [_after(before, example) for example in examples]
 
     def _rows(self, corpus: Corpus, lang: str) -> list[Row]:
-        return [row for row in corpus.rows(lang) if str(row.get(self.template.label_column)) not in self.template.dropped]
+        return [
+            row for row in corpus.rows(lang) if str(row.get(self.template.label_column)) not in self.template.dropped
+        ]
 
     def _solved_examples(self, lang: str) -> list[tuple[str, CandidateExample]]:
         if self.fewshot is None or not self.shots:
@@ -274,7 +280,9 @@ class CandidateTask(ScoredTask):
         if lang not in self._solved:
             rows = self._rows(self.fewshot, lang)
             if len(rows) < self.shots:
-                raise UserError(f"task '{self.name}': {self.shots} shots needed in '{lang}', the corpus has {len(rows)}")
+                raise UserError(
+                    f"task '{self.name}': {self.shots} shots needed in '{lang}', the corpus has {len(rows)}"
+                )
             places = sorted(random.Random(f"{self.seed}:shots").sample(range(len(rows)), self.shots))
             self._solved[lang] = [(rows[i]["id"], self._example(rows[i], lang)) for i in places]
         return self._solved[lang]

@@ -14,8 +14,8 @@ from mlprune.evaluation.tasks.candidates import CandidateExample, ScoredTask
 class ClozeTask(ScoredTask):
     """Factual probes with candidates.
 
-    Candidates are compared by string and shuffled by seed and row, alike in all languages, since published files put the
-    right answer last. Where the answer holds several, separated by ``, ``, the first that is a candidate counts.
+    Candidates are compared by string and shuffled by seed and row, alike in all languages, since published files put
+    the right answer last. Where the answer holds several, separated by ``, ``, the first that is a candidate counts.
 
     Args:
         name: Name in results.

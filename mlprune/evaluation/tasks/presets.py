@@ -1,4 +1,4 @@
-"""Public evaluation sets: each knows its hub id, its official files and its template; nothing else is special about them."""
+"""Public evaluation sets: each is a hub id, official files and a template."""
 
 import re
 from abc import abstractmethod
@@ -79,8 +79,8 @@ class _Preset(CandidateTask):
 class Xnli(_Preset):
     """Natural-language inference in 15 languages: ``facebook/xnli``, or ``xnli.test.tsv`` of XNLI 1.0.
 
-    ``template``: ``xnli`` (English for every language, as in the paper), ``xnli-native`` (as lm-evaluation-harness asks) or
-    ``xnli-translated`` (the translated words of the paper's code).
+    ``template``: ``xnli`` (English for every language, as in the paper), ``xnli-native`` (as lm-evaluation-harness
+    asks) or ``xnli-translated`` (the translated words of the paper's code).
 
     Source: Conneau et al. 2018, "XNLI: Evaluating Cross-lingual Sentence Representations".
     """

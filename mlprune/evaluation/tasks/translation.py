@@ -40,8 +40,8 @@ class TranslationTask(Task):
         seed: Seed of their choice.
         max_new_tokens: Longest translation, in tokens.
         num_beams: 1 for greedy search.
-        separator: Text after each sentence (``eos`` for the tokenizer's end token). A translation ends at a new line, there,
-            at the end token, or where a language's label comes again.
+        separator: Text after each sentence (``eos`` for the tokenizer's end token). A translation ends at a new line,
+            there, at the end token, or where a language's label comes again.
         chat_template: Ask through the tokenizer's chat template: solved examples as turns of user and assistant.
         bleu_tokenizer: A sacrebleu tokenizer name instead of the target language's own.
 
@@ -112,7 +112,9 @@ class TranslationTask(Task):
         limit = self.max_chars or 10**9
         short = [i for i in pairs[0] if i in pairs[1] and all(0 < len(texts[i]) < limit for texts in pairs)]
         if len(short) < self.shots:
-            raise UserError(f"task '{self.name}': {self.shots} few-shot rows needed in '{lang}', {len(short)} are short enough")
+            raise UserError(
+                f"task '{self.name}': {self.shots} few-shot rows needed in '{lang}', {len(short)} are short enough"
+            )
         return short[-self.shots :]
 
     def shots_for(self, lang: str) -> list[tuple[str, str]]:
