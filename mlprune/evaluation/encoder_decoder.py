@@ -64,12 +64,13 @@ def _decode(
 ) -> Tensor:
     states, mask = encoded
     width = max(map(len, candidates))
-    # padding stands to the right, where no earlier position sees it; -100 is what "no label" is called
-    labels = torch.tensor([[*ids, *[-100] * (width - len(ids))] for ids in candidates], device=states.device)
+    # each token is predicted from those before it, the first from the start token; padding to the right is seen by none
+    start = model.config.decoder_start_token_id
+    shifted = [[start, *ids[:-1], *[start] * (width - len(ids))] for ids in candidates]
     inputs = {
         "encoder_outputs": BaseModelOutput(last_hidden_state=states[rows]),
         "attention_mask": mask[rows],
-        "decoder_input_ids": model.prepare_decoder_input_ids_from_labels(labels),
+        "decoder_input_ids": torch.tensor(shifted, device=states.device),
         "use_cache": False,
     }
     return hidden_states(model, inputs)

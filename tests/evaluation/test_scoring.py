@@ -1,0 +1,214 @@
+"""Scores are those of a plain forward of every full text, whatever is shared, batched or padded on the way."""
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from plain_scores import plain_log_probs, plain_scores
+from tiny import VOCABULARY, tiny_model, tiny_tokenizer
+from transformers import AutoModelForCausalLM
+
+from mlprune.errors import UserError
+from mlprune.evaluation import forward, score_candidate_ids, score_candidates, scoring
+from mlprune.evaluation.shared import sharing_of
+
+CAUSAL = {
+    "xglm": ("xglm", {}),
+    "gpt2": ("gpt2", {}),
+    "bloom": ("bloom", {}),
+    "llama": ("llama", {}),
+    "mistral": ("mistral", {}),
+    "qwen3": ("qwen3", {}),
+    "gemma3, window 4": ("gemma3", {}),
+    "gemma3, window 200": ("gemma3", {"sliding_window": 200}),
+    "gemma3, window 30": ("gemma3", {"sliding_window": 30}),
+    "gemma3, capped logits": ("gemma3", {"final_logit_softcapping": 0.5}),
+    "opt": ("opt", {}),
+    "gpt_neox": ("gpt_neox", {}),
+    "mpt": ("mpt", {}),
+    "mixtral": ("mixtral", {}),
+}
+TEXTS = [
+    ["The sun is warm. It is good", "The sun is warm. It is very bad", "The sun is warm. No"],
+    ["The sun is warm. So we walk by the river until noon", "The sun is warm. So?"],
+    ["a", "another beginning", "one more of them, longer than the others by far", "x"],
+    ["Il pleut, n'est-ce pas ? Oui", "Il pleut, n'est-ce pas ? Non"],
+]
+
+
+def random_ids(seed: int = 0) -> list[list[list[int]]]:
+    """Examples that share long and short beginnings, within and between them, and some that share none."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def some(count: int) -> list[int]:
+        return torch.randint(2, VOCABULARY, (count,), generator=generator).tolist()
+
+    premise, other = some(40), some(23)
+    return [
+        [premise + some(5), premise + some(9), premise + some(5)],
+        [premise + some(12), premise + some(1)],
+        [premise[:20] + some(7), some(30), some(2)],
+        [other + some(3), other + some(3), other + some(3), other + some(3)],
+        [some(2)],
+        [premise, premise + some(4)],
+    ]
+
+
+def assert_close(scores: torch.Tensor, expected: list[list[float]]) -> None:
+    for row, values in zip(scores, expected, strict=True):
+        torch.testing.assert_close(row[: len(values)], torch.tensor(values), atol=1e-4, rtol=0)
+        assert row[len(values) :].isnan().all()
+
+
+@pytest.mark.parametrize("name", CAUSAL)
+def test_equals_a_plain_forward(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forward, "VOCABULARY_SLICE", 100)  # so that the tiny vocabulary takes three
+    family, changes = CAUSAL[name]
+    model, ids = tiny_model(family, **changes), random_ids()
+    expected = plain_scores(model, ids)
+    for batch_size in (None, 1, 3):
+        assert_close(score_candidate_ids(model, ids, batch_size=batch_size), expected)
+
+
+@pytest.mark.parametrize("name", ["xglm", "gpt2", "bloom", "llama", "qwen3", "gemma3, window 4", "mpt"])
+def test_prefixes_are_shared(name: str) -> None:
+    family, changes = CAUSAL[name]
+    assert sharing_of(tiny_model(family, **changes)).min_saved is not None
+
+
+@pytest.mark.parametrize("family", ["llama", "bloom"])
+def test_order_of_examples_and_candidates_does_not_matter(family: str) -> None:
+    model, ids = tiny_model(family), random_ids()
+    expected = plain_scores(model, ids)
+    assert_close(score_candidate_ids(model, ids[::-1]), expected[::-1])
+    turned = score_candidate_ids(model, [example[::-1] for example in ids])
+    assert_close(turned, [row[::-1] for row in expected])
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("family", ["xglm", "bloom", "gemma3"])
+def test_padding_side_does_not_matter(family: str, side: str) -> None:
+    tokenizer = copy.deepcopy(tiny_tokenizer())
+    tokenizer.padding_side = side
+    model = tiny_model(family)
+    ids = [[tokenizer(text)["input_ids"] for text in example] for example in TEXTS[:2]]
+    assert_close(score_candidates(model, tokenizer, TEXTS[:2]), plain_scores(model, ids))
+
+
+@pytest.mark.parametrize("family", ["mt5", "m2m100"])
+@pytest.mark.parametrize("batch_size", [None, 1, 3])
+def test_encoder_decoder_equals_a_plain_forward(family: str, batch_size: int | None) -> None:
+    model, tokenizer = tiny_model(family), tiny_tokenizer()
+    contexts = ["A question", "A much longer question than that", "x", "A question"]
+    ids = [[tokenizer(text)["input_ids"] for text in example] for example in TEXTS]
+    expected = plain_scores(model, ids, [tokenizer(context)["input_ids"] for context in contexts])
+    assert_close(score_candidates(model, tokenizer, TEXTS, contexts, batch_size=batch_size), expected)
+
+
+def test_values_of_the_published_code() -> None:
+    folder = Path(__file__).parent.parent / "references" / "xglm"
+    model = AutoModelForCausalLM.from_pretrained(folder).float().eval()
+    known = np.load(folder / "likelihood.npz")
+    lengths = known["lengths"].tolist()
+    ids = [
+        [candidate[:length].tolist() for candidate, length in zip(example, row, strict=True)]
+        for example, row in zip(known["ids"], lengths, strict=True)
+    ]
+    for normalization, expected in (
+        ("sum", known["sum_logprob"]),
+        ("paper", known["official_average"]),
+        ("token", known["sum_logprob"] / (known["lengths"] - 1)),
+    ):
+        scores = score_candidate_ids(model, ids, normalization=normalization)
+        np.testing.assert_allclose(scores.numpy(), expected, atol=1e-4 if normalization != "sum" else 2e-3, rtol=0)
+
+
+def test_normalizations() -> None:
+    model, ids = tiny_model("gpt2"), [[[5, 6, 7, 8], [5, 6, 9]]]
+    sums = [sum(plain_log_probs(model, candidate)) for candidate in ids[0]]
+    for normalization, divisors in (("sum", (1, 1)), ("token", (3, 2)), ("paper", (4, 3))):
+        expected = [[total / divisor for total, divisor in zip(sums, divisors, strict=True)]]
+        assert_close(score_candidate_ids(model, ids, normalization=normalization), expected)
+
+
+def test_given_tokens_are_not_scored() -> None:
+    model, ids = tiny_model("llama"), random_ids()
+    given = [[max(len(candidate) - 2, 1) for candidate in example] for example in ids]
+    expected = [
+        [float(np.mean(plain_log_probs(model, c)[start - 1 :])) for c, start in zip(example, starts, strict=True)]
+        for example, starts in zip(ids, given, strict=True)
+    ]
+    assert_close(score_candidate_ids(model, ids, given=given), expected)
+
+
+@pytest.mark.parametrize("normalization", ["token", "sum", "paper"])
+def test_ranking_only_keeps_the_ranking(normalization: str) -> None:
+    model, ids = tiny_model("qwen3"), random_ids()
+    full = score_candidate_ids(model, ids, normalization=normalization)
+    ranked = score_candidate_ids(model, ids, normalization=normalization, ranking_only=True)
+    assert torch.equal(full.nan_to_num(-1e9).argsort(), ranked.nan_to_num(-1e9).argsort())
+    same_lengths = ranked[3] - full[3]  # four candidates that share 23 tokens: the shared part is left out
+    assert same_lengths.max() - same_lengths.min() < 1e-4
+    assert same_lengths.min() > 0.1
+
+
+def test_small_memory_for_prefixes_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, ids = tiny_model("gemma3"), random_ids()
+    expected = score_candidate_ids(model, ids)
+    monkeypatch.setattr(scoring, "TREE_CACHE_BYTES", 1)  # one example a chunk
+    monkeypatch.setattr(scoring, "HEAD_ROWS", 3)
+    torch.testing.assert_close(score_candidate_ids(model, ids), expected, atol=1e-4, rtol=0, equal_nan=True)
+
+
+def test_mode_and_settings_come_back() -> None:
+    model = copy.deepcopy(tiny_model("llama")).train()
+    score_candidate_ids(model, [[[5, 6, 7]]])
+    assert model.training
+    assert not model.get_output_embeddings()._forward_pre_hooks
+
+
+def test_bfloat16_is_summed_in_float32() -> None:
+    model, ids = copy.deepcopy(tiny_model("llama")).to(torch.bfloat16), random_ids()
+    expected = torch.tensor(plain_scores(model, ids[:1])[0])
+    torch.testing.assert_close(score_candidate_ids(model, ids)[0, :3], expected, atol=5e-2, rtol=0)
+
+
+def test_no_examples() -> None:
+    assert score_candidate_ids(tiny_model("gpt2"), []).shape == (0, 0)
+
+
+def test_too_long() -> None:
+    model = tiny_model("gpt2", n_positions=16)
+    ids = [[[5] * 10, [6] * 17], [[7] * 4]]
+    with pytest.raises(UserError, match=r"example 0 has 17 tokens; the model takes 16; .*too_long: truncate"):
+        score_candidate_ids(model, ids)
+    scores = score_candidate_ids(model, ids, too_long="truncate")
+    assert_close(scores, plain_scores(model, [[[5] * 9, [6] * 16], [[7] * 4]]))
+
+
+def test_truncation_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    model = tiny_model("gpt2", n_positions=16)
+    score_candidate_ids(model, [[[5] * 10, [6] * 18], [[7] * 4], [[8] * 17]], too_long="truncate")
+    assert "2 of 3 examples were too long for the model: up to 2 tokens cut" in caplog.text
+
+
+def test_no_limit_without_position_table() -> None:
+    score_candidate_ids(tiny_model("bloom"), [[[5] * 700]])
+
+
+def test_mistakes() -> None:
+    causal, encoder_decoder, tokenizer = tiny_model("gpt2"), tiny_model("mt5"), tiny_tokenizer()
+    with pytest.raises(UserError, match="contexts are for encoder-decoder models"):
+        score_candidates(causal, tokenizer, [["a text"]], contexts=["a context"])
+    with pytest.raises(UserError, match="give contexts for its encoder"):
+        score_candidates(encoder_decoder, tokenizer, [["a text"]])
+    with pytest.raises(UserError, match="what is given goes into contexts"):
+        score_candidate_ids(encoder_decoder, [[[5, 6]]], [[5]], given=[[1]])
+    with pytest.raises(UserError, match="normalization 'mean' is not allowed; give one of token, sum, paper"):
+        score_candidates(causal, tokenizer, [["a text"]], normalization="mean")
+    with pytest.raises(UserError, match="example 0, candidate 1: 0 tokens leave none to score"):
+        score_candidates(causal, tokenizer, [["a text", ""]])
+    with pytest.raises(UserError, match="too_long 'cut' is not allowed; give error or truncate"):
+        score_candidates(causal, tokenizer, [["a text"]], too_long="cut")
