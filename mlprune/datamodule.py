@@ -65,7 +65,7 @@ class PruningDataModule(LightningDataModule):
         max_tokens: int = 512,
         seed: int = 0,
         limit: int | None = None,
-        max_batch_tokens: int = 4096,
+        max_batch_tokens: int = 2048,
         max_batch_chars: int = 4096,
     ) -> None:
         super().__init__()
@@ -193,20 +193,21 @@ class PruningDataModule(LightningDataModule):
 
     def test_dataloader(self) -> list[DataLoader]:
         """One loader a task and language; the same ids form the same batch, on the same process, in every language."""
-        return [loader for task in self.tasks for loader in self._task_loaders(task)]
+        parts = [batches for task in self.tasks for batches in self._task_batches(task)]
+        if not any(parts):  # Lightning would leave this process out, and the others would wait for it
+            parts[0] = [EvaluationBatch(self.tasks[0], self.tasks[0].languages[0], [], [])]
+        return [_loader(batches) for batches in parts]
 
-    def _task_loaders(self, task: Task) -> list[DataLoader]:
+    def _task_batches(self, task: Task) -> list[list[EvaluationBatch]]:
         by_language = self._examples[task.name]
         ids = list(dict.fromkeys(key for examples in by_language.values() for key in examples))
         lengths = [max(task.length(ex[key]) for ex in by_language.values() if key in ex) for key in ids]
         batches = deal(token_batches(lengths, self.max_batch_chars), self.trainer.global_rank, self.trainer.world_size)
-        loaders = []
+        parts = []
         for lang, examples in by_language.items():
             own = [[i for i in batch if ids[i] in examples] for batch in batches]
-            loaders.append(
-                _loader([EvaluationBatch(task, lang, part, [examples[ids[i]] for i in part]) for part in own if part])
-            )
-        return loaders
+            parts.append([EvaluationBatch(task, lang, part, [examples[ids[i]] for i in part]) for part in own if part])
+        return parts
 
     # -- recovery training ----------------------------------------------------------------------------------------
 

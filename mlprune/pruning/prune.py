@@ -29,7 +29,7 @@ def prune_model(
     count_padding: bool = False,
     include: list[str] | None = None,
     exclude: list[str] | None = None,
-    max_batch_tokens: int = 4096,
+    max_batch_tokens: int = 2048,
 ) -> dict[str, Tensor]:
     """Prune a model in place, block by block, without training.
 

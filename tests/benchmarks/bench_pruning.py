@@ -157,7 +157,7 @@ def bench_xglm(rounds: int) -> None:
     prefix = paths[0].rpartition(".")[0]
     ids = prompts(64, 200, 320)
     batches = as_batches(ids)
-    formed = reform(batches, 4096)
+    formed = reform(batches, 2048)
     padded = [nn.functional.pad(row, (0, PADDED - len(row)))[None] for row in ids]
 
     def ours(propagate: str) -> Callable[[], Any]:
