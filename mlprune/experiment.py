@@ -9,8 +9,8 @@ from lightning.pytorch import Trainer
 from mlprune.callbacks.console import comparison_tables, console
 from mlprune.callbacks.run_folder import run_folder, write_json, write_text
 from mlprune.callbacks.unfinished import Unfinished
-from mlprune.evaluation.compare import compare, markdown
 from mlprune.datamodule import PruningDataModule
+from mlprune.evaluation.compare import compare, markdown
 from mlprune.log import log
 from mlprune.module import PruningModule
 

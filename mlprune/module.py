@@ -100,6 +100,8 @@ class PruningModule(LightningModule):
     def test_step(self, batch: EvaluationBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Predict one batch of examples of one task and language."""
         assert self.model is not None
+        if not batch.examples:
+            return
         key = (batch.task.name, batch.lang)
         places = [(*key, position) for position in batch.positions]
         if all(place in self.finished for place in places):
