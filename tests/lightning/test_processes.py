@@ -1,0 +1,86 @@
+"""Two or three processes give the bits that one gives."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_runs import write_config
+
+from mlprune.pruning import load_masks
+
+ROOT = Path(__file__).parents[2]
+RUN = Path("lightning_logs/version_0")
+
+
+def fit(folder: Path, config: Path, devices: int, launcher: tuple[str, ...] = (), **environment: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    command = [*(launcher or (sys.executable,)), ROOT / "main.py", "fit", "--config", config]
+    command += ["--trainer.devices", devices, "--trainer.strategy", "ddp" if devices > 1 else "auto"]
+    settings = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"} | environment
+    run = subprocess.run(list(map(str, command)), cwd=folder, env=settings, capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stderr
+    return folder / RUN
+
+
+def assert_same(a: Path, b: Path) -> None:
+    masks = [load_masks(run / "masks.safetensors") for run in (a, b)]
+    assert masks[0].keys() == masks[1].keys()
+    assert all(torch.equal(masks[0][path], masks[1][path]) for path in masks[0])
+    for name in ("results.json", "results.dense.json", "comparison.json"):
+        first, second = (json.loads((run / name).read_text()) for run in (a, b))
+        for figures in (first, second):
+            figures.pop("config_hash", None)
+        assert first == second, name
+    for folder in ("predictions", "predictions.dense"):
+        files = [sorted((run / folder).iterdir()) for run in (a, b)]
+        assert [file.name for file in files[0]] == [file.name for file in files[1]]
+        assert all(x.read_text() == y.read_text() for x, y in zip(*files, strict=True))
+    assert (a / "pruned/model.safetensors").read_bytes() == (b / "pruned/model.safetensors").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("one")
+    config = write_config(folder, tiny_folder)  # 5 prompts, 9, 7 and 3 examples: shares are uneven
+    return config, fit(folder, config, 1)
+
+
+@pytest.mark.parametrize("devices", [2, 3])
+def test_ddp(one: tuple[Path, Path], tmp_path: Path, devices: int) -> None:
+    assert_same(one[1], fit(tmp_path / "many", one[0], devices))
+
+
+def test_torchrun(one: tuple[Path, Path], tmp_path: Path) -> None:
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29617")
+    assert_same(one[1], fit(tmp_path / "torchrun", one[0], 2, launcher))
+
+
+@pytest.mark.parametrize("propagate", ["dense", "layer"])
+def test_fewer_prompts_and_examples_than_processes(tmp_path: Path, tiny_folder: Path, propagate: str) -> None:
+    sections = {"pruning": {"propagate": propagate, "importance": {"class_path": "mlprune.pruning.SparseGPT"}}}
+    config = write_config(tmp_path, tiny_folder, **sections)
+    text = config.read_text().replace("num_prompts: 5", "num_prompts: 2").replace("limit: 9", "limit: 2")
+    config.write_text(text.replace("limit: 7", "limit: 1").replace("limit: 3", "limit: 1"))
+    assert_same(fit(tmp_path / "one", config, 1), fit(tmp_path / "three", config, 3))
+
+
+def test_one_process_that_fails_ends_all(tmp_path: Path, tiny_folder: Path) -> None:
+    (tmp_path / "failing.py").write_text(
+        "from lightning.pytorch import Callback\n\n\n"
+        "class Fail(Callback):\n"
+        "    def on_test_batch_start(self, trainer, *args):\n"
+        "        if trainer.global_rank == 1:\n"
+        "            raise ValueError('process 1 has had enough')\n"
+    )
+    trainer = {"accelerator": "cpu", "devices": 2, "strategy": "ddp", "callbacks": [{"class_path": "failing.Fail"}]}
+    config = write_config(tmp_path, tiny_folder, trainer=trainer)
+    command = [sys.executable, str(ROOT / "main.py"), "test", "--config", str(config)]
+    settings = os.environ | {"PYTHONPATH": f"{ROOT}:{tmp_path}", "OMP_NUM_THREADS": "1"}
+    run = subprocess.run(command, cwd=tmp_path, env=settings, capture_output=True, text=True, timeout=60)
+    assert run.returncode != 0
+    assert "process 1 has had enough" in run.stderr
+    assert not (tmp_path / RUN / "results.json").exists()
