@@ -12,7 +12,7 @@ from torchmetrics import Metric
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mlprune.datamodule import CalibrationStep, EvaluationBatch
-from mlprune.evaluation.results import average_accuracy, consistency
+from mlprune.evaluation.results import summarize
 from mlprune.models.loading import ModelSource
 from mlprune.pruning import Calibration
 
@@ -117,21 +117,12 @@ class PruningModule(LightningModule):
     def on_test_epoch_end(self) -> None:
         """Add up metrics over processes, log them as ``stage/task/language/metric``, and keep the results."""
         tasks = self.trainer.datamodule.tasks
-        sections: dict[str, dict[str, Any]] = {"tasks": {}, "average": {}, "rankc": {}, "translation": {}, "perplexity": {}}
+        sections: dict[str, dict[str, Any]] = {}
         for task in tasks:
             figures = {lang: self._metrics[task.name, lang].compute() for lang in task.languages}
-            if task.kind == "candidates":
-                sections["tasks"][task.name] = figures
-                sections["average"][task.name] = average_accuracy(figures)
-                own = {lang: self.records[task.name, lang] for lang in task.languages}
-                if task.aligned:
-                    sections["rankc"][task.name] = consistency(own, self.device)
-            elif task.kind == "translation":
-                directions = {f"{lang}-{task.target_lang}": entry for lang, entry in figures.items()}
-                prefix = "" if task.name == "translation" else f"{task.name}:"
-                sections["translation"] |= {f"{prefix}{direction}": entry for direction, entry in directions.items()}
-            else:
-                sections["perplexity"] |= figures
+            own = {lang: self.records[task.name, lang] for lang in task.languages}
+            for name, entries in summarize(task, figures, own, self.device).items():
+                sections.setdefault(name, {}).update(entries)
         self.results = {name: section for name, section in sections.items() if section}
         self.records = {key: self._gathered(records) for key, records in self.records.items()}
         self.log_dict(_scalars(self.pruning_stage, self.results), rank_zero_only=False, sync_dist=False)

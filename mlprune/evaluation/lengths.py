@@ -26,6 +26,29 @@ def max_length(model: PreTrainedModel) -> int | None:
     return getattr(model.config.get_text_config(), "max_position_embeddings", None)
 
 
+def tokens_over(
+    model: PreTrainedModel, ids: Sequence[Sequence[Sequence[int]]], contexts: Sequence[Sequence[int]] | None = None
+) -> list[int]:
+    """Return by how many tokens each example's longest candidate, or its context, is too long for the model.
+
+    Args:
+        model: The model.
+        ids: For each example its candidates' token ids.
+        contexts: For each example the encoder's ids.
+
+    Example:
+        >>> from transformers import GPT2Config, GPT2LMHeadModel
+        >>> model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=1, n_embd=4, vocab_size=8, n_positions=4))
+        >>> tokens_over(model, [[[1, 2, 3, 4, 5, 6], [1]], [[1, 2]]])
+        [2, 0]
+    """
+    limit = max_length(model)
+    longest = [max(map(len, example), default=0) for example in ids]
+    if contexts is not None:
+        longest = [max(length, len(context)) for length, context in zip(longest, contexts, strict=True)]
+    return [0 if limit is None else max(length - limit, 0) for length in longest]
+
+
 def fit(
     model: PreTrainedModel,
     ids: Sequence[Sequence[Sequence[int]]],
@@ -57,14 +80,12 @@ def fit(
         raise UserError(f"too_long '{too_long}' is not allowed; give error or truncate")
     limit = max_length(model)
     fitted, starts, cut = [], [], []
-    for i, (example, begin) in enumerate(zip(ids, first, strict=True)):
-        excess = max((len(candidate) - limit for candidate in example), default=0) if limit is not None else 0
-        if excess > 0 and too_long == "error":
+    for i, (example, begin, drop) in enumerate(zip(ids, first, tokens_over(model, ids), strict=True)):
+        if drop and too_long == "error":
             raise UserError(
-                f"example {i} has {limit + excess} tokens; the model takes {limit}; "
+                f"example {i} has {max(map(len, example))} tokens; the model takes {limit}; "
                 "shorten the texts or set too_long: truncate"
             )
-        drop = max(excess, 0)
         fitted.append([[*candidate[:1], *candidate[1 + drop :]] for candidate in example])
         starts.append([max(start - drop, min(start, 1)) for start in begin])
         if drop:

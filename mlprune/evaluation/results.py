@@ -1,13 +1,55 @@
-"""Figures over languages: the non-English average and cross-lingual consistency."""
+"""What results.json says of a task: figures by language, and what only several languages together have."""
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from mlprune.metrics import RankC
+from mlprune.metrics import ExpectedRankC, RankC
+
+if TYPE_CHECKING:
+    from mlprune.evaluation.tasks import Task
 
 Figures = dict[str, Any]
+Records = list[dict[str, Any]]
+
+
+def summarize(
+    task: "Task", figures: dict[str, Figures], records: dict[str, Records], device: torch.device | str = "cpu"
+) -> dict[str, dict[str, Any]]:
+    """Return a task's part of every section of results.json.
+
+    A collective under torch.distributed: every process calls it with its own records.
+
+    Args:
+        task: The task.
+        figures: Language to what its metric computed, over all processes.
+        records: Language to this process' records.
+        device: Where collectives run.
+
+    Returns:
+        Section name to entries, to be merged with those of the other tasks.
+    """
+    if task.kind == "perplexity":
+        return {"perplexity": figures}
+    if task.kind == "translation":
+        prefix = "" if task.name == "translation" else f"{task.name}:"
+        directions = {f"{prefix}{lang}-{task.target_lang}": entry for lang, entry in figures.items()}
+        if len(directions) > 1:
+            overall = task.metric(next(iter(figures))).to(device)
+            for lang in figures:
+                task.update(overall, records[lang])
+            directions[f"{prefix}all-{task.target_lang}"] = overall.compute()
+        return {"translation": directions}
+    sections: dict[str, dict[str, Any]] = {
+        "tasks": {task.name: figures},
+        "average": {task.name: average_accuracy(figures)},
+    }
+    if task.aligned and len(records) > 1:
+        pairs = consistency(records, device, task.rankc_matrix)
+        sections["rankc"] = {task.name: {pair: entry["rankc"] for pair, entry in pairs.items()}}
+        sections["rankc_expected"] = {task.name: {pair: entry["expected"] for pair, entry in pairs.items()}}
+    return sections
 
 
 def average_accuracy(figures: dict[str, Figures]) -> dict[str, Figures]:
@@ -34,7 +76,9 @@ def average_accuracy(figures: dict[str, Figures]) -> dict[str, Figures]:
     return {"non_en": {"accuracy": mean, "ci95": [max(0.0, mean - half), min(1.0, mean + half)]}}
 
 
-def consistency(records: dict[str, list[dict[str, Any]]], device: torch.device | str = "cpu") -> dict[str, float]:
+def consistency(
+    records: dict[str, Records], device: torch.device | str = "cpu", matrix: bool = False
+) -> dict[str, dict[str, float]]:
     """Return RankC of English (or the first language) against every other, paired by example id.
 
     A collective under torch.distributed: every process calls it with its own records.
@@ -42,22 +86,35 @@ def consistency(records: dict[str, list[dict[str, Any]]], device: torch.device |
     Args:
         records: Language to records with ``id`` and ``scores``.
         device: Where collectives run.
+        matrix: Return every pair of languages.
+
+    Returns:
+        Pair of languages to ``rankc``, and to ``expected``: what random rankings of as many candidates have on average.
 
     Example:
-        >>> consistency({"en": [{"id": "0", "scores": [2.0, 1.0]}], "fr": [{"id": "0", "scores": [0.5, 0.1]}]})
-        {'en-fr': 1.0}
+        >>> english, french = {"id": "0", "scores": [2.0, 1.0]}, {"id": "0", "scores": [0.5, 0.1]}
+        >>> consistency({"en": [english], "fr": [french]})["en-fr"]["rankc"]
+        1.0
     """
-    pivot = "en" if "en" in records else next(iter(records))
+    languages = list(records)
+    pivots = languages if matrix else ["en" if "en" in languages else languages[0]]
+    by_id = {lang: {record["id"]: record["scores"] for record in records[lang]} for lang in languages}
     result = {}
-    for lang in (lang for lang in records if lang != pivot):
-        other = {record["id"]: record["scores"] for record in records[lang]}
-        pairs = [(record["scores"], other[record["id"]]) for record in records[pivot] if record["id"] in other]
-        metric = RankC().to(device)
-        for width in sorted({len(first) for first, _ in pairs}):
-            same = [(first, second) for first, second in pairs if len(first) == width and len(second) == width]
-            first, second = (torch.tensor(part, dtype=torch.float64) for part in zip(*same, strict=True))
-            metric.update(first, second)
-        value = float(metric.compute())
-        if not math.isnan(value):
-            result[f"{pivot}-{lang}"] = value
+    for i, pivot in enumerate(pivots):
+        for lang in languages[i + 1 :] if matrix else [lang for lang in languages if lang != pivot]:
+            pairs = [(scores, by_id[lang][key]) for key, scores in by_id[pivot].items() if key in by_id[lang]]
+            entry = _compare(pairs, device)
+            if not math.isnan(entry["rankc"]):
+                result[f"{pivot}-{lang}"] = entry
     return result
+
+
+def _compare(pairs: list[tuple[list[float], list[float]]], device: torch.device | str) -> dict[str, float]:
+    metrics = {"rankc": RankC().to(device), "expected": ExpectedRankC().to(device)}
+    for width in sorted({len(first) for first, _ in pairs}):
+        same = [(first, second) for first, second in pairs if len(first) == width and len(second) == width]
+        if same:
+            first, second = (torch.tensor(part, dtype=torch.float64) for part in zip(*same, strict=True))
+            for metric in metrics.values():
+                metric.update(first, second)
+    return {name: float(metric.compute()) for name, metric in metrics.items()}

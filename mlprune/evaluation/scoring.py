@@ -105,13 +105,15 @@ def score_candidate_ids(
         raise UserError(f"{type(model).__name__} is an encoder-decoder model: what is given goes into contexts")
     first = given or [[0 if has_encoder else 1] * len(example) for example in ids]
     ids, first = fit(model, ids, first, too_long)
+    if context_ids is not None:
+        fitted, _ = fit(model, [[context] for context in context_ids], [[0]] * len(context_ids), too_long)
+        context_ids = [context for (context,) in fitted]
     spans = _spans(ids, first, normalization, ranking_only)
     was_training = model.training
     model.eval()
     try:
         scorer = scorer_of(model)
-        if has_encoder:
-            assert context_ids is not None
+        if context_ids is not None:
             sums = _score_encoder_decoder(model, scorer, spans, context_ids, batch_size)
         else:
             sums = _score_causal(model, scorer, spans, batch_size)

@@ -43,15 +43,18 @@ class Accuracy(ExactMetric):
         super().__init__()
         self.add_state("correct", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("n", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("truncated", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
-    def update(self, predictions: Tensor, labels: Tensor) -> None:
-        """Add examples: predicted and right classes, both int64 (n,)."""
+    def update(self, predictions: Tensor, labels: Tensor, truncated: int = 0) -> None:
+        """Add examples: predicted and right classes, both int64 (n,), and how many had tokens cut off."""
+        self.truncated += truncated
         self.correct += (predictions == labels).sum()
         self.n += labels.numel()
 
     def compute(self) -> dict[str, float | int | list[float]]:
-        """Return ``accuracy``, ``n`` and ``ci95``; no accuracy if there was no example."""
+        """Return ``accuracy``, ``n`` and ``ci95``, and ``truncated`` if any was; no accuracy without examples."""
         n, correct = int(self.n), int(self.correct)
         if n == 0:
             return {"n": 0}
-        return {"accuracy": correct / n, "n": n, "ci95": list(wilson_interval(correct, n))}
+        figures = {"accuracy": correct / n, "n": n, "ci95": list(wilson_interval(correct, n))}
+        return figures | ({"truncated": int(self.truncated)} if int(self.truncated) else {})

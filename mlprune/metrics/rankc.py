@@ -128,9 +128,27 @@ class RankC(ExactMetric):
         """
         if scores_a.shape != scores_b.shape or not torch.equal(scores_a.isnan(), scores_b.isnan()):
             raise UserError("RankC: both languages must have the same candidates for every example")
-        self.values.append(rankc_each(scores_a.cpu(), scores_b.cpu(), self.weighting, self.order).to(self.device))
+        self.values.append(self._each(scores_a.cpu(), scores_b.cpu()).to(self.device))
         self.n += len(scores_a)
+
+    def _each(self, scores_a: Tensor, scores_b: Tensor) -> Tensor:
+        return rankc_each(scores_a, scores_b, self.weighting, self.order)
 
     def compute(self) -> Tensor:
         """Return the mean, a scalar; NaN if there was no example."""
         return self.exact_sum("values") / self.n
+
+
+class ExpectedRankC(RankC):
+    """What RankC would be on average if one language ranked the same candidates at random: to be read beside it.
+
+    Example:
+        >>> metric = ExpectedRankC()
+        >>> metric.update(torch.tensor([[2.0, 1.0]]), torch.tensor([[5.0, 4.0]]))
+        >>> metric.compute()
+        tensor(0.6345, dtype=torch.float64)
+    """
+
+    def _each(self, scores_a: Tensor, scores_b: Tensor) -> Tensor:
+        counts = (~scores_a.isnan()).sum(-1).tolist()
+        return torch.tensor([expected_rankc(count, self.weighting) for count in counts], dtype=torch.float64)

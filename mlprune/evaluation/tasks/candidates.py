@@ -14,7 +14,7 @@ from mlprune.data.corpora import Corpus, Row
 from mlprune.data.templates import Template, load_template
 from mlprune.errors import UserError
 from mlprune.evaluation.encoding import chat_prompt, encode_candidates
-from mlprune.evaluation.lengths import TooLong
+from mlprune.evaluation.lengths import TooLong, tokens_over
 from mlprune.evaluation.scoring import NORMALIZATIONS, Normalization, score_candidate_ids
 from mlprune.evaluation.tasks.base import Record, Task, sample_groups
 from mlprune.metrics import Accuracy
@@ -56,6 +56,7 @@ class ScoredTask(Task):
         ranking_only: See there.
         too_long: See there.
         start_token: Score the first token too, after the tokenizer's beginning (or end) token where it adds none.
+        rankc_matrix: Report RankC of every pair of languages, not only of English with each.
     """
 
     kind = "candidates"
@@ -72,6 +73,7 @@ class ScoredTask(Task):
         ranking_only: bool = False,
         too_long: TooLong = "error",
         start_token: bool = False,
+        rankc_matrix: bool = False,
     ) -> None:
         super().__init__(name, languages, corpus, limit, seed)
         for key, value, allowed in (
@@ -84,6 +86,7 @@ class ScoredTask(Task):
         self.ranking_only = ranking_only
         self.too_long: TooLong = too_long
         self.start_token = start_token
+        self.rankc_matrix = rankc_matrix
 
     def shots_for(self, lang: str) -> list[tuple[str, str]]:
         """Return questions and answers of solved examples; none by default."""
@@ -115,7 +118,9 @@ class ScoredTask(Task):
             too_long=self.too_long,
             given=None if contexts else given,
         )
-        return [self._record(example, row) for example, row in zip(examples, scores.double().tolist(), strict=True)]
+        cut = tokens_over(model, ids, contexts)
+        rows = zip(examples, scores.double().tolist(), cut, strict=True)
+        return [self._record(example, row) | ({"tokens_cut": over} if over else {}) for example, row, over in rows]
 
     def _record(self, example: CandidateExample, row: list[float]) -> Record:
         scores = row[: len(example.candidates)]
@@ -133,7 +138,7 @@ class ScoredTask(Task):
 
     def update(self, metric: Metric, records: list[Record]) -> None:
         right = torch.tensor([record["prediction"] == record["label"] for record in records], dtype=torch.int64)
-        metric.update(right, torch.ones_like(right))
+        metric.update(right, torch.ones_like(right), sum("tokens_cut" in record for record in records))
 
 
 def pick(scores: Sequence[float], seed: str) -> int:
@@ -175,6 +180,7 @@ class CandidateTask(ScoredTask):
         fewshot: Where they come from; needed with ``shots``.
         separator: Text between solved examples.
         chat_template: Ask through the tokenizer's chat template: questions as user, answers as assistant.
+        rankc_matrix: Report RankC of every pair of languages, not only of English with each.
 
     Raises:
         UserError: If template, verbalizer and label column do not fit together.
@@ -202,6 +208,7 @@ class CandidateTask(ScoredTask):
         fewshot: Corpus | None = None,
         separator: str = "\n\n",
         chat_template: bool = False,
+        rankc_matrix: bool = False,
     ) -> None:
         own = isinstance(template, dict) or "{" in template
         if own and not ((verbalizer or candidates) and label_column):
@@ -219,7 +226,9 @@ class CandidateTask(ScoredTask):
         self.template = replace(base, **{key: value for key, value in changes.items() if value})
         chosen = normalization or self.template.normalization
         start_token = self.template.start_token
-        super().__init__(name, languages, corpus, limit, seed, chosen, ranking_only, too_long, start_token)
+        super().__init__(
+            name, languages, corpus, limit, seed, chosen, ranking_only, too_long, start_token, rankc_matrix
+        )
         if shots < 0 or (shots and fewshot is None):
             raise UserError(
                 f"task '{name}': shots {shots} is not allowed without a fewshot corpus; give 0 or more, and one"

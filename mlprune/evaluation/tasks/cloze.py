@@ -27,6 +27,7 @@ class ClozeTask(ScoredTask):
         normalization: See :func:`mlprune.evaluation.score_candidates`.
         ranking_only: See there.
         too_long: See there.
+        rankc_matrix: Report RankC of every pair of languages, not only of English with each.
     """
 
     def __init__(
@@ -39,9 +40,12 @@ class ClozeTask(ScoredTask):
         normalization: Normalization = "token",
         ranking_only: bool = False,
         too_long: TooLong = "error",
+        rankc_matrix: bool = False,
     ) -> None:
         corpus = corpus or Bundled("facts")
-        super().__init__(name, languages, corpus, limit, seed, normalization, ranking_only, too_long)
+        super().__init__(
+            name, languages, corpus, limit, seed, normalization, ranking_only, too_long, rankc_matrix=rankc_matrix
+        )
 
     def examples(self, lang: str) -> list[CandidateExample]:
         return [self._example(row, lang) for row in sample_groups(self.corpus.rows(lang), self.limit, 1, self.seed)]
@@ -79,6 +83,7 @@ class Bmlama(ClozeTask):
         seed: Seed of their choice and of the shuffling.
         normalization: See :func:`mlprune.evaluation.score_candidates`.
         ranking_only: See there.
+        rankc_matrix: Report RankC of every pair of languages, not only of English with each.
     """
 
     def __init__(
@@ -91,8 +96,9 @@ class Bmlama(ClozeTask):
         seed: int = 0,
         normalization: Normalization = "token",
         ranking_only: bool = False,
+        rankc_matrix: bool = False,
     ) -> None:
         if (path is None) == (hub is None):
             raise UserError(f"task '{name}': give path, the folder of <lang>.tsv files, or hub, a hub id")
         corpus: Corpus = BmlamaFolder(path) if path is not None else HubDataset(str(hub), config="{lang}", split="test")
-        super().__init__(name, languages, corpus, limit, seed, normalization, ranking_only)
+        super().__init__(name, languages, corpus, limit, seed, normalization, ranking_only, rankc_matrix=rankc_matrix)

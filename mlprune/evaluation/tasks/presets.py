@@ -28,6 +28,7 @@ class _Preset(CandidateTask):
         shots: Solved examples before each question.
         fewshot: Where they come from; needed with ``shots``.
         chat_template: Ask through the tokenizer's chat template.
+        rankc_matrix: Report RankC of every pair of languages, not only of English with each.
     """
 
     task = ""
@@ -49,6 +50,7 @@ class _Preset(CandidateTask):
         shots: int = 0,
         fewshot: Corpus | None = None,
         chat_template: bool = False,
+        rankc_matrix: bool = False,
     ) -> None:
         if path is not None and corpus is not None:
             raise UserError(f"task '{name or self.task}': give path or corpus, not both")
@@ -65,6 +67,7 @@ class _Preset(CandidateTask):
             shots=shots,
             fewshot=fewshot,
             chat_template=chat_template,
+            rankc_matrix=rankc_matrix,
         )
 
     @abstractmethod
