@@ -9,6 +9,7 @@ from mlprune.pruning.prune import collect_statistics, prune_from_statistics, pru
 from mlprune.pruning.pruner import LayerReport, Pruner
 from mlprune.pruning.sparsegpt import SparseGPT
 from mlprune.pruning.statistics import LayerStatistics, load_statistics, save_statistics
+from mlprune.pruning.streaming import prune_streaming
 
 __all__ = [
     "OWL",
@@ -35,6 +36,7 @@ __all__ = [
     "load_statistics",
     "prune_from_statistics",
     "prune_model",
+    "prune_streaming",
     "save_masks",
     "save_statistics",
     "sweep",

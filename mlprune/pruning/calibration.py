@@ -14,6 +14,7 @@ from torch import Tensor
 from mlprune.errors import UserError
 from mlprune.models.blocks import find_blocks, model_device
 from mlprune.pruning.capture import Captured, Stop, capture, forward_inputs, probe_outputs
+from mlprune.pruning.hidden import HiddenFolder
 from mlprune.pruning.layerwise import OnLayer, Run, prune_layerwise
 from mlprune.pruning.observe import BlockStatistics
 from mlprune.pruning.pruner import LayerReport, Pruner
@@ -26,7 +27,8 @@ PROPAGATE = ("pruned", "dense", "layer")
 class _State:
     """Where one batch is: the block it stands before, and what that stack's blocks will be called with."""
 
-    def __init__(self, inputs: dict[str, Tensor], batch: Mapping[str, Any], count_padding: bool) -> None:
+    def __init__(self, index: int, inputs: dict[str, Tensor], batch: Mapping[str, Any], count_padding: bool) -> None:
+        self.index = index
         self.inputs = inputs
         self.group: str = batch.get("group", "default")
         self.masks = {
@@ -59,6 +61,8 @@ class Calibration:
         propagate: ``pruned``, ``dense`` or ``layer``.
         count_padding: Treat padded positions as tokens and pass no mask, as the paper's code does.
         groups: Names of all groups, where this process' batches may lack one.
+        device: Where batches are computed; the model's if omitted.
+        hidden: Keeps hidden states in files; in memory if omitted.
 
     Raises:
         UserError: If the model has nothing to prune, or a group the importance names is missing.
@@ -73,6 +77,8 @@ class Calibration:
         propagate: Propagate = "pruned",
         count_padding: bool = False,
         groups: Sequence[str] | None = None,
+        device: torch.device | None = None,
+        hidden: HiddenFolder | None = None,
     ) -> None:
         if propagate not in PROPAGATE:
             raise UserError(f"propagate '{propagate}' is not allowed; give one of {', '.join(PROPAGATE)}")
@@ -90,8 +96,12 @@ class Calibration:
             if group not in self.groups:
                 name = type(pruner.importance).__name__
                 raise UserError(f"{name} needs the group '{group}'; there are {', '.join(self.groups)}")
-        device = model_device(model)
-        self._states = [_State(forward_inputs(batch, device, count_padding), batch, count_padding) for batch in batches]
+        self.device = device or model_device(model)
+        self._hidden = hidden
+        self._states = [
+            _State(i, forward_inputs(batch, self.device, count_padding), batch, count_padding)
+            for i, batch in enumerate(batches)
+        ]
         self._kinds: dict[str, tuple[bool, bool]] = {}
         self._gathered: BlockStatistics | None = None
         self._gathered_block = -1
@@ -157,6 +167,23 @@ class Calibration:
         self._enter_stack(state)
         while state.block < block:
             self._move(state, state.block, self._call(state, state.block))
+            self._enter_stack(state)
+
+    def prune_block(self, block: int) -> dict[str, LayerReport]:
+        """Calibrate and prune one block, whatever the propagation: all of :meth:`step`, then the pruner.
+
+        Args:
+            block: Position of the block in ``self.blocks``; blocks come in order.
+
+        Returns:
+            Layer path to report.
+        """
+        if self.propagate == "layer":
+            return self.run_block(block)
+        if self.pruner.importance.needs:
+            for index in range(self.num_batches):
+                self.step(block, index)
+        return self.pruner.prune_block(self.blocks[block], self.statistics(block))
 
     def statistics(self, block: int) -> dict[str, LayerStatistics]:
         """Return a block's statistics, summed over processes, and forget them.
@@ -170,37 +197,36 @@ class Calibration:
     def _statistics_of(self, block: int) -> BlockStatistics:
         if self._gathered is None or self._gathered_block != block:
             measure = self.pruner.importance.needs or "energy"
-            self._gathered = BlockStatistics(self.blocks[block], measure, self.groups, model_device(self.model))
+            self._gathered = BlockStatistics(self.blocks[block], measure, self.groups, self.device)
             self._gathered_block = block
         return self._gathered
 
     def _call(self, state: _State, block: int) -> Tensor:
         assert state.captured is not None
         first = next(i for i, other in enumerate(self.blocks) if other.stack == self.blocks[block].stack)
-        return state.captured.calls[block - first].run(self.blocks[block], state.hidden)
+        return state.captured.calls[block - first].run(self.blocks[block], state.hidden.to(self.device))
 
     def _move(self, state: _State, block: int, output: Tensor) -> None:
         assert state.captured is not None
-        state.captured.hidden = output
+        state.captured.hidden = output if self._hidden is None else self._hidden.keep(state.index, output)
         state.block = block + 1
         if state.block < len(self.blocks) and self.blocks[state.block].stack != self.blocks[block].stack:
             state.finals.append(output)
             state.captured = None
-            self._enter_stack(state)
 
     def _enter_stack(self, state: _State) -> None:
+        """Learn what the model passes to the blocks of the stack a batch stands before, unless that is known."""
         if state.captured is not None or state.block >= len(self.blocks):
             return
         names = list(dict.fromkeys(block.stack for block in self.blocks))
         stacks = [[block for block in self.blocks if block.stack == name] for name in names]
         position = names.index(self.blocks[state.block].stack)
-        for name, stack in zip(names[: position + 1], stacks, strict=False):
-            if name not in self._kinds:
-                self._kinds[name] = probe_outputs(self.model, stack, state.inputs)
-        finished = [
-            (stacks[i], self._kinds[names[i]], final) for i, final in enumerate(state.finals)
-        ]
+        finished = [(stacks[i], self._kinds[names[i]], final) for i, final in enumerate(state.finals)]
+        if names[position] not in self._kinds:
+            self._kinds[names[position]] = probe_outputs(self.model, stacks[position], state.inputs, finished)
         state.captured = capture(self.model, stacks[position], state.inputs, self._kinds[names[position]], finished)
+        if self._hidden is not None:
+            state.captured.hidden = self._hidden.keep(state.index, state.captured.hidden)
 
     def _masks(self, state: _State, block: int) -> list[tuple[Tensor | None, Tensor]]:
         """The mask of the block's own tokens first, then masks of other sequences its layers may see."""

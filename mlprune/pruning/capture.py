@@ -18,6 +18,10 @@ from mlprune.models.blocks import Block
 INPUT_NAMES = ("input_ids", "attention_mask", "decoder_input_ids", "decoder_attention_mask")
 
 
+# stacks that come before: blocks, what probe_outputs said of them, hidden states after the last block
+Finished = list[tuple[list[Block], tuple[bool, bool], Tensor]]
+
+
 class Stop(Exception):
     """Ends a forward pass as soon as everything needed was seen."""
 
@@ -67,17 +71,32 @@ def patched_forwards(replacements: Mapping[nn.Module, Any]) -> Iterator[None]:
             del module.forward
 
 
-def probe_outputs(model: nn.Module, stack: list[Block], inputs: Mapping[str, Tensor]) -> tuple[bool, bool]:
-    """Run the model on a few tokens and see what its blocks return.
+def probe_outputs(
+    model: nn.Module, stack: list[Block], inputs: Mapping[str, Tensor], finished: Finished
+) -> tuple[bool, bool]:
+    """Run the model on one prompt, as far as a stack's first block, and see what that returns.
+
+    Args:
+        model: The model.
+        stack: Blocks of the stack; only the first is run.
+        inputs: Inputs of the model's forward.
+        finished: As for :func:`capture`.
 
     Returns:
         Whether a block returns a tuple, and whether it holds further tensors that later blocks may need (the position
         bias of T5).
     """
     seen: list[Any] = []
-    handle = stack[0].module.register_forward_hook(lambda module, args, output: seen.append(output))
+
+    def look(module: nn.Module, args: Any, output: Any) -> None:
+        seen.append(output)
+        raise Stop
+
+    handle = stack[0].module.register_forward_hook(look)
     try:
-        model(**{name: tensor[:1, :2] for name, tensor in inputs.items()}, use_cache=False)
+        first = [(blocks, kind, final[:1]) for blocks, kind, final in finished]
+        with patched_forwards(_replayed(first)), suppress(Stop):
+            model(**{name: tensor[:1] for name, tensor in inputs.items()}, use_cache=False)
     finally:
         handle.remove()
     output = seen[0]
@@ -90,7 +109,7 @@ def capture(
     stack: list[Block],
     inputs: Mapping[str, Tensor],
     kind: tuple[bool, bool],
-    finished: list[tuple[list[Block], tuple[bool, bool], Tensor]],
+    finished: Finished,
 ) -> Captured:
     """Capture what the model passes to the blocks of one stack for a batch.
 
@@ -126,12 +145,15 @@ def capture(
         return forward
 
     replacements = {block.module: stub(i, block, block.module.forward) for i, block in enumerate(stack)}
-    for blocks, earlier_kind, final in finished:
-        for block in blocks:
-            replacements[block.module] = _returning(final, earlier_kind)
+    replacements |= _replayed(finished)
     with patched_forwards(replacements), suppress(Stop):
         model(**inputs, use_cache=False)
     return captured[0]
+
+
+def _replayed(finished: Finished) -> dict[nn.Module, Any]:
+    """Forwards that return the known result of stacks that batches have passed."""
+    return {block.module: _returning(final, kind) for blocks, kind, final in finished for block in blocks}
 
 
 def _returning(hidden: Tensor, kind: tuple[bool, bool]) -> Any:

@@ -19,6 +19,16 @@ from mlprune.pruning.statistics import LayerStatistics
 SMALLEST = torch.finfo(torch.float32).tiny
 
 
+def magnitudes(weight: Tensor) -> Tensor:
+    """Return ``|W|`` in float32, a tensor of its own, with no other float32 copy on the way.
+
+    Example:
+        >>> magnitudes(torch.tensor([-1.5, 2.0], dtype=torch.bfloat16))
+        tensor([1.5000, 2.0000])
+    """
+    return weight.abs().float()
+
+
 @dataclass
 class Decision:
     """What a method decided for one matrix: mask (True = kept), the scores behind it, and new weights if it has any."""
@@ -80,7 +90,7 @@ class Wanda(Importance):
     @override
     def score(self, weight: Tensor, statistics: LayerStatistics | None, path: str) -> Tensor:
         assert statistics is not None
-        return weight.float().abs() * statistics.energies().pooled().float().sqrt()
+        return magnitudes(weight).mul_(statistics.energies().pooled().float().sqrt())
 
     @override
     def decide(
@@ -135,7 +145,7 @@ class ContrastiveWanda(Importance):
         keep, drop = energies.of(self.keep), energies.of(self.drop)
         largest = torch.finfo(torch.float32).max  # infinity times a weight of zero would be no number
         ratio = (keep / drop.sqrt().clamp(min=SMALLEST)).clamp(max=largest)
-        return (weight.float().abs() * ratio.float()).clamp(max=largest)
+        return magnitudes(weight).mul_(ratio.float()).clamp_(max=largest)
 
 
 class Magnitude(Importance):
@@ -152,7 +162,7 @@ class Magnitude(Importance):
 
     @override
     def score(self, weight: Tensor, statistics: LayerStatistics | None, path: str) -> Tensor:
-        return weight.float().abs()
+        return magnitudes(weight)
 
 
 class Random(Importance):
@@ -203,7 +213,7 @@ class RIA(Importance):
     @override
     def score(self, weight: Tensor, statistics: LayerStatistics | None, path: str) -> Tensor:
         assert statistics is not None
-        magnitude = weight.float().abs()
+        magnitude = magnitudes(weight)
         columns = magnitude.sum(-2, keepdim=True).clamp(min=SMALLEST)
         rows = magnitude.sum(-1, keepdim=True).clamp(min=SMALLEST)
         activation = statistics.energies().pooled().float().sqrt() ** self.exponent

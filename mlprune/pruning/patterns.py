@@ -13,6 +13,8 @@ from typing_extensions import override
 
 from mlprune.errors import UserError
 
+CHUNK_SCORES = 2**22
+
 
 class Pattern(ABC):
     """Turns scores into a mask; subclass it for a pattern of your own."""
@@ -68,10 +70,9 @@ class Unstructured(Pattern):
 
     @override
     def mask(self, scores: Tensor, sparsity: float) -> Tensor:
-        if self.drop == "highest":
-            scores = -scores
         flat = scores if self.scope == "row" else scores.reshape(1, -1)
-        return keep_highest(flat, math.floor(flat.shape[-1] * sparsity)).reshape(scores.shape)
+        num_pruned = math.floor(flat.shape[-1] * sparsity)
+        return keep_highest(flat, num_pruned, keep_lowest=self.drop == "highest").reshape(scores.shape)
 
 
 class NofM(Pattern):
@@ -109,15 +110,15 @@ class NofM(Pattern):
         return keep_highest(grouped, self.of - self.kept).reshape(scores.shape)
 
 
-def keep_highest(scores: Tensor, num_pruned: int) -> Tensor:
+def keep_highest(scores: Tensor, num_pruned: int, keep_lowest: bool = False) -> Tensor:
     """Prune exactly ``num_pruned`` lowest scores of each row; among equals the first go.
 
-    Selection instead of sorting: the threshold is the ``num_pruned``-th lowest value, and only rows in which several
-    weights share it need a count.
+    Some rows at a time, so that nothing of the size of the scores is copied.
 
     Args:
         scores: (rows, columns).
         num_pruned: How many go in each row.
+        keep_lowest: Prune the highest instead.
 
     Returns:
         bool (rows, columns), True = kept.
@@ -126,8 +127,20 @@ def keep_highest(scores: Tensor, num_pruned: int) -> Tensor:
         >>> keep_highest(torch.tensor([[1.0, 1.0, 1.0, 2.0]]), 2)
         tensor([[False, False,  True,  True]])
     """
+    kept = torch.ones_like(scores, dtype=torch.bool)
     if num_pruned == 0:
-        return torch.ones_like(scores, dtype=torch.bool)
+        return kept
+    rows = max(CHUNK_SCORES // max(scores.shape[-1], 1), 1)
+    for part, target in zip(scores.split(rows), kept.split(rows), strict=True):
+        target.copy_(_select(-part if keep_lowest else part, num_pruned))
+    return kept
+
+
+def _select(scores: Tensor, num_pruned: int) -> Tensor:
+    """Selection instead of sorting: the threshold is the ``num_pruned``-th lowest value of each row.
+
+    Only rows in which several weights share it need a count.
+    """
     threshold = scores.kthvalue(num_pruned, dim=-1, keepdim=True).values
     kept = scores > threshold
     surplus = scores.shape[-1] - num_pruned - kept.sum(-1)

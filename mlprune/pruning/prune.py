@@ -69,15 +69,8 @@ def prune_model(
         calibration = Calibration(model, batches, pruner=pruner, propagate=propagate, count_padding=count_padding)
         pruner.allocate(calibration.blocks, dense)
         masks: dict[str, Tensor] = {}
-        for k, block in enumerate(calibration.blocks):
-            if propagate == "layer":
-                masks.update({path: report.mask for path, report in calibration.run_block(k).items()})
-                continue
-            if pruner.importance.needs:
-                for index in range(calibration.num_batches):
-                    calibration.step(k, index)
-            reports = pruner.prune_block(block, calibration.statistics(k))
-            masks.update({path: report.mask for path, report in reports.items()})
+        for k in range(len(calibration.blocks)):
+            masks.update({path: report.mask for path, report in calibration.prune_block(k).items()})
     return masks
 
 

@@ -14,7 +14,7 @@ from mlprune.log import log
 from mlprune.models.blocks import Block, Layer
 from mlprune.pruning.allocation import Allocation
 from mlprune.pruning.importance import Decision, Importance, Wanda
-from mlprune.pruning.patterns import Pattern, Unstructured
+from mlprune.pruning.patterns import CHUNK_SCORES, Pattern, Unstructured
 from mlprune.pruning.statistics import LayerStatistics, check_finite
 
 
@@ -192,11 +192,16 @@ def _dense(weight: Tensor) -> Decision:
 def _report(mask: Tensor, scores: Tensor) -> LayerReport:
     exact = accumulator_dtype(scores.device)
     total = float(scores.sum(dtype=exact))
-    kept = float(scores[mask].sum(dtype=exact))
+    kept, lowest = 0.0, float("inf")
+    rows = max(CHUNK_SCORES // scores.shape[-1], 1)  # no copy of the size of the scores
+    for part, part_mask in zip(scores.flatten(0, -2).split(rows), mask.flatten(0, -2).split(rows), strict=True):
+        chosen = part[part_mask]
+        kept += float(chosen.sum(dtype=exact))
+        lowest = min(lowest, float(chosen.min())) if len(chosen) else lowest
     return LayerReport(
         mask=mask.cpu(),
         sparsity=1 - int(mask.sum()) / mask.numel(),
-        threshold=float(scores[mask].min()) if mask.any() else 0.0,
+        threshold=lowest if mask.any() else 0.0,
         kept_importance=kept / total if total else 1.0,
     )
 

@@ -1,0 +1,209 @@
+"""A model whose blocks are in memory only while they are needed: read from the shards, pruned, written to new shards.
+
+The rest of the model is read when its forward is first called, so an output head that calibration never reaches is
+never resident.
+"""
+
+import json
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
+from transformers.initialization import no_init_weights
+
+from mlprune.errors import UserError
+from mlprune.models.blocks import Block, find_blocks
+from mlprune.models.saving import check_disk
+from mlprune.models.shards import INDEX, ShardReader, ShardWriter
+
+
+@contextmanager
+def parameters_on_meta() -> Iterator[None]:
+    """Build modules whose parameters take no memory, while their buffers are computed as always."""
+    original = nn.Module.register_parameter
+
+    def register(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        original(module, name, None if parameter is None else _on_meta(parameter))
+
+    nn.Module.register_parameter = register
+    try:
+        yield
+    finally:
+        nn.Module.register_parameter = original
+
+
+def _on_meta(parameter: torch.Tensor) -> nn.Parameter:
+    return nn.Parameter(parameter.detach().to("meta"), requires_grad=False)
+
+
+class StreamedModel:
+    """A transformers model over a checkpoint folder, with at most a few blocks in memory.
+
+    Call :meth:`enter` before a block is used, :meth:`write` when it is pruned, and :meth:`finish` at the end.
+
+    Args:
+        folder: Checkpoint folder with safetensors.
+        target: Folder of the pruned checkpoint; it appears only when complete. None writes nothing, as every process
+            but the first must.
+        dtype: ``auto`` (as config.json says) or a torch dtype's name.
+        device: Where blocks and hidden states are.
+        options: Further arguments for building the model, such as ``attn_implementation``.
+
+    Raises:
+        UserError: If the folder does not fit, or the target exists or has too little room.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        target: str | Path | None = None,
+        dtype: str = "auto",
+        device: torch.device | str = "cpu",
+        **options: Any,
+    ) -> None:
+        self.reader = ShardReader(Path(folder))
+        config = AutoConfig.from_pretrained(folder)
+        chosen = getattr(torch, dtype) if dtype != "auto" else config.dtype or self._stored_dtype()
+        auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+        with parameters_on_meta(), no_init_weights():
+            self.model = auto.from_config(config, dtype=chosen, **options).eval()
+        self.model.tie_weights()
+        self.dtype = chosen
+        self.device = torch.device(device)
+        self.model.to(self.device) if self.device.type != "cpu" else None
+        self.blocks: list[Block] = find_blocks(self.model)
+        self._slots = self._find_slots()
+        self._in_blocks = [self._names_below(block.path) for block in self.blocks]
+        self._check_names()
+        self._resident: set[int] = set()
+        self._handles = self._load_on_call()
+        self.target = None if target is None else Path(target)
+        self.writer = None if self.target is None else self._open(self.target)
+
+    def _stored_dtype(self) -> torch.dtype:
+        return next(entry.dtype for entry in self.reader.entries.values() if entry.dtype.is_floating_point)
+
+    def _find_slots(self) -> dict[str, tuple[str, list[tuple[nn.Module, str]]]]:
+        """Name of each parameter to its name in the checkpoint and the modules that hold it (several if tied)."""
+        owners: dict[int, list[tuple[str, nn.Module, str]]] = {}
+        for path, module in self.model.named_modules():
+            for name, parameter in module.named_parameters(recurse=False):
+                owners.setdefault(id(parameter), []).append((f"{path}.{name}" if path else name, module, name))
+        slots = {}
+        for group in owners.values():
+            stored = next((found for name, _, _ in group if (found := self._stored_name(name))), "")
+            for name, _, _ in group:
+                slots[name] = (stored, [(module, slot) for _, module, slot in group])
+        return slots
+
+    def _stored_name(self, name: str) -> str | None:
+        """A checkpoint of the bare model lacks the prefix that a model with a head has, and the other way round."""
+        prefix = f"{self.model.base_model_prefix}."
+        candidates = (name, name.removeprefix(prefix), f"{prefix}{name}")
+        return next((candidate for candidate in candidates if candidate in self.reader.entries), None)
+
+    def _names_below(self, path: str) -> list[str]:
+        return [name for name in self._slots if name.startswith(f"{path}.")]
+
+    def _check_names(self) -> None:
+        for name in (name for names in self._in_blocks for name in names):
+            if not self._slots[name][0]:
+                raise UserError(
+                    f"streaming: '{self.reader.folder}' has no tensor '{name}'; its tensors have other names or shapes "
+                    "than the model's, as with separately stored experts: set streaming: false"
+                )
+
+    def _load_on_call(self) -> list[Any]:
+        """Let every module outside the blocks read its own parameters when it is first called."""
+        inside = {id(module) for block in self.blocks for module in block.module.modules()}
+        handles = []
+        for path, module in self.model.named_modules():
+            names = [f"{path}.{name}" if path else name for name, _ in module.named_parameters(recurse=False)]
+            if names and id(module) not in inside:
+                handles.append(module.register_forward_pre_hook(lambda module, args, names=names: self._load(names)))
+        return handles
+
+    def _load(self, names: Iterable[str]) -> None:
+        for name in names:
+            stored, slots = self._slots[name]
+            module, slot = slots[0]
+            if getattr(module, slot).device.type != "meta":
+                continue
+            if not stored:
+                raise UserError(f"streaming: '{self.reader.folder}' has no tensor '{name}'; set streaming: false")
+            parameter = nn.Parameter(self.reader.read(stored).to(self.device, self.dtype), requires_grad=False)
+            for module, slot in slots:
+                setattr(module, slot, parameter)
+
+    def _release(self, names: Iterable[str]) -> None:
+        for name in names:
+            _, slots = self._slots[name]
+            empty = _on_meta(getattr(*slots[0]))
+            for module, slot in slots:
+                setattr(module, slot, empty)
+
+    def enter(self, block: int) -> None:
+        """Read a block if it is not in memory, and forget all but it and the one before."""
+        for other in self._resident - {block, block - 1}:
+            self._release(self._in_blocks[other])
+        self._load(self._in_blocks[block])
+        self._resident = (self._resident & {block - 1}) | {block}
+
+    def write(self, block: int) -> None:
+        """Write a block's tensors, as they are now, into the new shards."""
+        if self.writer is not None:
+            for name in self._in_blocks[block]:
+                self.writer.write(self._slots[name][0], self.model.get_parameter(name))
+
+    def _open(self, target: Path) -> ShardWriter:
+        if target.exists():
+            raise UserError(f"output folder '{target}' exists already; remove it or choose another")
+        partial = self._partial(target)
+        shutil.rmtree(partial, ignore_errors=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        layout: dict[str, dict[str, tuple[torch.dtype, tuple[int, ...]]]] = {file: {} for file in self.reader.files}
+        for name, entry in self.reader.entries.items():
+            dtype = self.dtype if entry.dtype.is_floating_point else entry.dtype
+            layout[entry.file][name] = (dtype, entry.shape)
+        tensors = [tensor for file in layout.values() for tensor in file.values()]
+        check_disk(target.parent, sum(dtype.itemsize * torch.Size(shape).numel() for dtype, shape in tensors))
+        partial.mkdir()
+        return ShardWriter(partial, layout, self.reader.metadata)
+
+    @staticmethod
+    def _partial(target: Path) -> Path:
+        return target.with_name(f".{target.name}.partial")
+
+    def finish(self) -> None:
+        """Copy what no block holds, then everything that is not weights, and give the folder its name."""
+        for block in self._resident:
+            self._release(self._in_blocks[block])
+        self._resident = set()
+        for handle in self._handles:
+            handle.remove()
+        if self.writer is None or self.target is None:
+            return
+        for name in sorted(self.writer.missing):
+            self.writer.copy(name, self.reader)
+        self.writer.close()
+        partial = self._partial(self.target)
+        for file in self.reader.folder.iterdir():
+            if file.is_file() and file.suffix not in (".safetensors", ".bin", ".pt", ".pth", ".ckpt"):
+                shutil.copyfile(file, partial / file.name)
+        self.model.config.save_pretrained(partial)
+        if (partial / INDEX).is_file():
+            index = json.loads((partial / INDEX).read_text(encoding="utf-8"))
+            index.setdefault("metadata", {})["total_size"] = self.writer.bytes_written
+            (partial / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+        partial.rename(self.target)
+
+    def abandon(self) -> None:
+        """Remove what was written so far."""
+        if self.writer is not None and self.target is not None:
+            self.writer.close()
+            shutil.rmtree(self._partial(self.target), ignore_errors=True)

@@ -1,0 +1,139 @@
+"""Prune a checkpoint that does not fit into memory."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mlprune.errors import UserError
+from mlprune.models.blocks import Block
+from mlprune.models.shards import ShardWriter
+from mlprune.models.streaming import StreamedModel
+from mlprune.pruning.calibration import Calibration, Propagate, calibrating
+from mlprune.pruning.hidden import HiddenFolder
+from mlprune.pruning.prune import has_experts, reform
+from mlprune.pruning.pruner import LayerReport, Pruner
+
+
+class MaskWriter:
+    """Writes masks to a file as they come, in the format of :func:`mlprune.pruning.save_masks`.
+
+    Args:
+        path: Target; it appears only when :meth:`finish` is called.
+        blocks: All blocks, with the layers that will be pruned.
+    """
+
+    def __init__(self, path: str | Path, blocks: list[Block]) -> None:
+        self.path = Path(path)
+        shapes = {name: list(layer.matrix().shape) for block in blocks for name, layer in block.layers.items()}
+        layout = {name: (torch.uint8, (-(-int(np.prod(shape)) // 8),)) for name, shape in shapes.items()}
+        metadata = {self._partial.name: {"shapes": json.dumps(shapes)}}
+        self._writer = ShardWriter(self.path.parent, {self._partial.name: layout}, metadata)
+
+    def write(self, reports: Mapping[str, LayerReport]) -> None:
+        """Write the masks of some layers."""
+        for name, report in reports.items():
+            packed = np.packbits(report.mask.numpy().ravel(), bitorder="little")
+            self._writer.write(name, torch.from_numpy(packed))
+
+    @property
+    def _partial(self) -> Path:
+        return self.path.with_name(f".{self.path.name}.partial")
+
+    def finish(self) -> None:
+        """Give the file its name."""
+        self._writer.close()
+        self._partial.rename(self.path)
+
+    def abandon(self) -> None:
+        """Remove what was written so far."""
+        self._writer.close()
+        self._partial.unlink(missing_ok=True)
+
+
+def prune_streaming(
+    source: str | Path,
+    target: str | Path,
+    batches: Iterable[Mapping[str, Any]],
+    pruner: Pruner | None = None,
+    *,
+    propagate: Propagate = "pruned",
+    count_padding: bool = False,
+    dtype: str = "auto",
+    device: torch.device | str = "cpu",
+    masks_path: str | Path | None = None,
+    hidden_folder: str | Path | None = None,
+    max_batch_tokens: int = 2048,
+) -> dict[str, float]:
+    """Prune a checkpoint folder into another one, with two blocks in memory at a time.
+
+    The masks are bit for bit those of :func:`mlprune.pruning.prune_model` on the model in memory. What is in memory at
+    most: embeddings, two blocks, the prompts' hidden states, and one block's statistics and scores.
+
+    Args:
+        source: Checkpoint folder with safetensors.
+        target: Folder of the pruned checkpoint, with the same shards; it appears only when complete.
+        batches: As for :func:`mlprune.pruning.prune_model`.
+        pruner: Importance, pattern, allocation and which layers; Wanda at 0.3 if omitted.
+        propagate: As for :func:`mlprune.pruning.prune_model`.
+        count_padding: As for :func:`mlprune.pruning.prune_model`.
+        dtype: ``auto`` (as config.json says) or a torch dtype's name.
+        device: Where blocks are computed.
+        masks_path: File for the masks; none if omitted.
+        hidden_folder: Folder for the hidden states, which are then memory-mapped files; in memory if omitted.
+        max_batch_tokens: Token budget of a calibration batch.
+
+    Returns:
+        Layer path to the share of its weights that was pruned.
+
+    Raises:
+        UserError: If an allocation needs the whole dense model, or as :func:`mlprune.pruning.prune_model`.
+    """
+    pruner = pruner or Pruner()
+    if pruner.allocation is not None:
+        name = type(pruner.allocation).__name__
+        raise UserError(f"streaming: {name} looks at all blocks first; use one sparsity for all")
+    batches = list(batches)
+    if pruner.importance.needs and not batches:
+        raise UserError(f"{type(pruner.importance).__name__} needs calibration batches; none were given")
+    streamed = StreamedModel(source, target, dtype, device)
+    hidden = HiddenFolder(hidden_folder) if hidden_folder is not None else None
+    masks: MaskWriter | None = None
+    sparsities: dict[str, float] = {}
+    try:
+        if not count_padding:
+            batches = reform(batches, max_batch_tokens, equal_lengths=has_experts(streamed.model))
+        with calibrating(streamed.model):
+            calibration = Calibration(
+                streamed.model,
+                batches,
+                pruner=pruner,
+                propagate=propagate,
+                count_padding=count_padding,
+                device=streamed.device,
+                hidden=hidden,
+            )
+            if masks_path is not None:
+                masks = MaskWriter(masks_path, calibration.blocks)
+            for k in range(len(calibration.blocks)):
+                streamed.enter(k)
+                reports = calibration.prune_block(k)
+                if masks is not None:
+                    masks.write(reports)
+                streamed.write(k)
+                sparsities |= {path: report.sparsity for path, report in reports.items()}
+        streamed.finish()
+        if masks is not None:
+            masks.finish()
+    except BaseException:
+        streamed.abandon()
+        if masks is not None:
+            masks.abandon()
+        raise
+    finally:
+        if hidden is not None:
+            hidden.remove()
+    return sparsities

@@ -1,0 +1,152 @@
+"""A streamed checkpoint has the masks and weights of the model pruned in memory, bit for bit."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny import BLOCKS, FAMILIES, MIXTURES, tiny_batches, tiny_model, tiny_tokenizer
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+from mlprune.errors import UserError
+from mlprune.models.shards import ShardReader
+from mlprune.models.streaming import StreamedModel
+from mlprune.pruning import OWL, Pruner, SparseGPT, Unstructured, Wanda, load_masks, prune_model, prune_streaming
+
+LENGTHS = [9, 4, 7]
+STREAMED = [family for family in FAMILIES if family not in MIXTURES]
+
+
+def saved(folder: Path, family: str, dtype: torch.dtype = torch.float32, shard: str = "40KB") -> Path:
+    model = tiny_model(family)
+    model.to(dtype).save_pretrained(folder, max_shard_size=shard)
+    tiny_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def tensors(folder: Path) -> dict[str, torch.Tensor]:
+    return {name: tensor for file in folder.glob("*.safetensors") for name, tensor in load_file(file).items()}
+
+
+@pytest.mark.parametrize("family", STREAMED)
+@pytest.mark.parametrize("propagate", ["pruned", "dense", "layer"])
+def test_equals_memory(family: str, propagate: str, tmp_path: Path) -> None:
+    source, target = saved(tmp_path / "dense", family, torch.bfloat16), tmp_path / "pruned"
+    auto = AutoModelForSeq2SeqLM if family in ("mt5", "m2m100") else AutoModelForCausalLM
+    model = auto.from_pretrained(source).eval()
+    masks = prune_model(model, tiny_batches(family, LENGTHS), propagate=propagate)
+    sparsities = prune_streaming(
+        source, target, tiny_batches(family, LENGTHS), propagate=propagate, masks_path=tmp_path / "masks.safetensors"
+    )
+    streamed = load_masks(tmp_path / "masks.safetensors")
+    assert streamed.keys() == masks.keys() == sparsities.keys()
+    assert all(torch.equal(streamed[path], mask) for path, mask in masks.items())
+    again = auto.from_pretrained(target).eval()
+    assert again.dtype == torch.bfloat16
+    for name, weight in model.state_dict().items():
+        assert torch.equal(weight, again.state_dict()[name]), name
+    assert sorted(file.name for file in source.iterdir()) == sorted(file.name for file in target.iterdir())
+    assert {file.name: len(load_file(file)) for file in source.glob("*.safetensors")} == {
+        file.name: len(load_file(file)) for file in target.glob("*.safetensors")
+    }
+
+
+def test_single_file_other_dtype_other_method_hidden_states_on_disk(tmp_path: Path) -> None:
+    source = saved(tmp_path / "dense", "gpt2", torch.float32, shard="1GB")
+    model = tiny_model("gpt2").to(torch.bfloat16)
+    masks = prune_model(model, tiny_batches("gpt2", LENGTHS), SparseGPT(), Unstructured(0.5))
+    prune_streaming(
+        source,
+        tmp_path / "pruned",
+        tiny_batches("gpt2", LENGTHS),
+        Pruner(SparseGPT(), Unstructured(0.5)),
+        dtype="bfloat16",
+        hidden_folder=tmp_path / "hidden",
+    )
+    written = tensors(tmp_path / "pruned")
+    assert all(tensor.dtype == torch.bfloat16 for tensor in written.values())
+    for name, weight in model.state_dict().items():
+        if name in written:
+            assert torch.equal(weight, written[name]), name
+    assert masks
+    assert not list((tmp_path / "hidden").iterdir())
+
+
+def test_at_most_two_blocks_and_no_head_are_resident(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = saved(tmp_path / "dense", "opt")
+    most = 0
+    original = StreamedModel.write
+
+    def resident(model: torch.nn.Module, below: str) -> list[str]:
+        return [name for name, p in model.named_parameters() if name.startswith(below) and p.device.type != "meta"]
+
+    def look(self: StreamedModel, block: int) -> None:
+        nonlocal most
+        most = max(most, len({name.split(".")[3] for name in resident(self.model, "model.decoder.layers.")}))
+        assert not resident(self.model, "model.decoder.final_layer_norm")
+        original(self, block)
+
+    monkeypatch.setattr(StreamedModel, "write", look)
+    prune_streaming(source, tmp_path / "pruned", tiny_batches("opt", LENGTHS))
+    assert most == 2 < BLOCKS
+
+
+def test_every_byte_is_read_and_written_once(tmp_path: Path) -> None:
+    streamed = StreamedModel(saved(tmp_path / "dense", "llama"), tmp_path / "pruned")
+    for block in range(BLOCKS):
+        streamed.enter(block)
+        streamed.write(block)
+    streamed.finish()
+    size = sum(tensor.nbytes for tensor in tensors(tmp_path / "dense").values())
+    assert streamed.reader.bytes_read == streamed.writer.bytes_written == size
+
+
+def test_a_prefix_less_checkpoint_is_read(tmp_path: Path) -> None:
+    source = tmp_path / "dense"
+    tiny_model("gpt2").transformer.save_pretrained(source)
+    prune_streaming(source, tmp_path / "pruned", tiny_batches("gpt2", LENGTHS))
+    model = tiny_model("gpt2")
+    prune_model(model, tiny_batches("gpt2", LENGTHS))
+    written = tensors(tmp_path / "pruned")
+    assert torch.equal(written["h.2.mlp.c_fc.weight"], model.transformer.h[2].mlp.c_fc.weight)
+
+
+def test_failures_leave_nothing(tmp_path: Path) -> None:
+    source, target = saved(tmp_path / "dense", "llama"), tmp_path / "pruned"
+    batches = tiny_batches("llama", LENGTHS)
+    with pytest.raises(UserError, match="OWL looks at all blocks first"):
+        prune_streaming(source, target, batches, Pruner(Wanda(), Unstructured(0.3), OWL()))
+    with pytest.raises(UserError, match="exclude: 'nowhere' matches no layer"):
+        prune_streaming(source, target, batches, Pruner(exclude=["nowhere"]))
+    file = next(iter(sorted(source.glob("*.safetensors"))))
+    with file.open("r+b") as handle:
+        handle.truncate(file.stat().st_size - 10)
+    with pytest.raises(UserError, match="ends before its last tensor"):
+        prune_streaming(source, target, batches)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dense"]
+
+
+def test_refusals(tmp_path: Path) -> None:
+    batches = tiny_batches("llama", LENGTHS)
+    with pytest.raises(UserError, match=r"has no tensor 'model.layers.0.*experts.*set streaming: false"):
+        prune_streaming(saved(tmp_path / "mixtral", "mixtral"), tmp_path / "pruned", batches)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"has neither model.safetensors nor"):
+        ShardReader(tmp_path / "empty")
+    (tmp_path / "there").mkdir()
+    with pytest.raises(UserError, match="exists already"):
+        prune_streaming(saved(tmp_path / "dense", "llama"), tmp_path / "there", batches)
+
+
+def test_index_tells_the_size(tmp_path: Path) -> None:
+    source = saved(tmp_path / "dense", "llama")
+    prune_streaming(source, tmp_path / "pruned", tiny_batches("llama", LENGTHS), dtype="bfloat16")
+    index = json.loads((tmp_path / "pruned" / "model.safetensors.index.json").read_text())
+    assert index["metadata"]["total_size"] == sum(tensor.nbytes for tensor in tensors(tmp_path / "pruned").values())
+
+
+def test_unknown_dtype_in_a_shard_is_named(tmp_path: Path) -> None:
+    save_file({"x": torch.zeros(2, dtype=torch.complex64)}, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match="dtype C64 of x cannot be read"):
+        ShardReader(tmp_path)
