@@ -28,10 +28,13 @@ def read_file(path: Path, kind: str | None = None, header: bool = True) -> list[
     kind = kind or path.suffix[1:]
     options: dict[str, Any] = {}
     if kind in ("csv", "tsv"):
-        refuse_ragged_rows(path, "\t" if kind == "tsv" else ",")
-        options = {"sep": "\t" if kind == "tsv" else ",", "dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"}
+        separator = "\t" if kind == "tsv" else ","
+        first = first_row(path, separator)
+        names = first if header else [str(i) for i in range(len(first))]
+        features = datasets.Features({name: datasets.Value("string") for name in names})
+        options = {"sep": separator, "features": features, "na_filter": False, "encoding": "utf-8-sig"}
         options |= {} if kind == "csv" else {"quoting": csv.QUOTE_NONE}
-        options |= {} if header else {"header": None}
+        options |= {} if header else {"names": names, "header": None}
     if kind == "text":
         return [{"text": line} for line in decode(path).splitlines()]
     if kind in ("jsonl", "json"):
@@ -70,7 +73,9 @@ def read_hub(
         )
         raise UserError(f"data set '{name}' is {'gated' if gated else 'not found'}: {todo}") from error
     except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"data set '{name}' (config {config}, split {split}): {first_line(error)}") from error
+        away = "; check the network, or give local files (LocalFiles, FloresFolder)" if "reach" in str(error) else ""
+        where = f"data set '{name}' (config {config}, split {split})"
+        raise UserError(f"{where}: {first_line(error)}{away}") from error
     return [dict(row) for row in loaded]
 
 
@@ -101,15 +106,21 @@ def refuse_bad_json(path: Path) -> None:
                 raise UserError(f"{path}: row {number} is not a JSON object")
 
 
-def refuse_ragged_rows(path: Path, separator: str) -> None:
-    """Raise UserError naming the first row that has another number of cells than the first one."""
+def first_row(path: Path, separator: str) -> list[str]:
+    """Return the cells of a table's first row.
+
+    Raises:
+        UserError: If the file is empty, or a row has another number of cells, naming it.
+    """
     quoting = csv.QUOTE_NONE if separator == "\t" else csv.QUOTE_MINIMAL
-    width = None
+    first: list[str] = []
     for number, row in enumerate(csv.reader(decode(path).split("\n"), delimiter=separator, quoting=quoting), start=1):
-        if row:
-            width = width or len(row)
-            if len(row) != width:
-                raise UserError(f"{path}: row {number} has {len(row)} cells, the first has {width}")
+        if row and len(row) != len(first or row):
+            raise UserError(f"{path}: row {number} has {len(row)} cells, the first has {len(first)}")
+        first = first or row
+    if not first:
+        raise UserError(f"{path}: the file is empty")
+    return first
 
 
 def first_line(error: BaseException) -> str:

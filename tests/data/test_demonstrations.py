@@ -1,0 +1,97 @@
+"""Prompts: their text, the choice of rows, and that no row serves two purposes."""
+
+import pytest
+from tiny import tiny_tokenizer
+
+from mlprune.data.corpora import Bundled, PythonFiles
+from mlprune.data.demonstrations import CodeDemonstrations, MonolingualDemonstrations, TranslationDemonstrations
+from mlprune.errors import UserError
+from mlprune.evaluation.tasks import TranslationTask
+
+TOKENIZER = tiny_tokenizer()
+
+
+def texts(lang: str) -> dict[str, str]:
+    return {row["id"]: row["text"] for row in Bundled("parallel").rows(lang)}
+
+
+def test_translation_prompt_is_label_sentence_separator() -> None:
+    made = TranslationDemonstrations("fr", "en", shots=2).prompts(TOKENIZER, 3, seed=0)
+    french, english = texts("fr"), texts("en")
+    for prompt in made:
+        a, b = prompt.row_ids
+        assert prompt.text == f"French: {french[a]}</s>English: {english[a]}</s>French: {french[b]}</s>English: {english[b]}</s>"
+
+
+def test_monolingual_prompt_has_as_many_sentences_as_shots() -> None:
+    (prompt,) = MonolingualDemonstrations("sw", shots=3, separator="\n").prompts(TOKENIZER, 1, seed=0)
+    swahili = texts("sw")
+    assert prompt.text == "".join(f"Swahili: {swahili[row]}\n" for row in prompt.row_ids)
+    assert len(prompt.row_ids) == 3
+
+
+@pytest.mark.parametrize("pair", [("fr", "en"), ("zh", "sw"), ("en", "hi")])
+def test_any_pair_and_no_sentence_twice(pair: tuple[str, str]) -> None:
+    made = TranslationDemonstrations(*pair, shots=4).prompts(TOKENIZER, 15, seed=1)
+    rows = [row for prompt in made for row in prompt.row_ids]
+    assert len(rows) == len(set(rows)) == 60
+
+
+def test_the_seed_chooses() -> None:
+    first, again, other = (TranslationDemonstrations("fr").prompts(TOKENIZER, 4, seed) for seed in (0, 0, 1))
+    assert first == again
+    assert first != other
+
+
+def test_too_small_a_corpus_says_how_many_rows_are_needed() -> None:
+    with pytest.raises(UserError, match=r"500 prompts of 4 shots need 2000 unused rows, it has \d+"):
+        TranslationDemonstrations("fr").prompts(TOKENIZER, 500, seed=0)
+
+
+def test_code_prompts_are_python_files_of_this_machine() -> None:
+    made = CodeDemonstrations().prompts(TOKENIZER, 5, seed=0)
+    assert len({prompt.row_ids for prompt in made}) == 5
+    assert any("import " in prompt.text for prompt in made)
+    for prompt in made:
+        assert "site-packages" not in prompt.row_ids[0]
+
+
+def test_code_prompts_come_from_a_folder_of_your_own(tmp_path) -> None:
+    (tmp_path / "a.py").write_text("print(1)\n" * 200)
+    (tmp_path / "short.py").write_text("x = 1\n")
+    rows = PythonFiles(str(tmp_path)).rows("code")
+    assert [row["id"] for row in rows] == ["a.py"]
+
+
+def test_calibration_few_shot_and_test_rows_are_disjoint(tiny_folder) -> None:
+    """By index, in the corpus that all three share."""
+    from mlprune.datamodule import PruningDataModule
+
+    task = TranslationTask(["fr", "sw"], corpus=Bundled("parallel"), fewshot=Bundled("parallel"), limit=8, shots=4)
+    data = PruningDataModule({"mt": TranslationDemonstrations("fr", shots=2)}, [task], num_prompts=20)
+    data.choose_prompts(TOKENIZER)
+    calibration = {row for rows in data.calibration_rows["mt"] for row in rows}
+    assert len(calibration) == 40
+    for lang in ("fr", "sw"):
+        tested = {example.id for example in task.examples(lang)}
+        shown = set(task._shot_ids(lang))
+        assert len(tested) == 8
+        assert len(shown) == 4
+        assert not calibration & tested
+        assert not calibration & shown
+        assert not tested & shown
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: TranslationDemonstrations("frr"), "'frr' is not known; did you mean 'fr'"),
+        (lambda: TranslationDemonstrations("en"), "are both 'en'"),
+        (lambda: TranslationDemonstrations("fr", shots=0), "shots 0 is not allowed; give at least 1"),
+        (lambda: TranslationDemonstrations("de").check(), "has no language 'de'; it has en"),
+        (lambda: MonolingualDemonstrations("fr", num_prompts=0), "num_prompts 0"),
+    ],
+)
+def test_mistakes(make, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        make()
