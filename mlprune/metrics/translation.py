@@ -11,12 +11,13 @@ TOKENIZERS = {"zh": "zh", "ja": "ja-mecab", "ko": "ko-mecab", "th": "char"}  # o
 EXTRAS = {"ja-mecab": "ja", "ko-mecab": "ko"}
 
 
-def bleu_scorer(target_lang: str, tokenizer: str | None = None) -> BLEU:
+def bleu_scorer(target_lang: str, tokenizer: str | None = None, references: list[list[str]] | None = None) -> BLEU:
     """Return sacrebleu's BLEU with the tokenizer for a target language.
 
     Args:
         target_lang: ISO 639-1 code of the language translated into.
         tokenizer: A sacrebleu tokenizer name instead.
+        references: Lists of references to be kept ready, one list in most cases.
 
     Raises:
         UserError: If the tokenizer is not known, or needs a package that is not installed.
@@ -29,7 +30,7 @@ def bleu_scorer(target_lang: str, tokenizer: str | None = None) -> BLEU:
     if name not in BLEU.TOKENIZERS:
         raise UserError(f"bleu_tokenizer '{name}' is not allowed; give one of {', '.join(BLEU.TOKENIZERS)}")
     try:
-        return BLEU(tokenize=name)
+        return BLEU(tokenize=name, references=references)
     except (ImportError, RuntimeError) as error:
         todo = f'run: pip install "sacrebleu[{EXTRAS[name]}]", or set bleu_tokenizer: char' if name in EXTRAS else error
         raise UserError(f"BLEU tokenizer '{name}' for '{target_lang}' is not installed; {todo}") from error

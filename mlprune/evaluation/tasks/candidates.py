@@ -128,7 +128,9 @@ class ScoredTask(Task):
             raise UserError(f"task '{self.name}', example {example.id}: the model's scores are not finite: {scores}")
         best = pick(scores, f"{self.seed}:{example.id}")
         label, prediction = example.names[example.label], example.names[best]
-        return {"id": example.id, "label": label, "scores": scores, "prediction": prediction}
+        record = {"id": example.id, "label": label, "scores": scores, "prediction": prediction}
+        record["text"] = example.candidates[example.label]  # so that people can read what was asked
+        return record if self.aligned else record | {"aligned": False}
 
     def length(self, example: CandidateExample) -> int:
         return max(map(len, example.candidates))
