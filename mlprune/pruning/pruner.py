@@ -191,17 +191,16 @@ def _dense(weight: Tensor) -> Decision:
 
 def _report(mask: Tensor, scores: Tensor) -> LayerReport:
     exact = accumulator_dtype(scores.device)
-    total = float(scores.sum(dtype=exact))
-    kept, lowest = 0.0, float("inf")
+    total, kept, lowest = 0.0, 0.0, float("inf")
     rows = max(CHUNK_SCORES // scores.shape[-1], 1)  # no copy of the size of the scores
     for part, part_mask in zip(scores.flatten(0, -2).split(rows), mask.flatten(0, -2).split(rows), strict=True):
-        chosen = part[part_mask]
-        kept += float(chosen.sum(dtype=exact))
-        lowest = min(lowest, float(chosen.min())) if len(chosen) else lowest
+        total += float(part.sum(-1).to(exact).sum())
+        kept += float((part * part_mask).sum(-1).to(exact).sum())
+        lowest = min(lowest, float(part.masked_fill(~part_mask, float("inf")).amin()))
     return LayerReport(
         mask=mask.cpu(),
-        sparsity=1 - int(mask.sum()) / mask.numel(),
-        threshold=lowest if mask.any() else 0.0,
+        sparsity=1 - int(torch.count_nonzero(mask)) / mask.numel(),
+        threshold=lowest if lowest < float("inf") else 0.0,
         kept_importance=kept / total if total else 1.0,
     )
 
