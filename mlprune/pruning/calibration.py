@@ -102,6 +102,7 @@ class Calibration:
             _State(i, forward_inputs(batch, self.device, count_padding), batch, count_padding)
             for i, batch in enumerate(batches)
         ]
+        self.run_to_end: set[int] = set()  # batches whose blocks `step` runs to the end, for those who watch outputs
         self._kinds: dict[str, tuple[bool, bool]] = {}
         self._gathered: BlockStatistics | None = None
         self._gathered_block = -1
@@ -122,7 +123,7 @@ class Calibration:
         self.advance(block, index)
         state = self._states[index]
         gathered = self._statistics_of(block)
-        stop = self.propagate == "pruned"
+        stop = self.propagate == "pruned" and index not in self.run_to_end
         with gathered.observing(state.group, self._masks(state, block), stop):
             try:
                 output = self._call(state, block)

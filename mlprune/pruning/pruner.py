@@ -1,7 +1,7 @@
 """What to prune and how: importance, pattern, allocation over layers, and which layers at all."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -75,6 +75,8 @@ class Pruner:
         self.exclude = _compile("exclude", exclude)
         self.sparsities: dict[str, float] = {}
         self.silent_inputs: dict[tuple[str, str], int] = {}  # (layer path, group) to inputs that were always zero
+        # called with path, scores and each group's mean statistic of every layer, for those who draw them
+        self.on_scores: Callable[[str, Tensor, Mapping[str, Tensor]], None] | None = None
 
     def select(self, blocks: list[Block]) -> list[Block]:
         """Return the blocks with the layers that will be pruned.
@@ -154,6 +156,8 @@ class Pruner:
             )
         else:
             decision = self._decide(matrix, statistics, layer.path, sparsity)
+        if self.on_scores is not None:
+            self.on_scores(layer.path, decision.scores, {} if statistics is None else statistics.means)
         mask = _from_first_process(decision.mask)
         if decision.weight is not None:
             matrix.copy_(_from_first_process(decision.weight))
