@@ -18,6 +18,7 @@ from transformers.initialization import no_init_weights
 
 from mlprune.errors import UserError
 from mlprune.models.blocks import Block, find_blocks
+from mlprune.models.conversion import Conversion
 from mlprune.models.saving import check_disk
 from mlprune.models.shards import INDEX, ShardReader, ShardWriter
 
@@ -78,6 +79,7 @@ class StreamedModel:
         self.model.to(self.device) if self.device.type != "cpu" else None
         self.blocks: list[Block] = find_blocks(self.model)
         self._slots = self._find_slots()
+        self._conversion = Conversion(self.model, self.reader.entries)
         self._in_blocks = [self._names_below(block.path) for block in self.blocks]
         self._check_names()
         self._resident: set[int] = set()
@@ -112,11 +114,17 @@ class StreamedModel:
 
     def _check_names(self) -> None:
         for name in (name for names in self._in_blocks for name in names):
-            if not self._slots[name][0]:
-                raise UserError(
-                    f"streaming: '{self.reader.folder}' has no tensor '{name}'; its tensors have other names or shapes "
-                    "than the model's, as with separately stored experts: set streaming: false"
-                )
+            if not self._slots[name][0] and name not in self._conversion:
+                raise UserError(f"streaming: '{self.reader.folder}' has no tensor for '{name}'; set streaming: false")
+        for names in self._in_blocks:
+            merged = {name: self.model.get_parameter(name) for name in self._merged(names)}
+            for stored in self._conversion.stored(merged):
+                if self._stored_name(stored) is None:
+                    raise UserError(f"streaming: '{self.reader.folder}' has no tensor '{stored}'; set streaming: false")
+
+    def _merged(self, names: Iterable[str]) -> list[str]:
+        """Those parameters that are stored under other names or in parts."""
+        return [name for name in names if not self._slots[name][0]]
 
     def _load_on_call(self) -> list[Any]:
         """Let every module outside the blocks read its own parameters when it is first called."""
@@ -134,9 +142,10 @@ class StreamedModel:
             module, slot = slots[0]
             if getattr(module, slot).device.type != "meta":
                 continue
-            if not stored:
-                raise UserError(f"streaming: '{self.reader.folder}' has no tensor '{name}'; set streaming: false")
-            parameter = nn.Parameter(self.reader.read(stored).to(self.device, self.dtype), requires_grad=False)
+            if not stored and name not in self._conversion:
+                raise UserError(f"streaming: '{self.reader.folder}' has no tensor for '{name}'; set streaming: false")
+            value = self.reader.read(stored) if stored else self._conversion.read(name, self.reader)
+            parameter = nn.Parameter(value.to(self.device, self.dtype), requires_grad=False)
             for module, slot in slots:
                 setattr(module, slot, parameter)
 
@@ -156,9 +165,16 @@ class StreamedModel:
 
     def write(self, block: int) -> None:
         """Write a block's tensors, as they are now, into the new shards."""
-        if self.writer is not None:
-            for name in self._in_blocks[block]:
+        if self.writer is None:
+            return
+        names = self._in_blocks[block]
+        merged = self._merged(names)
+        for name in names:
+            if name not in merged:
                 self.writer.write(self._slots[name][0], self.model.get_parameter(name))
+        parts = self._conversion.stored({name: self.model.get_parameter(name) for name in merged}) if merged else {}
+        for stored, tensor in parts.items():
+            self.writer.write(self._stored_name(stored) or stored, tensor)
 
     def _open(self, target: Path) -> ShardWriter:
         if target.exists():

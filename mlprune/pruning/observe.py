@@ -28,12 +28,12 @@ class BlockStatistics:
         self.block = block
         self.measure = MEASURES[measure]
         self.groups = groups
-        self.means: dict[str, dict[str, list[TokenMean]]] = {}
+        self.means: dict[str, dict[str, TokenMean]] = {}
         for path, layer in block.layers.items():
             in_features = layer.matrix().shape[-1]
             shape = (in_features,) if measure == "energy" else (in_features, in_features)
-            count = layer.matrix().shape[0] if layer.is_experts else 1
-            self.means[path] = {group: [TokenMean(shape, device) for _ in range(count)] for group in groups}
+            experts = layer.matrix().shape[0] if layer.is_experts else None
+            self.means[path] = {group: TokenMean(shape, device, experts) for group in groups}
 
     def result(self, paths: Iterable[str] | None = None) -> dict[str, LayerStatistics]:
         """Return the statistics of the layers that saw a token, summed over processes (a collective).
@@ -43,12 +43,9 @@ class BlockStatistics:
         """
         results = {}
         for path in list(self.means) if paths is None else list(paths):
-            layer = self.block.layers[path]
             entry = LayerStatistics({}, {})
             for group in self.groups:
-                computed = [mean.compute() for mean in self.means[path][group]]
-                means, tokens = (torch.stack(parts) for parts in zip(*computed, strict=True))
-                entry.means[group], entry.tokens[group] = (means, tokens) if layer.is_experts else (means[0], tokens[0])
+                entry.means[group], entry.tokens[group] = self.means[path][group].compute()
             if int(entry.total_tokens().sum()) > 0:
                 results[path] = entry
             if paths is not None:
@@ -69,7 +66,7 @@ class BlockStatistics:
             # query, key and value (gate and up) share one input: measure it once
             if not last or last[0][0] is not x:
                 last[:] = [(x, self._measure(x, masks))]
-            self.means[path][group][0].update(*last[0][1])
+            self.means[path][group].update(*last[0][1])
 
         return see
 
@@ -98,7 +95,7 @@ class BlockStatistics:
             return hook
 
         def add_expert(path: str, expert: int, x: Tensor) -> None:
-            self.means[path][group][expert].update(self.measure(x), x.shape[0])
+            self.means[path][group].update(self.measure(x), x.shape[0], expert)
 
         handles = []
         mode = ExitStack()

@@ -75,7 +75,11 @@ def prune_model(
 
 
 def collect_statistics(
-    model: torch.nn.Module, batches: list[Mapping[str, Any]], pruner: Pruner, count_padding: bool = False
+    model: torch.nn.Module,
+    batches: list[Mapping[str, Any]],
+    pruner: Pruner,
+    count_padding: bool = False,
+    groups: list[str] | None = None,
 ) -> dict[str, LayerStatistics]:
     """Calibrate on the dense model and return the statistics of all layers; nothing is pruned.
 
@@ -84,9 +88,12 @@ def collect_statistics(
         batches: As for :func:`prune_model`, already formed.
         pruner: Which layers and which statistic.
         count_padding: As for :func:`prune_model`.
+        groups: Names of all groups, where this process' batches may lack one.
     """
     with calibrating(model):
-        calibration = Calibration(model, batches, pruner=pruner, propagate="dense", count_padding=count_padding)
+        calibration = Calibration(
+            model, batches, pruner=pruner, propagate="dense", count_padding=count_padding, groups=groups
+        )
         statistics: dict[str, LayerStatistics] = {}
         for k in range(len(calibration.blocks)):
             for index in range(calibration.num_batches):

@@ -95,6 +95,7 @@ class TokenMean(ExactMetric):
     Args:
         shape: Shape of the sum: (in_features,) for energies, (in_features, in_features) for Gram matrices.
         device: Where the inputs are.
+        experts: Number of stacked experts, each with a sum and a count of its own; None for an ordinary layer.
 
     Example:
         >>> mean = TokenMean((2,))
@@ -103,11 +104,14 @@ class TokenMean(ExactMetric):
         (tensor([5., 2.], dtype=torch.float64), tensor(2))
     """
 
-    def __init__(self, shape: tuple[int, ...], device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, shape: tuple[int, ...], device: torch.device | str = "cpu", experts: int | None = None
+    ) -> None:
         super().__init__()
-        start = Sum.zeros(shape, torch.device(device))
+        leading = () if experts is None else (experts,)
+        start = Sum.zeros((*leading, *shape), torch.device(device))
         self.add_state("sums", start.total, dist_reduce_fx="sum")
-        self.add_state("tokens", torch.zeros((), dtype=torch.int64, device=device), dist_reduce_fx="sum")
+        self.add_state("tokens", torch.zeros(leading, dtype=torch.int64, device=device), dist_reduce_fx="sum")
         self.compensated = start.lost is not None
         if start.lost is not None:
             self.add_state("lost", start.lost, dist_reduce_fx="sum")
@@ -118,14 +122,15 @@ class TokenMean(ExactMetric):
         """Always true: zero tokens is an answer too, and no reason for torchmetrics to warn."""
         return True
 
-    def update(self, sums: Tensor, tokens: int) -> None:
-        """Add a sum over so many tokens."""
-        Sum(self.sums, self.lost if self.compensated else None).add(sums)
-        self.tokens += tokens
+    def update(self, sums: Tensor, tokens: int, expert: int | None = None) -> None:
+        """Add a sum over so many tokens, to one expert where there are several."""
+        place = ... if expert is None else expert
+        Sum(self.sums[place], self.lost[place] if self.compensated else None).add(sums)
+        self.tokens[place] += tokens
 
     def compute(self) -> tuple[Tensor, Tensor]:
         """Return the mean (zeros if there was no token) and the number of tokens."""
-        return self.sums / self.tokens.clamp(min=1), self.tokens
+        return self.sums / _like(self.tokens.clamp(min=1), self.sums), self.tokens
 
 
 class LayerStatistics:
