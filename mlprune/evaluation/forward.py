@@ -77,6 +77,8 @@ class Scorer:
         if model.config.is_encoder_decoder:
             inputs["decoder_input_ids"] = ids
         expected = model(**inputs).logits[0].float()
+        if expected.isnan().any():
+            raise UserError(f"{type(model).__name__}: its logits are not numbers (NaN); its weights may be damaged")
         hidden = hidden_states(model, inputs)[0]
         got = self._logits(hidden, 0, expected.shape[-1])
         if not _alike(got, expected):
@@ -109,7 +111,7 @@ class Scorer:
         """
         step = VOCABULARY_SLICE if hidden.device.type == "cpu" else max(MAX_SLICE_LOGITS // len(hidden), 1)
         total: Tensor | None = None
-        picked = torch.empty(len(targets), device=hidden.device)
+        picked = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)
         for start in range(0, self.head.weight.shape[0], step):
             logits = self._logits(hidden, start, start + step)
             inside = ((targets >= start) & (targets < start + step)).nonzero()[:, 0]
