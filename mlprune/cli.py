@@ -12,7 +12,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 from rich.logging import RichHandler
 
-from mlprune.callbacks import PruningCallback, ResultsTable, RunWriter, SaveConfig
+from mlprune.callbacks import PruningCallback, ReportCallback, ResultsTable, RunWriter, SaveConfig
 from mlprune.datamodule import PruningDataModule
 from mlprune.errors import UserError
 from mlprune.experiment import run_experiment
@@ -131,7 +131,11 @@ class MlpruneCLI(LightningCLI):
                 trainer.loggers = [TensorBoardLogger(run.parents[1], run.parent.name, run.name), *trainer.loggers[1:]]
         config = self.config[self.subcommand].as_dict()
         described = {name: config[name] for name in ("model", "data", "pruning", "seed_everything")}
-        trainer.callbacks += [RunWriter(described, self.subcommand), ResultsTable(quiet=self.subcommand == "fit")]
+        trainer.callbacks += [
+            RunWriter(described, self.subcommand),
+            ResultsTable(quiet=self.subcommand == "fit"),
+            ReportCallback(),
+        ]
         return trainer
 
     def fit(self, model: PruningModule, datamodule: PruningDataModule, ckpt_path: str | None = None) -> None:

@@ -59,6 +59,9 @@ def run_experiment(
         out.print(f"[bold]{comparison['headline']}[/bold]")
         out.print(f"Run folder: {folder}", soft_wrap=True)
         Unfinished(folder).remove()
+    for callback in trainer.callbacks:
+        if hasattr(callback, "on_experiment_end"):
+            callback.on_experiment_end(trainer)
     trainer.strategy.barrier("mlprune-compared")
 
 

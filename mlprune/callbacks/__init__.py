@@ -2,6 +2,7 @@
 
 from mlprune.callbacks.console import ResultsTable
 from mlprune.callbacks.pruning import PruningCallback
+from mlprune.callbacks.report import ReportCallback
 from mlprune.callbacks.run_folder import RunWriter, SaveConfig
 
-__all__ = ["PruningCallback", "ResultsTable", "RunWriter", "SaveConfig"]
+__all__ = ["PruningCallback", "ReportCallback", "ResultsTable", "RunWriter", "SaveConfig"]

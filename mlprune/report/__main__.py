@@ -1,0 +1,29 @@
+"""``python -m mlprune.report RUN [RUN ...]``: write one run's report, or several runs side by side."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from mlprune.errors import UserError
+from mlprune.report.page import write_report
+from mlprune.report.reading import read_run
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m mlprune.report", description=__doc__)
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder such as lightning_logs/version_0")
+    parser.add_argument("--output", type=Path, help="file to write; RUN/report.html, or comparison.html for several")
+    arguments = parser.parse_args(args)
+    try:
+        runs = [read_run(folder) for folder in arguments.runs]
+        target = arguments.output or (runs[0].folder / "report.html" if len(runs) == 1 else Path("comparison.html"))
+        print(write_report(runs, target))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

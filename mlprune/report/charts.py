@@ -1,0 +1,140 @@
+"""Charts as inline SVG that take the page's colours, so that one file serves light, dark and print.
+
+Colours are drawn as placeholders and replaced by CSS variables; text stays text.
+"""
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from html import escape
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+NUM_COLOURS = 8
+INK, RULE = "#010101", "#020202"
+SERIES = tuple(f"#0300{i}0" for i in range(NUM_COLOURS))
+STYLES = ("-", "--", ":", "-.")
+SETTINGS = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "mlprune",
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": RULE,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "grid.color": RULE,
+    "grid.linewidth": 0.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+}
+Bars = Mapping[str, tuple[float, float, float]]  # category to value, lower and upper bound
+
+
+def bar_chart(series: Mapping[str, Bars], label: str, alt: str, line: tuple[str, float] | None = None) -> str:
+    """Draw groups of bars with intervals.
+
+    Args:
+        series: Name of a series to its bars; categories in order of first appearance.
+        label: What the vertical axis shows, with its unit.
+        alt: What the chart shows, in words.
+        line: Name and height of a horizontal line.
+
+    Returns:
+        An ``<svg>`` element.
+    """
+    categories = list(dict.fromkeys(name for bars in series.values() for name in bars))
+    width = 0.8 / max(len(series), 1)
+    with matplotlib.rc_context(SETTINGS):
+        figure, axes = _axes(max(5.0, 0.22 * len(categories) * (len(series) + 1) + 1.5), 2.8)
+        for i, (name, bars) in enumerate(series.items()):
+            places = [k + (i - (len(series) - 1) / 2) * width for k, c in enumerate(categories) if c in bars]
+            values = [bars[category] for category in categories if category in bars]
+            heights = [value for value, _, _ in values]
+            errors = [[max(v - lo, 0) for v, lo, _ in values], [max(hi - v, 0) for v, _, hi in values]]
+            shown = errors if any(map(any, errors)) else None
+            style = {"color": SERIES[i % NUM_COLOURS], "edgecolor": INK, "linewidth": 0.4}
+            axes.bar(places, heights, width * 0.94, label=name, yerr=shown, ecolor=INK, capsize=2, **style)
+        if line is not None:
+            axes.axhline(line[1], color=INK, linewidth=0.8, linestyle="--", label=line[0])
+        axes.set_xticks(range(len(categories)), categories)
+        axes.set_ylabel(label)
+        axes.yaxis.grid(True)
+        axes.set_axisbelow(True)
+        _legend(axes, len(series) + (line is not None))
+        return to_svg(figure, alt)
+
+
+def line_chart(series: Mapping[str, Sequence[tuple[float, float]]], labels: tuple[str, str], alt: str) -> str:
+    """Draw lines.
+
+    Args:
+        series: Name of a line to its points.
+        labels: What the two axes show, with units.
+        alt: What the chart shows, in words.
+    """
+    with matplotlib.rc_context(SETTINGS):
+        figure, axes = _axes(6.4, 3.0)
+        for i, (name, points) in enumerate(series.items()):
+            x, y = zip(*points, strict=True) if points else ((), ())
+            style = {"color": SERIES[i % NUM_COLOURS], "linestyle": STYLES[i // NUM_COLOURS % len(STYLES)]}
+            axes.plot(x, y, label=name, linewidth=1.6, marker="o", markersize=3, **style)
+        axes.set_xlabel(labels[0])
+        axes.set_ylabel(labels[1])
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.yaxis.grid(True)
+        axes.ticklabel_format(axis="y", useOffset=False)
+        _legend(axes, len(series))
+        return to_svg(figure, alt)
+
+
+def _axes(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    figure.patch.set_visible(False)
+    axes = figure.add_subplot()
+    axes.patch.set_visible(False)
+    return figure, axes
+
+
+def _legend(axes: Axes, entries: int) -> None:
+    if entries > 1:
+        columns = min(entries, 4)
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, fontsize=9, handlelength=1.6)
+
+
+def to_svg(figure: Figure, alt: str) -> str:
+    """Return a figure as an ``<svg>`` with a description, scaled by the page and free of clashing ids.
+
+    Args:
+        figure: Drawn with this module's settings.
+        alt: What it shows, in words.
+    """
+    out = io.StringIO()
+    figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    svg = out.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<!--.*?-->\n?", "", svg, flags=re.DOTALL)
+    salt = f"f{abs(hash_of(svg)):x}"
+    used = set(re.findall(r"(?:url\(#|href=\"#)([^)\"]+)", svg))
+    svg = re.sub(r' id="([^"]+)"', lambda found: f' id="{salt}{found[1]}"' if found[1] in used else "", svg)
+    svg = re.sub(r"(url\(#|href=\"#)", rf"\g<1>{salt}", svg)
+    colours = {INK: "currentColor", RULE: "var(--rule)"} | {colour: f"var(--c{i})" for i, colour in enumerate(SERIES)}
+    for placeholder, colour in colours.items():
+        svg = svg.replace(placeholder, colour)
+    box = re.search(r'viewBox="([^"]+)"', svg)[1]
+    spaces = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    svg = f'<svg viewBox="{box}" role="img" aria-label="{escape(alt)}" {spaces}>' + svg[svg.index(">") + 1 :]
+    return svg.replace("font: 10px sans-serif", "font-size: 10px").replace("sans-serif", "inherit")
+
+
+def hash_of(text: str) -> int:
+    """Return a number that is the same in every process, unlike ``hash``."""
+    value = 0
+    for character in text:
+        value = (value * 31 + ord(character)) % 2**32
+    return value

@@ -1,0 +1,120 @@
+"""From runs to one HTML page: sections in the order a reader asks for them; a section without data is left out."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
+
+from mlprune.errors import UserError
+from mlprune.languages import LANGUAGES
+from mlprune.report.changes import changed_predictions, translations
+from mlprune.report.figures import layer_figures, overlap_figures, result_figures
+from mlprune.report.reading import Json, Run
+from mlprune.report.tables import comparison_tables, layer_summary, result_tables, settings_rows
+
+MAX_BYTES = 3_000_000
+
+
+def write_report(runs: Sequence[Run], path: Path) -> Path:
+    """Write the report of one run, or of several side by side.
+
+    Args:
+        runs: At least one.
+        path: Target; complete or absent.
+
+    Raises:
+        UserError: If it cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(render(runs), encoding="utf-8")
+        os.replace(partial, path)
+    except OSError as error:
+        raise UserError(f"'{path}' cannot be written: {error.strerror}") from error
+    return path
+
+
+def render(runs: Sequence[Run]) -> str:
+    """Return the page.
+
+    Args:
+        runs: At least one; one run gets its examples, several are laid side by side.
+    """
+    environment = Environment(
+        loader=PackageLoader("mlprune.report"),
+        autoescape=select_autoescape(default=True, default_for_string=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["lang"] = language_name
+    systems = named_systems(runs)
+    content: dict[str, Any] = {
+        "title": "Dense against pruned" if len(runs) == 1 else f"{len(runs)} runs side by side",
+        "runs": runs,
+        "headlines": [(run.name, run.comparison["headline"]) for run in runs if run.comparison.get("headline")],
+        "settings": settings_rows(runs),
+        "comparisons": comparison_tables(runs[0].comparison) if len(runs) == 1 else [],
+        "tables": result_tables(systems),
+        "figures": result_figures(systems),
+        "layer_figures": layer_figures(runs),
+        "layer_rows": layer_summary(runs[0]) if len(runs) == 1 else [],
+        "changes": {},
+        "translations": [],
+        "overlap": _overlap(runs[0]) if len(runs) == 1 else None,
+        "commands": [(run.name, command(run)) for run in runs],
+    }
+    if len(runs) == 1:
+        dense, pruned = (runs[0].predictions.get(stage, {}) for stage in ("dense", "pruned"))
+        content["changes"] = {kind: found for kind, found in changed_predictions(dense, pruned).items() if found}
+        content["translations"] = translations(dense or pruned, pruned if dense else {})
+    return environment.get_template("report.html").render(content)
+
+
+def language_name(code: str) -> str:
+    """Return a language's English name, or the code itself.
+
+    Example:
+        >>> language_name("sw"), language_name("xx")
+        ('Swahili', 'xx')
+    """
+    return LANGUAGES[code].name if code in LANGUAGES else code
+
+
+def named_systems(runs: Sequence[Run]) -> dict[str, Json]:
+    """Return the evaluations to be shown, by the name each gets in tables and charts.
+
+    Equal dense results of several runs are one system.
+    """
+    if len(runs) == 1:
+        return {stage: runs[0].results[stage] for stage in ("dense", "pruned") if stage in runs[0].results}
+    systems: dict[str, Json] = {}
+    dense: list[Json] = []
+    for run in runs:
+        for stage, results in run.results.items():
+            figures = {name: results.get(name) for name in ("tasks", "translation", "perplexity")}
+            if stage == "dense" and figures in dense:
+                continue
+            if stage == "dense":
+                dense.append(figures)
+            systems["dense" if stage == "dense" and len(dense) == 1 else f"{run.name} {stage}"] = results
+    return systems
+
+
+def command(run: Run) -> str:
+    """Return the command that repeats a run."""
+    subcommand = "fit" if len(run.results) == 2 else "test" if run.results else "validate"
+    return f"python main.py {subcommand} --config {run.folder / 'config.yaml'}"
+
+
+def _overlap(run: Run) -> dict[str, Any] | None:
+    """The heatmaps' numbers for the slider, rounded, and the charts over depth."""
+    if not run.overlap:
+        return None
+    kept = ("percent", "groups", "layers", "overlap", "only_translation")
+    data = {name: run.overlap.get(name) for name in kept}
+    data["overlap"] = [[[round(x, 4) for x in row] for row in layer] for layer in run.overlap["overlap"]]
+    return {"data": data, "figures": [(title, Markup(svg)) for title, svg in overlap_figures(run.overlap)]}

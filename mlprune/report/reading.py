@@ -1,0 +1,124 @@
+"""What a run's folder holds, read for people: every part may be missing, and is then empty."""
+
+import csv
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mlprune.errors import UserError
+
+Json = dict[str, Any]
+Predictions = dict[str, dict[str, dict[str, Json]]]  # task, language, id
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder in memory.
+
+    Args:
+        folder: Where it is.
+        name: What the report calls it.
+        config: config.yaml.
+        results: ``dense`` and ``pruned`` to results, as far as there are.
+        comparison: comparison.json.
+        predictions: ``dense`` and ``pruned`` to predictions.
+        recipe: mlprune.json.
+        layers: Rows of layers.csv: what pruning did to each layer.
+        overlap: overlap.json of a feature analysis.
+    """
+
+    folder: Path
+    name: str
+    config: Json = field(default_factory=dict)
+    results: dict[str, Json] = field(default_factory=dict)
+    comparison: Json = field(default_factory=dict)
+    predictions: dict[str, Predictions] = field(default_factory=dict)
+    recipe: Json = field(default_factory=dict)
+    layers: list[dict[str, str]] = field(default_factory=list)
+    overlap: Json = field(default_factory=dict)
+
+    @property
+    def final(self) -> Json:
+        """The results of the last evaluation; empty if there is none."""
+        return self.results.get("pruned") or self.results.get("dense") or {}
+
+
+def read_run(folder: Path) -> Run:
+    """Read a run's folder.
+
+    Args:
+        folder: The logger's folder, such as ``lightning_logs/version_0``.
+
+    Raises:
+        UserError: If it holds nothing of a run, or a file in it cannot be read.
+    """
+    results = {}
+    for name in ("results.dense.json", "results.json"):
+        content = _json(folder / name)
+        if content:
+            results[str(content.get("stage", "dense"))] = content
+    predictions = {"dense": _predictions(folder / "predictions.dense"), "pruned": {}}
+    last = "dense" if set(results) == {"dense"} else "pruned"
+    predictions[last] = _predictions(folder / "predictions") or predictions[last]
+    run = Run(
+        folder=folder,
+        name=_name(folder),
+        config=_yaml(folder / "config.yaml"),
+        results=results,
+        comparison=_json(folder / "comparison.json"),
+        predictions={stage: found for stage, found in predictions.items() if found},
+        recipe=_json(folder / "pruned" / "mlprune.json") or _json(folder / "mlprune.json"),
+        layers=_layers(folder / "layers.csv"),
+        overlap=_json(folder / "overlap.json"),
+    )
+    if not (run.config or run.results or run.recipe or run.layers or run.overlap):
+        raise UserError(f"'{folder}' is no run folder; give one that fit, validate or test wrote")
+    return run
+
+
+def _name(folder: Path) -> str:
+    resolved = folder.resolve()
+    return f"{resolved.parent.name}/{resolved.name}"
+
+
+def _json(path: Path) -> Json:
+    return _parsed(path, json.loads)
+
+
+def _yaml(path: Path) -> Json:
+    return _parsed(path, yaml.safe_load)
+
+
+def _parsed(path: Path, parse: Any) -> Json:
+    if not path.is_file():
+        return {}
+    try:
+        content = parse(path.read_text(encoding="utf-8"))
+    except (ValueError, yaml.YAMLError) as error:
+        raise UserError(f"'{path}' cannot be read: {str(error).splitlines()[0]}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"'{path}' cannot be read: it holds no mapping")
+    return content
+
+
+def _predictions(folder: Path) -> Predictions:
+    found: Predictions = {}
+    for file in sorted(folder.glob("*.jsonl")):
+        task, _, lang = file.stem.rpartition(".")
+        lines = file.read_text(encoding="utf-8").splitlines()
+        try:
+            records = [json.loads(line) for line in lines]
+            found.setdefault(task, {})[lang] = {str(record["id"]): record for record in records}
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"'{file}' cannot be read: {error}") from error
+    return found
+
+
+def _layers(path: Path) -> list[dict[str, str]]:
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
