@@ -1,0 +1,90 @@
+"""Few-shot translation: prompts, directions, records and figures."""
+
+import copy
+
+import pytest
+from tiny import tiny_model, tiny_tokenizer
+
+from mlprune.data.corpora import Bundled
+from mlprune.errors import UserError
+from mlprune.evaluation.results import summarize
+from mlprune.evaluation.tasks import TranslationTask
+from mlprune.metrics import Translation
+
+
+def task(**options) -> TranslationTask:
+    return TranslationTask(**({"languages": ["fr"], "shots": 2, "max_chars": 60, "limit": 3} | options))
+
+
+def test_prompt() -> None:
+    (prompt,) = task().prompts(tiny_tokenizer(), "fr", ["Bonjour."])
+    lines = prompt.split("\n")
+    assert [line.split(":")[0] for line in lines] == ["French", "English"] * 3
+    assert lines[-2:] == ["French: Bonjour.", "English:"]
+    assert all(len(line) < 60 + len("English: ") for line in lines)
+
+
+def test_any_direction() -> None:
+    other = task(languages=["en", "sw", "fr"], target_lang="fr")
+    assert other.languages == ["en", "sw"]
+    lines = other.prompts(tiny_tokenizer(), "sw", ["Habari."])[0].split("\n")
+    assert [line.split(":")[0] for line in lines] == ["Swahili", "French"] * 3
+
+
+def test_separator_of_the_paper() -> None:
+    (prompt,) = task(separator="eos").prompts(tiny_tokenizer(), "fr", ["Bonjour."])
+    assert prompt.endswith("</s>French: Bonjour.</s>English:")
+
+
+def test_shots_are_not_tested() -> None:
+    own = task(fewshot=Bundled("parallel"), corpus=Bundled("parallel"), limit=None)
+    shots = {source for source, _ in own.shots_for("fr")}
+    assert shots.isdisjoint(example.source for example in own.examples("fr"))
+
+
+def test_chat() -> None:
+    tokenizer = copy.deepcopy(tiny_tokenizer())
+    tokenizer.chat_template = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}<assistant>"
+    (prompt,) = task(chat_template=True).prompts(tokenizer, "fr", ["Bonjour."])
+    assert prompt.count("<user>") == 3
+    assert prompt.endswith("<user>French: Bonjour.\nEnglish:<assistant>")
+
+
+@pytest.mark.parametrize("family", ["llama", "mt5"])
+def test_records_and_figures(family: str) -> None:
+    own = task(max_new_tokens=5, languages=["fr", "sw"])
+    model = tiny_model(family, **({"max_position_embeddings": 2048} if family == "llama" else {}))
+    records = {lang: own.predict(model, tiny_tokenizer(), lang, own.examples(lang)) for lang in own.languages}
+    assert [record["id"] for record in records["fr"]] == [example.id for example in own.examples("fr")]
+    assert {record["stopped"] for record in records["fr"]} <= {"length", "end", "\n", "French:", "English:"}
+    figures = {}
+    for lang, rows in records.items():
+        metric = own.metric(lang)
+        own.update(metric, rows)
+        figures[lang] = metric.compute()
+    found = summarize(own, figures, records)["translation"]
+    assert list(found) == ["fr-en", "sw-en", "all-en"]
+    overall = Translation("en")
+    for rows in records.values():
+        overall.update([record["output"] for record in rows], [record["reference"] for record in rows])
+    assert found["all-en"] == overall.compute()
+    assert found["all-en"]["n"] == 6
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"shots": 0}, "shots 0 is not allowed; give at least 1"),
+        ({"num_beams": 0}, "num_beams 0 is not allowed"),
+        ({"target_lang": "xx"}, "language 'xx' is not known"),
+        ({"bleu_tokenizer": "words"}, "bleu_tokenizer 'words' is not allowed"),
+    ],
+)
+def test_mistakes(options: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        task(**options)
+
+
+def test_too_few_short_sentences() -> None:
+    with pytest.raises(UserError, match="2 few-shot rows needed in 'fr', 0 are short enough"):
+        task(max_chars=5).shots_for("fr")
