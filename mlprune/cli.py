@@ -12,7 +12,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 from rich.logging import RichHandler
 
-from mlprune.callbacks import PruningCallback, ReportCallback, ResultsTable, RunWriter, SaveConfig
+from mlprune.callbacks import PruningCallback, ReportCallback, ResultsTable, RunWriter, SaveConfig, TensorBoard
 from mlprune.datamodule import PruningDataModule
 from mlprune.errors import UserError
 from mlprune.experiment import run_experiment
@@ -139,6 +139,9 @@ class MlpruneCLI(LightningCLI):
         return trainer
 
     def fit(self, model: PruningModule, datamodule: PruningDataModule, ckpt_path: str | None = None) -> None:
+        if not any(isinstance(callback, TensorBoard) for callback in trainer.callbacks):
+            trainer.callbacks.append(TensorBoard())
+        trainer.callbacks.sort(key=lambda callback: not isinstance(callback, PruningCallback))  # others look at its work
         """Run the whole experiment."""
         run_experiment(self.trainer, model, datamodule, ckpt_path)
 

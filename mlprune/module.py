@@ -125,7 +125,10 @@ class PruningModule(LightningModule):
                 sections.setdefault(name, {}).update(entries)
         self.results = {name: section for name, section in sections.items() if section}
         self.records = {key: self._gathered(records) for key, records in self.records.items()}
-        self.log_dict(_scalars(self.pruning_stage, self.results), rank_zero_only=False, sync_dist=False)
+        # in an experiment the two evaluations are two points of one curve, which a callback logs
+        logger = not getattr(self.trainer, "experiment", False)
+        figures = scalars(self.pruning_stage, self.results)
+        self.log_dict(figures, rank_zero_only=False, sync_dist=False, logger=logger)
 
     def _gathered(self, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """All processes' records in the order of the corpus."""
@@ -153,18 +156,22 @@ class PruningModule(LightningModule):
         return self.optimizer(self.parameters())
 
 
-def _scalars(stage: str, results: dict[str, Any]) -> dict[str, float]:
-    """Flatten results into ``stage/task/language/metric``."""
-    scalars: dict[str, float] = {}
+    Example:
+        >>> scalars("dense", {"tasks": {"nli": {"fr": {"accuracy": 0.5, "n": 2}}}})
+        {'dense/nli/fr/accuracy': 0.5}
+    """
+    figures: dict[str, float] = {}
     for task, languages in results.get("tasks", {}).items():
-        for lang, figures in languages.items():
-            if "accuracy" in figures:
-                scalars[f"{stage}/{task}/{lang}/accuracy"] = figures["accuracy"]
+        for lang, row in languages.items():
+            if "accuracy" in row:
+                figures[f"{stage}/{task}/{lang}/accuracy"] = row["accuracy"]
     for task, pairs in results.get("rankc", {}).items():
-        scalars |= {f"{stage}/{task}/{pair}/rankc": value for pair, value in pairs.items()}
-    for direction, figures in results.get("translation", {}).items():
-        scalars |= {f"{stage}/translation/{direction}/{name}": figures[name] for name in ("bleu", "chrf") if name in figures}
-    for lang, figures in results.get("perplexity", {}).items():
-        if "bits_per_char" in figures:
-            scalars[f"{stage}/perplexity/{lang}/bits_per_char"] = figures["bits_per_char"]
-    return scalars
+        figures |= {f"{stage}/{task}/{pair}/rankc": value for pair, value in pairs.items()}
+    for direction, row in results.get("translation", {}).items():
+        figures |= {f"{stage}/translation/{direction}/{name}": row[name] for name in ("bleu", "chrf") if name in row}
+    for lang, row in results.get("perplexity", {}).items():
+        if "bits_per_char" in row:
+            figures[f"{stage}/perplexity/{lang}/bits_per_char"] = row["bits_per_char"]
+    return figures
+def scalars(stage: str, results: dict[str, Any]) -> dict[str, float]:
+    """Flatten results into ``stage/task/language/metric``.

@@ -5,4 +5,13 @@ from mlprune.callbacks.pruning import PruningCallback
 from mlprune.callbacks.report import ReportCallback
 from mlprune.callbacks.run_folder import RunWriter, SaveConfig
 
-__all__ = ["PruningCallback", "ReportCallback", "ResultsTable", "RunWriter", "SaveConfig"]
+__all__ = [
+    "GradualPruning",
+    "PruningCallback",
+    "ReportCallback",
+    "ResultsTable",
+    "RunWriter",
+    "SaveConfig",
+    "TensorBoard",
+]
+from mlprune.callbacks.tensorboard import TensorBoard

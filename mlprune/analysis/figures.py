@@ -1,0 +1,62 @@
+"""Figures of results, pruned layers and feature magnitudes, for files and TensorBoard."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+
+DENSE, PRUNED = "#8a94a6", "#0b6e99"
+
+
+def accuracy_bars(dense: Mapping[str, Any], results: Mapping[str, Any], stage: str) -> dict[str, Figure]:
+    """Draw each task's accuracy per language with 95% intervals.
+
+    Args:
+        dense: results.json of the dense model; may be empty.
+        results: results.json of the evaluated model.
+        stage: ``dense`` or ``pruned``: what ``results`` are of.
+
+    Returns:
+        Task to figure.
+    """
+    systems = [("dense", DENSE, dense)] if dense else []
+    systems.append((stage, PRUNED, results))
+    figures = {}
+    for task, rows in results.get("tasks", {}).items():
+        languages = [lang for lang, row in rows.items() if "accuracy" in row]
+        if not languages:
+            continue
+        figure = Figure(figsize=(1.5 + 0.8 * len(languages), 3), layout="constrained")
+        axes = figure.subplots()
+        width = 0.8 / len(systems)
+        for place, (name, color, system) in enumerate(systems):
+            own = [system.get("tasks", {}).get(task, {}).get(lang, {}) for lang in languages]
+            heights = [100 * row.get("accuracy", math.nan) for row in own]
+            ends = [[100 * bound for bound in row.get("ci95", (math.nan, math.nan))] for row in own]
+            spread = [[h - low for h, (low, _) in zip(heights, ends)], [high - h for h, (_, high) in zip(heights, ends)]]
+            positions = [i + (place - (len(systems) - 1) / 2) * width for i in range(len(languages))]
+            axes.bar(positions, heights, width, label=name, color=color, yerr=spread, ecolor="#444", capsize=2)
+        axes.set_xticks(range(len(languages)), languages)
+        axes.set_ylabel("accuracy, %")
+        axes.set_title(task)
+        axes.legend(loc="lower right", fontsize="small")
+        figures[task] = figure
+    return figures
+
+
+def layer_map(values: Mapping[str, Sequence[float]], label: str) -> Figure:
+    """Draw one figure a layer as a map: kinds of layers by blocks.
+
+    Args:
+        values: Kind of layer to a value a block (nan: none).
+        label: What the values are.
+    """
+    blocks = max(map(len, values.values()))
+    figure = Figure(figsize=(3 + 0.3 * blocks, 1.2 + 0.3 * len(values)), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow([list(row) for row in values.values()], aspect="auto", cmap="viridis")
+    axes.set_yticks(range(len(values)), list(values))
+    axes.set_xlabel("block")
+    figure.colorbar(image, ax=axes, label=label)
+    return figure

@@ -1,0 +1,208 @@
+"""What TensorBoard shows of a run: blocks as they are pruned, results, settings with headline figures."""
+
+import json
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor
+
+from mlprune.analysis.figures import accuracy_bars, layer_map
+from mlprune.callbacks.output_error import OutputError
+from mlprune.callbacks.run_folder import run_folder
+from mlprune.module import scalars
+from mlprune.pruning import LayerReport
+
+SETTINGS = ("base_model", "importance", "pattern", "allocation", "propagate", "count_padding", "seed")
+
+
+class TensorBoard(Callback):
+    """Logs pruning and evaluation for TensorBoard; does nothing where the run has no ``TensorBoardLogger``.
+
+    Args:
+        output_error: Watch how far pruning moves each block's output, on the first batch of each group (not with
+            ``propagate: layer``).
+        figures: Draw the accuracy bars and the map of kept importance as images.
+        histograms: Histograms of every layer's importance scores and input energies; slow on large models.
+    """
+
+    def __init__(self, output_error: bool = True, figures: bool = True, histograms: bool = False) -> None:
+        self.output_error = output_error
+        self.figures = figures
+        self.histograms = histograms
+        self._watch: OutputError | None = None
+        self._logged_errors: set[tuple[int, str]] = set()
+        self._kept: dict[str, list[float]] = {}
+        self._seconds = 0.0
+        self._dense: dict[str, Any] = {}
+
+    # -- validate -------------------------------------------------------------------------------------------------
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start to watch the calibration."""
+        calibration = getattr(pl_module, "calibration", None)
+        if trainer.state.fn != "validate" or calibration is None or not _writers(trainer):
+            return
+        self._kept, self._logged_errors, self._seconds = {}, set(), 0.0
+        if self.output_error and calibration.propagate != "layer" and calibration.pruner.importance.needs:
+            self._watch = OutputError(calibration, trainer.datamodule.calibration_batches())
+        if self.histograms and trainer.is_global_zero:
+            calibration.pruner.on_scores = lambda path, scores, energies: self._histograms(trainer, path, scores, energies)
+
+    def on_validation_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Tell the watch which step comes."""
+        if self._watch is not None:
+            self._watch.before_step(batch.block, batch.index)
+
+    def on_block_pruned(
+        self, trainer: Trainer, pl_module: LightningModule, k: int, reports: dict[str, LayerReport], seconds: float
+    ) -> None:
+        """Log one block, at step ``k``."""
+        if not _writers(trainer):
+            return
+        if self._watch is not None:
+            self._watch.after_pruning(k)
+        self._seconds += seconds
+        prefix = pl_module.calibration.blocks[k].path + "."
+        pruned = sum(int((~report.mask).sum()) for report in reports.values())
+        figures = {
+            "pruning/block/sparsity": pruned / sum(report.mask.numel() for report in reports.values()),
+            "pruning/block/seconds": seconds,
+        }
+        for path, report in reports.items():
+            kind = path.removeprefix(prefix)
+            figures[f"pruning/{kind}/sparsity"] = report.sparsity
+            figures[f"pruning/{kind}/threshold"] = report.threshold
+            figures[f"pruning/{kind}/kept_importance"] = report.kept_importance
+            self._kept.setdefault(kind, [float("nan")] * len(pl_module.calibration.blocks))[k] = report.kept_importance
+        for writer in _writers(trainer):
+            writer.log_metrics(figures, step=k)
+        self._log_errors(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log what is known at the end only."""
+        if trainer.state.fn != "validate" or not _writers(trainer):
+            return
+        if self._watch is not None:
+            self._watch.close()
+            self._log_errors(trainer)
+            self._watch = None
+        if self.figures and self._kept and trainer.is_global_zero:
+            for writer in _writers(trainer):
+                figure = layer_map(self._kept, "share of importance kept")
+                writer.experiment.add_figure("pruning/kept_importance", figure)
+        if pl_module.recipe and not getattr(trainer, "experiment", False):
+            self._log_settings(trainer, pl_module, {"headline/pruning/seconds": self._seconds})
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Leave the model as it was found."""
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
+
+    def _log_errors(self, trainer: Trainer) -> None:
+        assert self._watch is None or isinstance(self._watch, OutputError)
+        for (block, group), error in (self._watch.errors if self._watch else {}).items():
+            if (block, group) not in self._logged_errors:
+                self._logged_errors.add((block, group))
+                for writer in _writers(trainer):
+                    writer.log_metrics({f"pruning/{group}/output_error": error}, step=block)
+
+    def _histograms(self, trainer: Trainer, path: str, scores: Tensor, energies: dict[str, Tensor]) -> None:
+        for writer in _writers(trainer):
+            finite = scores[scores.isfinite()].float().clamp_min(1e-30).log10()
+            writer.experiment.add_histogram(f"scores/{path}/log10", finite.flatten())
+            for group, energy in energies.items():
+                if energy.dim() == 1:
+                    value = energy.float().clamp_min(1e-30).log10()
+                    writer.experiment.add_histogram(f"energies/{path}/{group}/log10", value)
+
+    # -- test -----------------------------------------------------------------------------------------------------
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log results: in ``fit`` dense and pruned as two points of one curve, elsewhere as they are."""
+        if not _writers(trainer):
+            return
+        results, stage = pl_module.results, pl_module.pruning_stage
+        whole = bool(getattr(trainer, "experiment", False))
+        if whole:
+            step = int(stage == "pruned")
+            for writer in _writers(trainer):
+                writer.log_metrics(scalars("fit", results), step=step)
+            if not step:
+                self._dense = results
+                return
+            self._dense = self._dense or _read(trainer)
+        if trainer.is_global_zero:
+            for writer in _writers(trainer):
+                writer.experiment.add_text("results", _table(self._dense, results, stage))
+                if self.figures:
+                    for task, figure in accuracy_bars(self._dense, results, stage).items():
+                        writer.experiment.add_figure(f"results/{task}", figure)
+        self._log_settings(trainer, pl_module, headline_figures(results, self._dense))
+
+    def _log_settings(self, trainer: Trainer, pl_module: LightningModule, figures: dict[str, float]) -> None:
+        recipe, data = pl_module.recipe, trainer.datamodule
+        settings = {"model": pl_module.source.name, "dtype": pl_module.source.dtype, "stage": pl_module.pruning_stage}
+        settings |= {name: recipe[name] for name in SETTINGS if recipe.get(name) is not None}
+        settings |= {"groups": "+".join(data.demonstrations), "num_prompts": data.num_prompts, "seed": data.seed}
+        figures = {"headline/pruning/sparsity": recipe.get("sparsity", 0.0), **figures}
+        for writer in _writers(trainer):
+            writer.log_hyperparams(settings, figures)
+
+
+def headline_figures(results: dict[str, Any], dense: dict[str, Any] | None = None) -> dict[str, float]:
+    """Return the few figures by which runs are sorted.
+
+    Args:
+        results: Sections of results.json.
+        dense: The same of the dense model, for differences.
+
+    Example:
+        >>> average = {"average": {"nli": {"non_en": {"accuracy": 0.5}}}}
+        >>> headline_figures(average, average)
+        {'headline/nli/non_en/accuracy': 0.5, 'headline/nli/non_en/delta': 0.0}
+    """
+    figures = {}
+    for task, average in results.get("average", {}).items():
+        if "non_en" in average:
+            figures[f"headline/{task}/non_en/accuracy"] = after = average["non_en"]["accuracy"]
+            before = (dense or {}).get("average", {}).get(task, {}).get("non_en")
+            if before:
+                figures[f"headline/{task}/non_en/delta"] = after - before["accuracy"]
+    for task, pairs in results.get("rankc", {}).items():
+        if pairs:
+            figures[f"headline/{task}/mean/rankc"] = sum(pairs.values()) / len(pairs)
+    bleu = [row["bleu"] for name, row in results.get("translation", {}).items() if "bleu" in row and "all-" not in name]
+    if bleu:
+        figures["headline/translation/mean/bleu"] = sum(bleu) / len(bleu)
+    bits = [row["bits_per_char"] for row in results.get("perplexity", {}).values() if "bits_per_char" in row]
+    if bits:
+        figures["headline/perplexity/mean/bits_per_char"] = sum(bits) / len(bits)
+    return figures
+
+
+def _writers(trainer: Trainer) -> list[TensorBoardLogger]:
+    return [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+
+
+def _read(trainer: Trainer) -> dict[str, Any]:
+    """The dense results of an earlier start."""
+    path = run_folder(trainer) / "results.dense.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _table(dense: dict[str, Any], results: dict[str, Any], stage: str) -> str:
+    """Markdown of all figures, a line each."""
+    before, after = scalars("", dense), scalars("", results)
+    columns = [*(["dense"] if before else []), stage, *(["delta"] if before else [])]
+    lines = [f"| task | language | metric | {' | '.join(columns)} |", "| --- " * 3 + "| ---: " * len(columns) + "|"]
+    for name, value in after.items():
+        _, task, lang, metric = name.split("/")
+        row = [value]
+        if before:
+            row = [before[name], value, value - before[name]] if name in before else [float("nan"), value, float("nan")]
+        lines.append(f"| {task} | {lang} | {metric} | " + " | ".join(f"{number:.3f}" for number in row) + " |")
+    return "\n".join(lines)

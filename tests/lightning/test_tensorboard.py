@@ -1,0 +1,123 @@
+"""What a run leaves for TensorBoard: blocks, results, settings; and that it is right."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+from tiny import tiny_model
+from tiny_runs import write_config
+
+from mlprune.callbacks.output_error import OutputError
+from mlprune.pruning import Calibration, Pruner, Unstructured, calibrating
+
+RUN = Path("lightning_logs/version_0")
+
+
+def events(folder: Path = RUN) -> EventAccumulator:
+    found = EventAccumulator(str(folder), size_guidance={"tensors": 0, "scalars": 0, "images": 0})
+    return found.Reload()
+
+
+def series(found: EventAccumulator, tag: str) -> list[tuple[int, float]]:
+    return [(event.step, round(event.value, 6)) for event in found.Scalars(tag)]
+
+
+def test_fit_shows_blocks_results_and_settings(mlprune, tmp_path: Path, tiny_folder: Path) -> None:
+    status, _, err = mlprune("fit", "--config", write_config(tmp_path, tiny_folder))
+    assert status == 0, err
+    found = events()
+    tags = found.Tags()
+    for name in ("sparsity", "threshold", "kept_importance"):
+        assert [step for step, _ in series(found, f"pruning/self_attn.q_proj/{name}")] == [0, 1, 2]
+    assert [step for step, _ in series(found, "pruning/block/seconds")] == [0, 1, 2]
+    errors = series(found, "pruning/mt/output_error")
+    assert [step for step, _ in errors] == [0, 1, 2]
+    assert all(0 < error < 1 for _, error in errors)
+    assert [step for step, _ in series(found, "fit/nli/fr/accuracy")] == [0, 1]
+    assert [step for step, _ in series(found, "fit/nli/en-fr/rankc")] == [0, 1]
+    assert [step for step, _ in series(found, "fit/translation/fr-en/bleu")] == [0, 1]
+    assert [step for step, _ in series(found, "fit/perplexity/fr/bits_per_char")] == [0, 1]
+    assert not [tag for tag in tags["scalars"] if tag.startswith(("dense/", "pruned/"))]
+    assert {"headline/pruning/sparsity", "headline/nli/non_en/accuracy", "headline/nli/non_en/delta"} <= set(tags["scalars"])
+    assert {"pruning/kept_importance", "results/nli", "results/reviews"} <= set(tags["images"])
+    assert "results/text_summary" in tags["tensors"]
+    table = found.Tensors("results/text_summary")[0].tensor_proto.string_val[0].decode()
+    assert "| nli | fr | accuracy |" in table
+    assert "| task | language | metric | dense | pruned | delta |" in table
+    content = found.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    settings = HParamsPluginData.FromString(content).session_start_info.hparams
+    assert settings["importance"].string_value.startswith("Wanda(")
+    assert settings["groups"].string_value == "mt"
+    assert not [tag for tag in tags["histograms"]]
+
+
+def test_each_subcommand_has_its_own_scalars(mlprune, tmp_path: Path, tiny_folder: Path) -> None:
+    config = write_config(tmp_path, tiny_folder)
+    histograms = ["--trainer.callbacks", "TensorBoard", "--trainer.callbacks.histograms", "true"]
+    status, _, err = mlprune("validate", "--config", config, *histograms)
+    assert status == 0, err
+    found = events()
+    assert "headline/pruning/sparsity" in found.Tags()["scalars"]
+    assert "scores/model.layers.0.self_attn.q_proj/log10" in found.Tags()["histograms"]
+    assert "energies/model.layers.2.mlp.down_proj/mt/log10" in found.Tags()["histograms"]
+    assert mlprune("test", "--config", config)[0] == 0
+    assert len(series(events(Path("lightning_logs/version_1")), "dense/nli/fr/accuracy")) == 1
+
+
+@pytest.mark.parametrize("propagate", ["pruned", "dense"])
+@pytest.mark.parametrize("family", ["llama", "gpt2", "mt5"])
+def test_output_errors_are_those_of_a_direct_computation(propagate: str, family: str) -> None:
+    model = tiny_model(family).eval()
+    torch.manual_seed(0)
+    ids = torch.randint(3, 40, (4, 9))
+    mask = torch.ones_like(ids)
+    mask[1, 6:] = 0
+    batches = [
+        {"input_ids": ids[i : i + 2], "attention_mask": mask[i : i + 2], "group": group}
+        for i, group in ((0, "a"), (2, "b"))
+    ]
+    if family == "mt5":
+        batches = [b | {"decoder_input_ids": b["input_ids"], "decoder_attention_mask": b["attention_mask"]} for b in batches]
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with calibrating(model):
+        calibration = Calibration(model, batches, pruner=Pruner(pattern=Unstructured(0.5)), propagate=propagate)
+        watch = OutputError(calibration, batches)
+        for block in range(len(calibration.blocks)):
+            for index in range(2):
+                watch.before_step(block, index)
+                calibration.step(block, index)
+            watch.before_step(block, None)
+            calibration.pruner.prune_block(calibration.blocks[block], calibration.statistics(block))
+            watch.after_pruning(block)
+        watch.close()
+    assert set(watch.errors) == {(block, group) for block in range(len(calibration.blocks)) for group in "ab"}
+    assert not any(block.module._forward_hooks for block in calibration.blocks)
+    # by hand: run the model with blocks pruned up to a block, and up to the one before, and look at its output
+    pruned = {name: value.clone() for name, value in model.state_dict().items()}
+    for block in (0, 1):
+        outputs = []
+        for last in (block, block + 1):
+            mixed = dict(before)
+            for other in calibration.blocks[last - 1 if propagate == "dense" and last else 0 : last]:
+                if propagate == "pruned" or other is calibration.blocks[block]:
+                    mixed |= {n: v for n, v in pruned.items() if n.startswith(other.path + ".")}
+            model.load_state_dict(mixed)
+            outputs.append(_output(model, calibration.blocks[block].module, batches[0]))
+        tokens = mask[:2].bool()
+        expected = (outputs[1][tokens] - outputs[0][tokens]).norm() / outputs[0][tokens].norm()
+        assert watch.errors[block, "a"] == pytest.approx(float(expected), rel=1e-4)
+
+
+def _output(model: torch.nn.Module, block: torch.nn.Module, batch: dict) -> torch.Tensor:
+    seen: list[torch.Tensor] = []
+
+    def look(module: torch.nn.Module, args: tuple, output: object) -> None:
+        seen.append(output[0] if isinstance(output, tuple) else output)
+
+    handle = block.register_forward_hook(look)
+    with torch.no_grad():
+        model(**{name: value for name, value in batch.items() if name != "group"}, use_cache=False)
+    handle.remove()
+    return seen[0]
