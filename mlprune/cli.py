@@ -33,12 +33,15 @@ TRAINER_DEFAULTS = {
 
 # warnings of libraries that the user can do nothing about
 UNHELPFUL = (
+    ".*args parameter is intended to run from within Python.*",
     ".*does not have many workers.*",
     ".*was configured so `validation_step`.*",
     ".*litlogger.*",
     ".*LeafSpec.*is deprecated.*",
     ".*dataloader.*is empty.*|.*returned 0 length.*|.*Total length of.*zero.*",
     ".*sync_dist=True.*",
+    ".*is_gradient_checkpointing.*is deprecated.*",
+    ".*number of training batches.*smaller than the logging interval.*",
 )
 
 
@@ -116,7 +119,7 @@ class MlpruneCLI(LightningCLI):
             super().instantiate_classes()
         except UserError:
             raise
-        except MisconfigurationException as error:
+        except (MisconfigurationException, ModuleNotFoundError) as error:
             raise UserError(f"trainer: {one_line(str(error))}") from error
         except ValueError as error:
             raise UserError(plain(str(error))) from error
@@ -136,12 +139,12 @@ class MlpruneCLI(LightningCLI):
             ResultsTable(quiet=self.subcommand == "fit"),
             ReportCallback(),
         ]
-        return trainer
-
-    def fit(self, model: PruningModule, datamodule: PruningDataModule, ckpt_path: str | None = None) -> None:
         if not any(isinstance(callback, TensorBoard) for callback in trainer.callbacks):
             trainer.callbacks.append(TensorBoard())
         trainer.callbacks.sort(key=lambda callback: not isinstance(callback, PruningCallback))  # others look at its work
+        return trainer
+
+    def fit(self, model: PruningModule, datamodule: PruningDataModule, ckpt_path: str | None = None) -> None:
         """Run the whole experiment."""
         run_experiment(self.trainer, model, datamodule, ckpt_path)
 

@@ -14,7 +14,7 @@ from mlprune.evaluation.tasks import Task
 from mlprune.log import log
 from mlprune.models.blocks import find_blocks
 from mlprune.models.tokens import encode
-from mlprune.pruning.prune import has_experts, reform
+from mlprune.pruning.prune import has_experts, pad_right, reform
 
 
 class CalibrationStep(NamedTuple):
@@ -28,13 +28,17 @@ class CalibrationStep(NamedTuple):
     num_blocks: int
 
 
-class EvaluationBatch(NamedTuple):
-    """Examples of one task and language, with their positions in the corpus."""
+class EvaluationBatch:
+    """Examples of one task and language, with their positions in the corpus.
 
-    task: Task
-    lang: str
-    positions: list[int]
-    examples: list[Any]
+    A plain object, which Lightning hands on as it is; into tuples and dataclasses it would look for tensors to cast.
+    """
+
+    def __init__(self, task: Task, lang: str, positions: list[int], examples: list[Any]) -> None:
+        self.task = task
+        self.lang = lang
+        self.positions = positions
+        self.examples = examples
 
 
 class PruningDataModule(LightningDataModule):
@@ -43,6 +47,9 @@ class PruningDataModule(LightningDataModule):
     Args:
         demonstrations: Group name to demonstrations, such as ``mt`` and ``code``; French to English if omitted.
         tasks: Evaluation tasks.
+        training: Group name to texts of recovery training, such as
+            :class:`mlprune.data.demonstrations.MonolingualDemonstrations` over any corpus; the calibration prompts if
+            omitted.
         num_prompts: Calibration prompts of each group that does not say.
         max_tokens: Longest prompt, in tokens; the rest of a longer one is cut off, and counted.
         seed: Seed of the choice of rows.
@@ -61,6 +68,7 @@ class PruningDataModule(LightningDataModule):
         self,
         demonstrations: dict[str, Demonstrations] | None = None,
         tasks: list[Task] | None = None,
+        training: dict[str, Demonstrations] | None = None,
         num_prompts: int = 100,
         max_tokens: int = 512,
         seed: int = 0,
@@ -76,6 +84,7 @@ class PruningDataModule(LightningDataModule):
             if value is not None and value < 1:
                 raise UserError(f"data.{key}: {value} is not allowed; give at least 1")
         self.demonstrations = demonstrations or {"mt": TranslationDemonstrations("fr", "en")}
+        self.training = training or self.demonstrations
         self.tasks = tasks or []
         self.num_prompts = num_prompts
         self.max_tokens = max_tokens
@@ -90,7 +99,7 @@ class PruningDataModule(LightningDataModule):
             if limit is not None:
                 task.limit = min(limit, task.limit or limit)
             task.check()
-        for group in self.demonstrations.values():
+        for group in [*self.demonstrations.values(), *self.training.values()]:
             group.check()
         self._chosen: dict[str, list[Prompt]] = {}
         self._prompts: dict[str, list[list[int]]] | None = None
@@ -212,8 +221,27 @@ class PruningDataModule(LightningDataModule):
     # -- recovery training ----------------------------------------------------------------------------------------
 
     def train_dataloader(self) -> DataLoader:
-        """Batches of the calibration prompts, for recovery training."""
-        return DataLoader(self.calibration_batches(), batch_size=None, shuffle=True)
+        """Batches of recovery training; every process has as many, for they wait for each other at each step."""
+        rows = [ids for _, ids in self._training_texts()]
+        batches = [[rows[i] for i in batch] for batch in token_batches(list(map(len, rows)), self.max_batch_tokens)]
+        world = self.trainer.world_size
+        num = len(batches)
+        batches += [batches[i % num] for i in range(-num % world)]  # the first ones again where shares are uneven
+        own = [pad_right([torch.tensor(ids) for ids in batch]) for batch in deal(batches, self.trainer.global_rank, world)]
+        items = [{"input_ids": ids, "attention_mask": mask} for ids, mask in own]
+        generator = torch.Generator().manual_seed(self.seed)
+        return DataLoader(items, batch_size=None, shuffle=True, generator=generator)
+
+    def _training_texts(self) -> list[tuple[str, list[int]]]:
+        if self.training is self.demonstrations:
+            made = self.prompts()
+        else:
+            tokenizer = self.trainer.lightning_module.tokenizer
+            made = {
+                group: self._tokenized(group, self._choose(texts, tokenizer, {}), texts.max_tokens or self.max_tokens)
+                for group, texts in self.training.items()
+            }
+        return [(group, ids) for group, prompts in made.items() for ids in prompts if len(ids) > 1]
 
 
 def _loader(items: list[Any]) -> DataLoader:

@@ -11,7 +11,7 @@ class KillOnce(Callback):
     """Send SIGKILL to this process before a batch, unless the marker file says that it was done.
 
     Args:
-        stage: ``validation`` or ``test``.
+        stage: ``validation``, ``test`` or ``train``.
         batch: How many batches of the stage (over all its loaders) to let pass.
         marker: File that is made on the way.
         how: Name of the signal.
@@ -32,3 +32,6 @@ class KillOnce(Callback):
 
     def on_test_batch_start(self, *args) -> None:
         self._count("test")
+
+    def on_train_batch_start(self, *args) -> None:
+        self._count("train")

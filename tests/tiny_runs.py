@@ -8,7 +8,7 @@ import yaml
 LANGUAGES = ["en", "fr", "sw"]
 
 
-def tiny_config(model: str | Path, **sections: Any) -> dict[str, Any]:
+def tiny_config(model: str | Path, /, **sections: Any) -> dict[str, Any]:
     """Return a whole configuration; ``sections`` are merged over it, section by section."""
     bundled = {"class_path": "mlprune.data.corpora.Bundled"}
     config = {
@@ -62,7 +62,7 @@ def tiny_config(model: str | Path, **sections: Any) -> dict[str, Any]:
     return config
 
 
-def write_config(folder: Path, model: str | Path, name: str = "run.yaml", **sections: Any) -> Path:
+def write_config(folder: Path, model: str | Path, /, name: str = "run.yaml", **sections: Any) -> Path:
     """Write :func:`tiny_config` as YAML and return the file."""
     file = folder / name
     file.write_text(yaml.safe_dump(tiny_config(model, **sections), allow_unicode=True), encoding="utf-8")

@@ -1,9 +1,12 @@
 """Lightning callbacks: pruning, the run's folder, tables on the console."""
 
+from mlprune.callbacks.ablation import FeatureAblation
 from mlprune.callbacks.console import ResultsTable
+from mlprune.callbacks.gradual import GradualPruning
 from mlprune.callbacks.pruning import PruningCallback
 from mlprune.callbacks.report import ReportCallback
 from mlprune.callbacks.run_folder import RunWriter, SaveConfig
+from mlprune.callbacks.tensorboard import TensorBoard
 
 __all__ = [
     "GradualPruning",
@@ -14,4 +17,3 @@ __all__ = [
     "SaveConfig",
     "TensorBoard",
 ]
-from mlprune.callbacks.tensorboard import TensorBoard

@@ -1,4 +1,4 @@
-"""The callback that scores and masks blocks between calibration steps, and holds the masks while training."""
+"""The callback that scores and masks blocks between calibration steps, and keeps what came of it."""
 
 import time
 from typing import Any
@@ -10,7 +10,6 @@ from mlprune.callbacks.run_folder import describe, digest, run_folder, versions
 from mlprune.callbacks.unfinished import Unfinished, restore
 from mlprune.errors import UserError
 from mlprune.log import log
-from mlprune.models.blocks import find_blocks
 from mlprune.models.saving import save_checkpoint
 from mlprune.pruning import (
     Allocation,
@@ -72,8 +71,9 @@ class PruningCallback(Callback):
         pl_module.whole_blocks = self.propagate == "layer"
         pl_module.first_block = self.unfinished.num_blocks() if getattr(trainer, "resumes", False) else 0
         groups = list(trainer.datamodule.demonstrations)
-        for group in self.pruner.importance.groups if stage == "validate" or trainer.state.fn == "fit" else ():
-            if group not in groups:
+        prunes = stage == "validate" or getattr(trainer, "experiment", False)
+        for group in self.pruner.importance.groups:
+            if prunes and group not in groups:
                 name = type(self.pruner.importance).__name__
                 raise UserError(f"{name} needs the group '{group}'; data.demonstrations has {', '.join(groups)}")
 
@@ -113,7 +113,9 @@ class PruningCallback(Callback):
         dense = None
         if self.pruner.allocation is not None and self.pruner.allocation.needs_statistics:
             log.info("calibrating the dense model once for %s", type(self.pruner.allocation).__name__)
-            dense = collect_statistics(calibration.model, batches, self.pruner, self.count_padding)
+            dense = collect_statistics(
+                calibration.model, batches, self.pruner, self.count_padding, calibration.groups
+            )
         self.pruner.allocate(calibration.blocks, dense)
         if trainer.is_global_zero:
             self.unfinished.save_plan(self.pruner.sparsities)
@@ -247,23 +249,13 @@ class PruningCallback(Callback):
 
     # -- recovery training ----------------------------------------------------------------------------------------
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Set the pruned weights back to zero after an optimizer step."""
-        self._hold(pl_module)
-
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the trained checkpoint, its pruned weights at zero."""
-        self._hold(pl_module)
+        pl_module.hold_masks()
+        pl_module.recipe = self.recipe(trainer, pl_module)
+        if trainer.is_global_zero:
+            save_masks(pl_module.masks, run_folder(trainer) / "masks.safetensors")
         self._save(trainer, pl_module)
-
-    @staticmethod
-    def _hold(pl_module: LightningModule) -> None:
-        layers = {path: layer for block in find_blocks(pl_module.model) for path, layer in block.layers.items()}
-        with torch.no_grad():
-            for path, mask in pl_module.masks.items():
-                layers[path].zero(mask)
 
     # -- Lightning checkpoints ------------------------------------------------------------------------------------
 

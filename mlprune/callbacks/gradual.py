@@ -1,0 +1,94 @@
+"""Gradual pruning: a sparsity that rises over the epochs of recovery training."""
+
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from mlprune.callbacks.pruning import PruningCallback
+from mlprune.errors import UserError
+from mlprune.log import log
+from mlprune.models.blocks import find_blocks
+from mlprune.pruning import Unstructured, collect_statistics
+
+
+def cubic(progress: float, initial: float, final: float) -> float:
+    """Return the sparsity at a point of the ramp.
+
+    Source: Zhu and Gupta 2017, "To prune, or not to prune", equation 1.
+
+    Args:
+        progress: Share of the ramp that has passed; 1 and more give ``final``.
+        initial: Sparsity at its start.
+        final: Sparsity at its end.
+
+    Example:
+        >>> [round(cubic(progress, 0.0, 0.8), 2) for progress in (0.0, 0.5, 1.0)]
+        [0.0, 0.7, 0.8]
+    """
+    return final + (initial - final) * (1 - min(progress, 1.0)) ** 3
+
+
+class GradualPruning(Callback):
+    """Prunes a little at first and more at the start of each epoch, up to the sparsity of ``pruning.pattern``.
+
+    At each step up the model as it is now is calibrated anew; what is pruned stays pruned.
+
+    Args:
+        initial: Sparsity before the first epoch.
+        ramp: Share of the epochs over which the sparsity rises; the others train at the full one.
+
+    Raises:
+        UserError: If a number is out of range.
+    """
+
+    def __init__(self, initial: float = 0.1, ramp: float = 0.75) -> None:
+        if not 0 <= initial < 1:
+            raise UserError(f"GradualPruning: initial {initial} is not allowed; give 0 <= initial < 1")
+        if not 0 < ramp <= 1:
+            raise UserError(f"GradualPruning: ramp {ramp} is not allowed; give 0 < ramp <= 1")
+        self.initial = initial
+        self.ramp = ramp
+        self.final: float | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Let ``validate`` prune to the initial sparsity only."""
+        pruning = _pruning(trainer)
+        pattern = pruning.pruner.pattern
+        if self.final is None:
+            if not trainer.max_epochs or not isinstance(pattern, Unstructured) or pruning.pruner.allocation is not None:
+                raise UserError("GradualPruning needs trainer.max_epochs above 0, Unstructured and no allocation")
+            if pl_module.lora is not None:
+                raise UserError("GradualPruning prunes while weights train; leave model.lora out")
+            if self.initial > pattern.sparsity:
+                raise UserError(f"GradualPruning: initial {self.initial} is above pruning.pattern's {pattern.sparsity}")
+            self.final = pattern.sparsity
+            pruning.pruner.pattern = Unstructured(self.initial, pattern.scope, pattern.drop)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Raise the sparsity."""
+        assert self.final is not None
+        steps = max(round(trainer.max_epochs * self.ramp), 1)
+        sparsity = cubic((trainer.current_epoch + 1) / steps, self.initial, self.final)
+        pruning = _pruning(trainer)
+        pattern = pruning.pruner.pattern
+        if sparsity <= pattern.sparsity:
+            return
+        pruning.pruner.pattern = Unstructured(sparsity, pattern.scope, pattern.drop)
+        self._prune(pl_module, pruning, trainer.datamodule.calibration_batches(), list(trainer.datamodule.demonstrations))
+        log.info("epoch %d: sparsity %.3f", trainer.current_epoch + 1, sparsity)
+
+    @staticmethod
+    @torch.no_grad()
+    def _prune(pl_module: LightningModule, pruning: PruningCallback, batches: list[Any], groups: list[str]) -> None:
+        model, pruner = pl_module.model, pruning.pruner
+        statistics = collect_statistics(model, batches, pruner, pruning.count_padding, groups)
+        for block in pruner.select(find_blocks(model)):
+            for path, report in pruner.prune_block(block, statistics).items():
+                report.mask &= pl_module.masks[path]  # a tie between zeros never brings one back
+                pl_module.masks[path] = report.mask
+                pruning.reports[path] = report
+
+
+def _pruning(trainer: Trainer) -> PruningCallback:
+    return next(callback for callback in trainer.callbacks if isinstance(callback, PruningCallback))

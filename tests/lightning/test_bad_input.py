@@ -1,0 +1,198 @@
+"""Wrong configs and command lines: one line that names key, value and what is allowed, before a model is loaded."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tiny_runs import tiny_config
+
+ROOT = Path(__file__).parents[2]
+Config = dict[str, Any]
+FLORES = "mlprune.data.corpora.FloresFolder"
+FILES = "mlprune.data.corpora.LocalFiles"
+
+
+def task(number: int = 0, /, **options: Any) -> Callable[[Config], None]:
+    return lambda config: config["data"]["tasks"][number]["init_args"].update(options)
+
+
+def demonstrations(**options: Any) -> Callable[[Config], None]:
+    return lambda config: config["data"]["demonstrations"]["mt"]["init_args"].update(options)
+
+
+def pruning(**parts: Any) -> Callable[[Config], None]:
+    def part(value: Any) -> Any:
+        return {"class_path": f"mlprune.pruning.{value[0]}", "init_args": value[1]} if isinstance(value, tuple) else value
+
+    return lambda config: config.update(pruning={name: part(value) for name, value in parts.items()})
+
+
+def section(name: str, /, **options: Any) -> Callable[[Config], None]:
+    return lambda config: config.setdefault(name, {}).update(options)
+
+
+def corpus(class_path: str, /, **options: Any) -> dict[str, Any]:
+    return {"class_path": class_path, "init_args": options}
+
+
+# what is wrong in the config, and words that the one line must hold
+CONFIGS: dict[str, tuple[Callable[[Config], None], list[str]]] = {
+    "unknown section": (section("modle", name="x"), ["'modle.name'", "did you mean 'model.name'"]),
+    "unknown model key": (section("model", nmae="x"), ["model.nmae", "did you mean 'model.name'"]),
+    "unknown data key": (section("data", num_prompt=3), ["data.num_prompt", "did you mean 'data.num_prompts'"]),
+    "unknown pruning key": (section("pruning", propagat="dense"), ["pruning.propagat", "did you mean 'pruning.propagate'"]),
+    "unknown option of a class": (task(languagess=["en"]), ["data.tasks", "'languagess'", "did you mean 'languages'"]),
+    "misspelt class": (
+        lambda c: c["data"]["tasks"][0].update(class_path="mlprune.evaluation.tasks.CandidateTsk"),
+        ["data.tasks", "CandidateTsk", "did you mean 'CandidateTask'"],
+    ),
+    "misspelt module": (
+        lambda c: c["data"]["tasks"][0].update(class_path="mlprune.evaluatoin.tasks.CandidateTask"),
+        ["data.tasks", "mlprune.evaluatoin", "does not exist"],
+    ),
+    "class of another kind": (
+        lambda c: c["data"]["tasks"][0].update(class_path="mlprune.pruning.Wanda"),
+        ["data.tasks", "mlprune.pruning.Wanda", "not a Task", "CandidateTask"],
+    ),
+    "misspelt importance": (pruning(importance=("Wandaa", {})), ["pruning.importance", "Wandaa", "did you mean 'Wanda'"]),
+    "option of an importance": (pruning(importance=("Wanda", {"varint": 1})), ["varint", "did you mean 'variant'"]),
+    "sparsity 1": (pruning(pattern=("Unstructured", {"sparsity": 1.0})), ["sparsity 1.0", "0 <= sparsity < 1"]),
+    "sparsity below 0": (pruning(pattern=("Unstructured", {"sparsity": -0.1})), ["sparsity -0.1", "0 <= sparsity < 1"]),
+    "sparsity in words": (pruning(pattern=("Unstructured", {"sparsity": "third"})), ["sparsity", "'third'", "a number"]),
+    "no sparsity": (pruning(pattern=("Unstructured", {})), ["pruning.pattern", "sparsity", "required"]),
+    "scope": (pruning(pattern=("Unstructured", {"sparsity": 0.3, "scope": "col"})), ["scope", "'col'", "row, layer"]),
+    "drop": (pruning(pattern=("Unstructured", {"sparsity": 0.3, "drop": "low"})), ["drop", "'low'", "lowest, highest"]),
+    "all of M": (pruning(pattern=("NofM", {"kept": 4, "of": 4})), ["kept 4 of 4", "1 <= kept < of"]),
+    "none of M": (pruning(pattern=("NofM", {"kept": 0, "of": 4})), ["kept 0 of 4", "1 <= kept < of"]),
+    "propagate": (pruning(propagate="sparse"), ["pruning.propagate", "'sparse'", "pruned, dense, layer"]),
+    "include is no list": (pruning(include="mlp"), ["pruning.include", "'mlp'", "a list"]),
+    "include is no expression": (pruning(include=["("]), ["include", "'('", "regular expression"]),
+    "keep is drop": (pruning(importance=("ContrastiveWanda", {"keep": "mt", "drop": "mt"})), ["keep and drop", "'mt'"]),
+    "no such group": (pruning(importance=("ContrastiveWanda", {})), ["ContrastiveWanda", "group 'code'", "has mt"]),
+    "variant with N:M": (
+        pruning(importance=("Wanda", {"variant": True}), pattern=("NofM", {"kept": 2, "of": 4})),
+        ["Wanda(variant=True)", "scope='row'"],
+    ),
+    "OWL with N:M": (pruning(allocation=("OWL", {}), pattern=("NofM", {"kept": 2, "of": 4})), ["OWL", "Unstructured"]),
+    "unknown language": (demonstrations(source_lang="frr"), ["'frr'", "did you mean 'fr'"]),
+    "language the corpus lacks": (demonstrations(source_lang="de"), ["'parallel'", "'de'", "en, es, fr, hi, sw, zh"]),
+    "task language the corpus lacks": (task(languages=["en", "de"]), ["'nli'", "'de'", "en, es, fr, hi, sw, zh"]),
+    "one language twice": (task(languages=["en", "en"]), ["task 'nli'", "languages", "each once"]),
+    "no languages": (task(languages=[]), ["task 'nli'", "languages []", "at least one"]),
+    "into the same language": (demonstrations(source_lang="en"), ["source_lang and target_lang", "'en'"]),
+    "no source": (lambda c: c["data"]["demonstrations"]["mt"].pop("init_args"), ["data.demonstrations", "source_lang", "required"]),
+    "shots 0": (demonstrations(shots=0), ["shots 0", "at least 1"]),
+    "prompts 0": (section("data", num_prompts=0), ["data.num_prompts", "0", "at least 1"]),
+    "more prompts than rows": (section("data", num_prompts=5000), ["5000 prompts", "10000 unused rows"]),
+    "tokens 0": (section("data", max_tokens=0), ["data.max_tokens", "0", "at least 1"]),
+    "limit 0": (section("data", limit=0), ["data.limit", "0", "at least 1"]),
+    "two tasks of one name": (task(1, name="nli"), ["data.tasks", "'nli'", "a name of its own"]),
+    "name with a slash": (task(name="a/b"), ["'a/b'", "letters, digits"]),
+    "no such template": (task(template="xnlii"), ["'xnlii'", "marc", "did you mean 'xnli'"]),
+    "normalization": (task(normalization="mean"), ["normalization", "'mean'", "token, sum, paper"]),
+    "too_long": (task(too_long="cut"), ["too_long", "'cut'", "error, truncate"]),
+    "no such bundled corpus": (task(corpus=corpus("mlprune.data.corpora.Bundled", name="nlii")), ["'nlii'", "parallel, nli"]),
+    "no such split": (task(corpus=corpus("mlprune.data.corpora.Bundled", name="nli", split="dev")), ["'dev'", "'nli'", "no split"]),
+    "columns that the template lacks": (task(corpus=corpus("mlprune.data.corpora.Bundled", name="reviews")), ["task 'nli'", "row 3", "label", "entailment, neutral"]),
+    "no FLORES folder": (demonstrations(corpus=corpus(FLORES, path="/nowhere")), ["'/nowhere'", "eng_Latn.dev"]),
+    "no known extension": (demonstrations(corpus=corpus(FILES, path="a.{lang}.xls")), ["a.{lang}.xls", "jsonl", "parquet"]),
+    "no such file": (demonstrations(corpus=corpus(FILES, path="a.{lang}.csv")), ["a.fr.csv", "does not exist"]),
+    "tasks are no list": (section("data", tasks={"a": 1}), ["data.tasks", "a list"]),
+    "demonstrations are no mapping": (section("data", demonstrations=[1]), ["data.demonstrations", "a mapping"]),
+    "no tasks": (section("data", tasks=[]), ["data.tasks is empty", "at least one"]),
+    "translation without shots": (task(2, shots=0), ["task 'translation'", "shots 0", "at least 1"]),
+    "no beams": (task(2, num_beams=0), ["task 'translation'", "num_beams 0", "at least 1"]),
+    "only the target language": (task(2, languages=["en"]), ["task 'translation'", "languages"]),
+    "dtype": (section("model", dtype="float23"), ["model.dtype", "'float23'", "did you mean 'float32'"]),
+    "no such folder": (section("model", name="/nowhere/model"), ["model.name", "'/nowhere/model'", "folder"]),
+    "almost the demo": (section("model", name="dem"), ["model.name", "'dem'", "did you mean 'demo'"]),
+    "lora option": (section("model", lora={"rank": 8}), ["model.lora", "rank"]),
+    "seed true": (lambda c: c.update(seed_everything=True), ["seed_everything", "an integer"]),
+    "seed in words": (lambda c: c.update(seed_everything="abc"), ["seed_everything", "'abc'", "an integer"]),
+    "half a schedule": (section("trainer", limit_val_batches=2), ["trainer.limit_val_batches", "2", "data.num_prompts"]),
+    "no devices": (section("trainer", devices=0), ["trainer", "devices=0"]),
+    "no such accelerator": (section("trainer", accelerator="gpuu"), ["accelerator='gpuu'", "cpu"]),
+    "a device that is not there": (section("trainer", accelerator="tpu"), ["trainer", "torch_xla"]),
+    "strategy": (section("trainer", strategy="ddpp"), ["strategy='ddpp'", "ddp"]),
+    "precision": (section("trainer", precision="17"), ["trainer.precision", "'17'", "bf16-mixed"]),
+    "epochs in words": (section("trainer", max_epochs="lots"), ["trainer.max_epochs", "'lots'", "an integer"]),
+    "logger": (section("trainer", logger="tensorbord"), ["trainer.logger", "tensorbord", "TensorBoardLogger"]),
+    "callback": (
+        section("trainer", callbacks=[{"class_path": "lightning.pytorch.callbacks.EarlyStoping"}]),
+        ["trainer.callbacks", "EarlyStoping", "did you mean 'EarlyStopping'"],
+    ),
+    "gradual without epochs": (
+        section("trainer", callbacks=[{"class_path": "mlprune.callbacks.GradualPruning"}]),
+        ["GradualPruning", "trainer.max_epochs"],
+    ),
+}  # fmt: skip
+
+COMMANDS: dict[str, tuple[list[str], list[str]]] = {
+    "nothing": ([], ["no subcommand", "fit, validate, test"]),
+    "another subcommand": (["predict", "--config", "CONFIG"], ["'predict'", "fit, validate, test"]),
+    "misspelt subcommand": (["tset", "--config", "CONFIG"], ["'tset'", "did you mean 'test'"]),
+    "config before the subcommand": (["--config", "CONFIG", "fit"], ["after the subcommand"]),
+    "no such config": (["fit", "--config", "nope.yaml"], ["config", "nope.yaml", "does not exist"]),
+    "broken YAML": (["fit", "--config", "broken.yaml"], ["line 2"]),
+    "no model": (["validate"], ["model.name", "required"]),
+    "misspelt flag": (["fit", "--config", "CONFIG", "--model.nme", "x"], ["model.nme", "did you mean 'model.name'"]),
+    "type of a flag": (["fit", "--config", "CONFIG", "--data.num_prompts", "many"], ["data.num_prompts", "'many'", "an integer"]),
+    "no such checkpoint": (["fit", "--config", "CONFIG", "--ckpt_path", "none.ckpt"], ["ckpt_path", "none.ckpt"]),
+    "nothing to resume": (["fit", "--resume", "nowhere"], ["--resume", "nowhere", "config.yaml"]),
+}  # fmt: skip
+
+
+@pytest.fixture
+def refused(mlprune, tmp_path: Path, tiny_folder: Path, monkeypatch):
+    """Run a wrong command line; it must say one line and never load a model."""
+
+    def never(source: Any) -> None:
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr("mlprune.models.loading.ModelSource.load_model", never)
+    (tmp_path / "broken.yaml").write_text("model:\n  name: [x\n data: 3\n")
+
+    def run(arguments: list[str], edit: Callable[[Config], Any], words: list[str]) -> None:
+        config = tiny_config(tiny_folder)
+        edit(config)
+        (tmp_path / "run.yaml").write_text(yaml.safe_dump(config, allow_unicode=True))
+        status, out, err = mlprune(*(part.replace("CONFIG", "run.yaml") for part in arguments))
+        told = [line for line in err.splitlines() if line.startswith("error: ")]
+        assert status == 2
+        assert len(told) == 1, err
+        assert "Traceback" not in err + out
+        for word in words:
+            assert word in told[0], told[0]
+
+    return run
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_wrong_config(name: str, refused) -> None:
+    edit, words = CONFIGS[name]
+    refused(["fit", "--config", "CONFIG"], edit, words)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_wrong_command(name: str, refused) -> None:
+    arguments, words = COMMANDS[name]
+    refused(arguments, lambda config: None, words)
+
+
+@pytest.mark.parametrize("name", ["nothing", "no such config", "no model"])
+def test_from_a_shell(name: str, tmp_path: Path) -> None:
+    """Nothing but the line: no usage text, no warning of a library."""
+    arguments, words = COMMANDS[name]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(ROOT / "main.py"), *arguments]
+    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert run.returncode == 2
+    assert run.stdout == ""
+    assert run.stderr.startswith("error: ")
+    assert run.stderr.count("\n") == 1
+    assert all(word in run.stderr for word in words)
