@@ -50,6 +50,18 @@ class OWL(Allocation):
     Args:
         threshold: What counts as an outlier, in means (M in the paper).
         spread: Half the range of densities (lambda in the paper).
+
+    Raises:
+        UserError: If an argument is out of range.
+
+    Example:
+        >>> from mlprune.models.blocks import find_blocks
+        >>> from mlprune.pruning import Magnitude
+        >>> model = torch.nn.Sequential(torch.nn.ModuleList([torch.nn.Sequential(torch.nn.Linear(9, 1)) for _ in "ab"]))
+        >>> _ = torch.nn.init.ones_(model[0][0][0].weight), torch.nn.init.ones_(model[0][1][0].weight)
+        >>> model[0][1][0].weight.data[0, 0] = 100.0  # an outlier: this block keeps more
+        >>> {path: round(s, 2) for path, s in OWL().sparsities(find_blocks(model), Magnitude(), 0.5, None).items()}
+        {'0.0.0': 0.58, '0.1.0': 0.42}
     """
 
     needs_statistics = True
@@ -118,6 +130,19 @@ class AlphaPruning(Allocation):
 
     Args:
         spread: Half the range of the factors (epsilon in the paper).
+
+    Raises:
+        UserError: If the spread is out of range.
+
+    Example:
+        >>> from mlprune.models.blocks import find_blocks
+        >>> from mlprune.pruning import Magnitude
+        >>> model = torch.nn.Sequential(torch.nn.ModuleList([torch.nn.Sequential(torch.nn.Linear(2, 2)) for _ in "ab"]))
+        >>> model[0][0][0].weight.data = torch.diag(torch.tensor([2.0, 1.0]))
+        >>> model[0][1][0].weight.data = torch.diag(torch.tensor([8.0, 1.0]))  # a heavier tail: this block keeps more
+        >>> found = AlphaPruning().sparsities(find_blocks(model), Magnitude(), 0.5, None)
+        >>> {path: round(s, 2) for path, s in found.items()}
+        {'0.0.0': 0.65, '0.1.0': 0.35}
     """
 
     def __init__(self, spread: float = 0.3) -> None:

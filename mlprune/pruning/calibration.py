@@ -66,6 +66,19 @@ class Calibration:
 
     Raises:
         UserError: If the model has nothing to prune, or a group the importance names is missing.
+
+    Example:
+        >>> from transformers import LlamaConfig, LlamaForCausalLM
+        >>> sizes = {"hidden_size": 8, "intermediate_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1}
+        >>> model = LlamaForCausalLM(LlamaConfig(vocab_size=8, **sizes))
+        >>> batches = [{"input_ids": torch.tensor([[3, 1, 4, 1, 5]])}, {"input_ids": torch.tensor([[2, 6]])}]
+        >>> with calibrating(model):
+        ...     calibration = Calibration(model, batches, pruner=Pruner())
+        ...     for index in range(calibration.num_batches):
+        ...         calibration.step(0, index)
+        ...     statistics = calibration.statistics(0)
+        >>> statistics["model.layers.0.mlp.down_proj"].tokens
+        {'default': tensor(7)}
     """
 
     def __init__(
@@ -254,6 +267,14 @@ def calibrating(model: torch.nn.Module) -> Iterator[None]:
     """Put a model into the state calibration needs, and back.
 
     Evaluation mode; experts run one by one, so that each expert's inputs can be seen.
+
+    Example:
+        >>> model = torch.nn.Linear(1, 1).train()
+        >>> with calibrating(model):
+        ...     model.training
+        False
+        >>> model.training
+        True
     """
     training = model.training
     config = getattr(model, "config", None)

@@ -46,6 +46,12 @@ def load_masks(path: str | Path) -> Masks:
 
     Raises:
         UserError: If the file does not exist or is not a mask file.
+
+    Example:
+        >>> load_masks("nowhere.safetensors")
+        Traceback (most recent call last):
+        ...
+        mlprune.errors.UserError: mask file 'nowhere.safetensors' does not exist
     """
     if not Path(path).is_file():
         raise UserError(f"mask file '{path}' does not exist")
@@ -69,6 +75,12 @@ def apply_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
 
     Raises:
         UserError: If a layer is missing in the model or has another shape; then nothing is changed.
+
+    Example:
+        >>> model = nn.Sequential(nn.ModuleList([nn.Sequential(nn.Linear(2, 1))]))
+        >>> apply_masks(model, {"0.0.0": torch.tensor([[True, False]])})
+        >>> (model[0][0][0].weight != 0).tolist()
+        [[True, False]]
     """
     layers = {path: layer for block in find_blocks(model) for path, layer in block.layers.items()}
     for path, mask in masks.items():

@@ -182,6 +182,11 @@ def keep_by_share(scores: Tensor, sparsity: float, tolerance: float = 0.001) -> 
 
     Returns:
         bool, True = kept.
+
+    Example:
+        >>> keep_by_share(torch.tensor([[1.0, 1.0, 1.0, 1.0], [1.0, 2.0, 3.0, 14.0]]), 0.5)
+        tensor([[False,  True,  True,  True],
+                [False, False, False,  True]])
     """
     ordered, order = scores.sort(dim=-1, stable=True)
     running, total = ordered.cumsum(dim=-1), scores.sum(dim=-1, keepdim=True)

@@ -55,6 +55,14 @@ def prune_model(
 
     Raises:
         UserError: If nothing can be pruned, the arguments do not go together, or there is nothing to calibrate on.
+
+    Example:
+        >>> from transformers import LlamaConfig, LlamaForCausalLM
+        >>> sizes = {"hidden_size": 8, "intermediate_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1}
+        >>> model = LlamaForCausalLM(LlamaConfig(vocab_size=8, **sizes))
+        >>> masks = prune_model(model, [{"input_ids": torch.tensor([[3, 1, 4, 1, 5]])}])
+        >>> (~masks["model.layers.0.mlp.down_proj"]).sum(1)  # floor(16 * 0.3) of each row
+        tensor([4, 4, 4, 4, 4, 4, 4, 4])
     """
     pruner = Pruner(importance, pattern, allocation, include, exclude)
     batches = list(batches)
@@ -89,6 +97,14 @@ def collect_statistics(
         pruner: Which layers and which statistic.
         count_padding: As for :func:`prune_model`.
         groups: Names of all groups, where this process' batches may lack one.
+
+    Example:
+        >>> from transformers import LlamaConfig, LlamaForCausalLM
+        >>> sizes = {"hidden_size": 8, "intermediate_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1}
+        >>> model = LlamaForCausalLM(LlamaConfig(vocab_size=8, **sizes))
+        >>> found = collect_statistics(model, [{"input_ids": torch.tensor([[3, 1, 4, 1, 5]])}], Pruner())
+        >>> found["model.layers.0.mlp.down_proj"].tokens
+        {'default': tensor(5)}
     """
     with calibrating(model):
         calibration = Calibration(
@@ -117,6 +133,16 @@ def prune_from_statistics(
 
     Returns:
         Masks, as :func:`prune_model`.
+
+    Raises:
+        UserError: If the statistics are of another model, or not of the kind the importance needs.
+
+    Example:
+        >>> model = torch.nn.Sequential(torch.nn.ModuleList([torch.nn.Sequential(torch.nn.Linear(2, 1))]))
+        >>> seen = LayerStatistics({"mt": torch.tensor([1.0, 1e6])}, {"mt": torch.tensor(9)})
+        >>> from mlprune.pruning import Unstructured
+        >>> prune_from_statistics(model, {"0.0.0": seen}, Pruner(pattern=Unstructured(0.5)))
+        {'0.0.0': tensor([[False,  True]])}
     """
     blocks = pruner.select(find_blocks(model))
     check_statistics(blocks, statistics, pruner.importance)
@@ -183,7 +209,12 @@ def check_statistics(blocks: list[Block], statistics: Mapping[str, LayerStatisti
 
 
 def has_experts(model: torch.nn.Module) -> bool:
-    """Tell whether a model has stacked experts, whose batches must be formed without padding."""
+    """Tell whether a model has stacked experts, whose batches must be formed without padding.
+
+    Example:
+        >>> has_experts(torch.nn.Sequential(torch.nn.ModuleList([torch.nn.Sequential(torch.nn.Linear(2, 1))])))
+        False
+    """
     return any(layer.is_experts for block in find_blocks(model) for layer in block.layers.values())
 
 
@@ -229,6 +260,12 @@ def pad_right(sequences: list[Tensor]) -> tuple[Tensor, Tensor]:
 
     Returns:
         ids (B, T) and mask (B, T), both int64.
+
+    Example:
+        >>> pad_right([torch.tensor([5, 6]), torch.tensor([7])])
+        (tensor([[5, 6],
+                [7, 0]]), tensor([[1, 1],
+                [1, 0]]))
     """
     ids = torch.nn.utils.rnn.pad_sequence(sequences, batch_first=True)
     lengths = torch.tensor([len(sequence) for sequence in sequences], device=ids.device)

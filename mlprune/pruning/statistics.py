@@ -195,7 +195,14 @@ def _like(tokens: Tensor, mean: Tensor) -> Tensor:
 
 
 def check_finite(path: str, group: str, statistic: Tensor) -> None:
-    """Raise UserError naming the layer if a statistic has NaN or Inf."""
+    """Raise UserError naming the layer if a statistic has NaN or Inf.
+
+    Example:
+        >>> check_finite("fc", "mt", torch.tensor([1.0, float("inf")]))
+        Traceback (most recent call last):
+        ...
+        mlprune.errors.UserError: fc: inputs hold NaN or Inf in group 'mt'; check the weights, or use a wider ...
+    """
     if not torch.isfinite(statistic).all():
         raise UserError(
             f"{path}: inputs hold NaN or Inf in group '{group}'; check the weights, or use a wider model.dtype"
@@ -208,6 +215,14 @@ def save_statistics(statistics: dict[str, LayerStatistics], path: str | Path) ->
     Args:
         statistics: Layer path to statistics.
         path: Target; it appears only when complete.
+
+    Example:
+        >>> import tempfile
+        >>> seen = LayerStatistics({"mt": torch.tensor([4.0, 1.0])}, {"mt": torch.tensor(9)})
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_statistics({"fc": seen}, f"{folder}/statistics.safetensors")
+        ...     load_statistics(f"{folder}/statistics.safetensors")["fc"].means
+        {'mt': tensor([4., 1.])}
     """
     tensors = {}
     for layer, entry in statistics.items():
@@ -224,6 +239,12 @@ def load_statistics(path: str | Path) -> dict[str, LayerStatistics]:
 
     Raises:
         UserError: If the file does not exist.
+
+    Example:
+        >>> load_statistics("nowhere.safetensors")
+        Traceback (most recent call last):
+        ...
+        mlprune.errors.UserError: statistics file 'nowhere.safetensors' does not exist
     """
     if not Path(path).is_file():
         raise UserError(f"statistics file '{path}' does not exist")

@@ -91,6 +91,17 @@ def prune_streaming(
 
     Raises:
         UserError: If an allocation needs the whole dense model, or as :func:`mlprune.pruning.prune_model`.
+
+    Example:
+        >>> import tempfile
+        >>> from transformers import LlamaConfig, LlamaForCausalLM
+        >>> sizes = {"hidden_size": 8, "intermediate_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1}
+        >>> batches = [{"input_ids": torch.tensor([[3, 1, 4, 1, 5]])}]
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     LlamaForCausalLM(LlamaConfig(vocab_size=8, **sizes)).save_pretrained(f"{folder}/dense")
+        ...     sparsities = prune_streaming(f"{folder}/dense", f"{folder}/pruned", batches)
+        >>> sparsities["model.layers.0.mlp.down_proj"]
+        0.25
     """
     pruner = pruner or Pruner()
     if pruner.allocation is not None:
