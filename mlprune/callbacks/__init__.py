@@ -9,6 +9,7 @@ from mlprune.callbacks.run_folder import RunWriter, SaveConfig
 from mlprune.callbacks.tensorboard import TensorBoard
 
 __all__ = [
+    "FeatureAblation",
     "GradualPruning",
     "PruningCallback",
     "ReportCallback",

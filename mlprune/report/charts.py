@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 NUM_COLOURS = 8
+LETTERS_PER_INCH = 11  # of the legend
 INK, RULE = "#010101", "#020202"
 SERIES = tuple(f"#0300{i}0" for i in range(NUM_COLOURS))
 STYLES = ("-", "--", ":", "-.")
@@ -65,7 +66,7 @@ def bar_chart(series: Mapping[str, Bars], label: str, alt: str, line: tuple[str,
         axes.set_ylabel(label)
         axes.yaxis.grid(True)
         axes.set_axisbelow(True)
-        _legend(axes, len(series) + (line is not None))
+        _legend(axes)
         return to_svg(figure, alt)
 
 
@@ -88,7 +89,8 @@ def line_chart(series: Mapping[str, Sequence[tuple[float, float]]], labels: tupl
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.yaxis.grid(True)
         axes.ticklabel_format(axis="y", useOffset=False)
-        _legend(axes, len(series))
+        axes.set_ylim(bottom=0)
+        _legend(axes)
         return to_svg(figure, alt)
 
 
@@ -100,9 +102,11 @@ def _axes(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _legend(axes: Axes, entries: int) -> None:
-    if entries > 1:
-        columns = min(entries, 4)
+def _legend(axes: Axes) -> None:
+    names = axes.get_legend_handles_labels()[1]
+    if len(names) > 1:
+        fitting = int(LETTERS_PER_INCH * axes.figure.get_figwidth() // (max(map(len, names)) + 6))
+        columns = min(len(names), max(fitting, 1))
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, fontsize=9, handlelength=1.6)
 
 
