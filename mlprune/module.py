@@ -13,7 +13,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mlprune.datamodule import CalibrationStep, EvaluationBatch
 from mlprune.evaluation.results import summarize
+from mlprune.models.blocks import find_blocks
 from mlprune.models.loading import ModelSource
+from mlprune.models.lora import add_lora, check_lora, merge_lora
 from mlprune.pruning import Calibration
 
 
@@ -33,6 +35,8 @@ class PruningModule(LightningModule):
         trust_remote_code: Run the repository's own code; off unless you say so.
         tokenizer_options: Further arguments of ``AutoTokenizer.from_pretrained``.
         optimizer: Optimizer of recovery training (``fit`` with ``trainer.max_epochs`` above 0).
+        lora: Arguments of ``peft.LoraConfig``, such as ``{r: 8}``: recovery training learns low-rank adapters instead of
+            all weights; they are merged at its end, and the masks applied again.
     """
 
     def __init__(
@@ -44,12 +48,15 @@ class PruningModule(LightningModule):
         trust_remote_code: bool = False,
         tokenizer_options: dict[str, Any] | None = None,
         optimizer: OptimizerCallable = adamw,
+        lora: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.source = ModelSource(
             name, dtype, revision, attn_implementation, trust_remote_code, dict(tokenizer_options or {})
         )
+        check_lora(lora)
         self.optimizer = optimizer
+        self.lora = lora
         self.model: PreTrainedModel | None = None
         self.masks: dict[str, Tensor] = {}
         self.recipe: dict[str, Any] = self.source.recipe()
@@ -141,6 +148,31 @@ class PruningModule(LightningModule):
 
     # -- fit: recovery training -----------------------------------------------------------------------------------
 
+    def setup(self, stage: str) -> None:
+        """Make the model ready to train: in training mode, with adapters before the optimizer is made."""
+        if stage == "fit":
+            assert self.model is not None
+            self.model = self.model if self.lora is None else add_lora(self.model, self.lora)
+            self.model.train()
+
+    def on_train_end(self) -> None:
+        """Merge the adapters; the pruning callback then applies the masks again."""
+        assert self.model is not None
+        self.model = (self.model if self.lora is None else merge_lora(self.model)).eval()
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Step, and set the pruned weights back to zero at once."""
+        super().optimizer_step(*args, **kwargs)
+        if self.lora is None:  # adapters leave the weights as they are until they are merged
+            self.hold_masks()
+
+    @torch.no_grad()
+    def hold_masks(self) -> None:
+        """Set the pruned weights to zero."""
+        layers = {path: layer for block in find_blocks(self.model) for path, layer in block.layers.items()}
+        for path, mask in self.masks.items():
+            layers[path].zero(mask)
+
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Causal language modelling loss on one batch of demonstrations."""
         assert self.model is not None
@@ -153,7 +185,7 @@ class PruningModule(LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return the optimizer of recovery training."""
-        return self.optimizer(self.parameters())
+        return self.optimizer(parameter for parameter in self.parameters() if parameter.requires_grad)
 
 
 def scalars(stage: str, results: dict[str, Any]) -> dict[str, float]:
