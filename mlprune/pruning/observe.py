@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from mlprune.errors import UserError
 from mlprune.models.blocks import Block, Layer
 from mlprune.pruning.capture import Stop
 from mlprune.pruning.statistics import MEASURES, LayerStatistics, TokenMean
@@ -117,6 +118,12 @@ class BlockStatistics:
         mask = next((mask for mask, owner in masks[1:] if owner is x), masks[0][0])
         flat = x.reshape(-1, x.shape[-1])
         if mask is not None:
+            if mask.numel() != len(flat):
+                seen, tokens = len(flat), mask.numel()
+                raise UserError(
+                    f"a layer sees {seen} inputs for {tokens} tokens, so padding cannot be told from tokens; "
+                    "form batches without padding (max_batch_tokens 1)"
+                )
             flat = flat[mask.reshape(-1)]
         return self.measure(flat), flat.shape[0]
 

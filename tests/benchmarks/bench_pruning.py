@@ -9,8 +9,10 @@ masks differ from the published procedure's by more than near-ties.
 
 import argparse
 import copy
+import cProfile
 import importlib.util
 import multiprocessing
+import pstats
 import resource
 import statistics as stats
 import time
@@ -141,6 +143,29 @@ def print_memory(threads: int) -> None:
         process.join()
 
 
+PARTS = {
+    "_call": "forward passes of blocks, hooks included",
+    "see": "of which squares of the inputs",
+    "prune_layer": "scores, masks, zeroing, reports",
+    "keep_highest": "of which selection",
+    "_enter_stack": "embeddings and block arguments",
+    "reform": "batches",
+}
+
+
+def print_profile(run: Callable[[], Any]) -> None:
+    """Where the time goes, by cumulative seconds of the parts."""
+    profile = cProfile.Profile()
+    seconds, _ = timed(lambda: profile.runcall(run))
+    spent = dict.fromkeys(PARTS, 0.0)
+    for (file, _, name), (_, _, _, cumulative, _) in pstats.Stats(profile).stats.items():
+        if name in PARTS and "mlprune" in file:
+            spent[name] += cumulative
+    print(f"profile of pruned ({seconds:.2f} s with the profiler on)")
+    for name, text in PARTS.items():
+        print(f"  {text:42s} {spent[name]:6.2f} s")
+
+
 def difference(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
     return sum(int((a[path] != b[path]).sum()) for path in a) / sum(mask.numel() for mask in a.values())
 
@@ -190,6 +215,7 @@ def bench_xglm(rounds: int) -> None:
         floor = best[f"floor of {kind}"]
         faster = best["published"] / best[name]
         print(f"{name}: {best[name] / floor:.3f} of its floor, {faster:.2f} times as fast as the published")
+    print_profile(ours("pruned"))
     unpadded = theirs([row[None] for row in ids])()
     check("pruned against the published procedure without padding", difference(ours("pruned")(), unpadded))
     fresh = copy.deepcopy(model)

@@ -116,3 +116,14 @@ def test_routers_are_never_pruned(family: str) -> None:
 def test_encoder_blocks_come_first(family: str) -> None:
     stacks = [block.stack for block in find_blocks(tiny_model(family))]
     assert ["encoder" in stack for stack in stacks] == [True] * 3 + [False] * 3
+
+
+def test_routed_linear_layers_refuse_padding_they_cannot_see() -> None:
+    """Experts that are ordinary modules see chosen tokens only, so a mask over all tokens does not fit."""
+    model = tiny_model("llama")
+    for block in model.model.layers:
+        block.mlp.register_forward_pre_hook(lambda module, args: (args[0].flatten(0, 1)[:2][None],))
+        block.mlp.register_forward_hook(lambda module, args, output: 0 * output.sum())
+    prune_model(model, tiny_batches("llama", [3, 5]), max_batch_tokens=1)
+    with pytest.raises(UserError, match="a layer sees 2 inputs for 10 tokens, so padding cannot be told from tokens"):
+        prune_model(model, tiny_batches("llama", [3, 5]))
