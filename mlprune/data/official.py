@@ -18,6 +18,14 @@ class BmlamaFolder(Corpus):
 
     Raises:
         UserError: If the folder does not exist.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     text = "Prompt\\tAns\\tCandidate Ans\\tSubject\\nParis is in <mask>.\\tFrance\\tPeru, France\\tParis"
+        ...     _ = Path(folder, "en.tsv").write_text(text)
+        ...     BmlamaFolder(folder).rows("en")[0]["candidates"]
+        ['Peru', 'France']
     """
 
     def __init__(self, path: str) -> None:
@@ -60,6 +68,14 @@ class XnliFile(Corpus):
 
     Raises:
         UserError: If the file does not exist.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     text = "language\\tgold_label\\tsentence1\\tsentence2\\nfr\\tneutral\\tIl pleut.\\tIl vente."
+        ...     _ = Path(folder, "xnli.test.tsv").write_text(text)
+        ...     XnliFile(folder).rows("fr")[0]["label"]
+        'neutral'
     """
 
     COLUMNS = {"premise": "sentence1", "hypothesis": "sentence2", "label": "gold_label"}

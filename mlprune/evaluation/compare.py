@@ -27,6 +27,13 @@ def read_predictions(folder: Path) -> dict[str, dict[str, Records]]:
 
     Raises:
         UserError: If there are none.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = Path(folder, "xnli.fr.jsonl").write_text('{"id": "0", "prediction": "neutral"}')
+        ...     read_predictions(Path(folder))
+        {'xnli': {'fr': {'0': {'id': '0', 'prediction': 'neutral'}}}}
     """
     found: dict[str, dict[str, Records]] = {}
     for file in sorted(folder.glob("*.jsonl")):
@@ -58,6 +65,15 @@ def compare(before: Path, after: Path, seed: int = 0, systems: tuple[str, str] =
 
     Raises:
         UserError: If there are no predictions, or the runs did not use the same data.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     record = '{"id": "0", "label": "neutral", "prediction": "neutral", "scores": [1, 2, 0]}'
+        ...     _ = Path(folder, "xnli.fr.jsonl").write_text(record)
+        ...     comparison = compare(Path(folder), Path(folder))
+        >>> comparison["tasks"]["xnli"]["fr"]["delta"], comparison["tasks"]["xnli"]["fr"]["n"]
+        (0.0, 1)
     """
     first, second = read_predictions(before), read_predictions(after)
     result: Comparison = {"systems": list(systems), "tasks": {}, "average": {}, "rankc": {}, "translation": {}}

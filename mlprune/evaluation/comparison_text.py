@@ -40,6 +40,13 @@ def markdown(comparison: Comparison) -> str:
 
     Args:
         comparison: Content of comparison.json.
+
+    Example:
+        >>> row = {"dense": 0.5, "pruned": 0.6, "delta": 0.1, "delta_ci95": [-0.1, 0.3], "n": 20}
+        >>> row |= {"p": 0.3, "p_holm": 0.6}
+        >>> comparison = {"tasks": {"xnli": {"fr": row}}, "average": {}, "headline": "Too few to tell."}
+        >>> print(markdown(comparison).splitlines()[-1])
+        | fr | 50.0 | 60.0 | +10.0 | -10.0 to +30.0 | 0.300 | 0.600 | 20 |
     """
     before, after = comparison.get("systems", ["dense", "pruned"])
     lines = [f"# {before[:1].upper() + before[1:]} against {after}", "", comparison["headline"], ""]

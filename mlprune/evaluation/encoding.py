@@ -27,6 +27,11 @@ def encode_candidates(
 
     Returns:
         Token ids, and the number of given tokens, at least 1.
+
+    Example:
+        >>> from transformers import ByT5Tokenizer
+        >>> encode_candidates(ByT5Tokenizer(), [[("Yes", ""), ("No", "")]], special_tokens=False)
+        ([[[92, 104, 118], [81, 114]]], [[1, 1]])
     """
     first = start_id(tokenizer) if start_token else None
 
@@ -51,6 +56,11 @@ def start_id(tokenizer: PreTrainedTokenizerBase) -> int:
 
     Raises:
         UserError: If the tokenizer has neither.
+
+    Example:
+        >>> from transformers import ByT5Tokenizer
+        >>> start_id(ByT5Tokenizer())
+        1
     """
     for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
         if token is not None:
@@ -68,6 +78,13 @@ def chat_prompt(tokenizer: PreTrainedTokenizerBase, solved: Sequence[tuple[str, 
 
     Raises:
         UserError: If the tokenizer has no chat template.
+
+    Example:
+        >>> from transformers import ByT5Tokenizer
+        >>> tokenizer = ByT5Tokenizer()
+        >>> tokenizer.chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }}; {% endfor %}assistant:"
+        >>> chat_prompt(tokenizer, [("2 + 2?", "4")], "3 + 3?")
+        'user: 2 + 2?; assistant: 4; user: 3 + 3?; assistant:'
     """
     if not tokenizer.chat_template:
         raise UserError("chat_template: true needs a tokenizer with a chat template; this one has none")

@@ -29,6 +29,12 @@ def hidden_states(model: PreTrainedModel, inputs: dict[str, Any]) -> Tensor:
     Args:
         model: A transformers model with an output head.
         inputs: Arguments of its forward; ``position_ids`` are left out where the model has none.
+
+    Example:
+        >>> from transformers import GPT2Config, GPT2LMHeadModel
+        >>> model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=1, n_embd=4, vocab_size=8))
+        >>> hidden_states(model, {"input_ids": torch.tensor([[1, 2, 3]])}).shape
+        torch.Size([1, 3, 4])
     """
     seen: list[Tensor] = []
 
@@ -59,6 +65,16 @@ class Scorer:
 
     Raises:
         UserError: If the model's logits cannot be had from its head.
+
+    Example:
+        >>> from transformers import GPT2Config, GPT2LMHeadModel
+        >>> model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=1, n_embd=4, vocab_size=8)).eval()
+        >>> with torch.no_grad():
+        ...     hidden = hidden_states(model, {"input_ids": torch.tensor([[1, 2]])})[0]
+        ...     found = Scorer(model).log_probs(hidden, rows=torch.tensor([0, 0]), targets=torch.tensor([2, 5]))
+        ...     expected = model(torch.tensor([[1, 2]])).logits[0, 0].log_softmax(-1)[[2, 5]]
+        >>> torch.allclose(found, expected)
+        True
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -130,7 +146,14 @@ _SCORERS: WeakKeyDictionary[PreTrainedModel, Scorer] = WeakKeyDictionary()
 
 
 def scorer_of(model: PreTrainedModel) -> Scorer:
-    """Return the model's scorer, made once a model, as it costs forward passes."""
+    """Return the model's scorer, made once a model, as it costs forward passes.
+
+    Example:
+        >>> from transformers import GPT2Config, GPT2LMHeadModel
+        >>> model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=1, n_embd=4, vocab_size=8))
+        >>> scorer_of(model) is scorer_of(model)
+        True
+    """
     scorer = _SCORERS.get(model)
     if scorer is None or scorer.head is not model.get_output_embeddings():
         scorer = _SCORERS[model] = Scorer(model)

@@ -28,6 +28,10 @@ class Continuation:
     Args:
         text: The continuation without the stop text and surrounding blanks.
         stopped: The stop text that ended it, ``end`` for the end token, or ``length`` for neither.
+
+    Example:
+        >>> Continuation("It rains.", stopped="\\n").text
+        'It rains.'
     """
 
     text: str
@@ -71,6 +75,13 @@ def generate(
 
     Raises:
         UserError: If a prompt and its continuation do not fit into the model.
+
+    Example:
+        >>> from transformers import ByT5Tokenizer, GPT2Config, GPT2LMHeadModel
+        >>> model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=1, n_embd=4, vocab_size=384)).eval()
+        >>> found = generate(model, ByT5Tokenizer(), ["French: Il pleut.\\nEnglish:"], max_new_tokens=3)
+        >>> len(found)
+        1
     """
     ids = [tokenizer(prompt, verbose=False, add_special_tokens=special_tokens)["input_ids"] for prompt in prompts]
     limit = None if model.config.is_encoder_decoder else max_length(model)

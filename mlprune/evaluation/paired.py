@@ -64,6 +64,13 @@ def rankc_row(pivot: Pairs, other: Pairs, seed: int = 0) -> Row:
 
     Returns:
         The row, with ``expected``, what random rankings have on average; empty if no example is in both languages.
+
+    Example:
+        >>> english, french = {"id": "0", "scores": [2.0, 1.0]}, {"id": "0", "scores": [0.1, 0.5]}
+        >>> pruned = {"id": "0", "scores": [0.5, 0.1]}
+        >>> row = rankc_row([(english, english)], [(french, pruned)])
+        >>> round(row["dense"], 3), round(row["pruned"], 3), round(row["expected"], 3)
+        (0.269, 1.0, 0.634)
     """
     by_id = {pair[0]["id"]: pair for pair in other}
     shared = [(pair, by_id[pair[0]["id"]]) for pair in pivot if pair[0]["id"] in by_id]
@@ -111,6 +118,12 @@ def translation_row(pairs: Pairs, num_resamples: int = 1000) -> Row:
     Args:
         pairs: Pairs of records with ``output`` and ``reference``, and ``target_lang``.
         num_resamples: How many resamples.
+
+    Example:
+        >>> right = {"output": "the cat is on the mat", "reference": "the cat is on the mat"}
+        >>> row = translation_row([(right, right)])
+        >>> row["delta"], row["chrf"]["delta"], row["p"]
+        (0.0, 0.0, 1.0)
     """
     systems = [(name, [pair[i]["output"] for pair in pairs]) for i, name in enumerate(("dense", "pruned"))]
     references = [[first["reference"] for first, _ in pairs]]

@@ -18,6 +18,11 @@ class Node:
         parent: The node before it, or None.
         start: Number of tokens before the segment.
         level: Number of nodes before it.
+
+    Example:
+        >>> first = Node([1, 2, 3], parent=None, start=0, level=0)
+        >>> Node([7], parent=first, start=3, level=1).end
+        4
     """
 
     tokens: Sequence[int]

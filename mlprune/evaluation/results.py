@@ -29,6 +29,11 @@ def summarize(
 
     Returns:
         Section name to entries, to be merged with those of the other tasks.
+
+    Example:
+        >>> from mlprune.evaluation.tasks import PerplexityTask
+        >>> summarize(PerplexityTask(["fr"]), {"fr": {"bits_per_char": 1.5, "n": 3}}, {"fr": []})
+        {'perplexity': {'fr': {'bits_per_char': 1.5, 'n': 3}}}
     """
     if task.kind == "perplexity":
         return {"perplexity": figures}

@@ -59,6 +59,13 @@ def score_candidates(
 
     Raises:
         UserError: If a text is empty or too long, or contexts are missing or out of place.
+
+    Example:
+        >>> from transformers import ByT5Tokenizer, GPT2Config, GPT2LMHeadModel
+        >>> model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=1, n_embd=4, vocab_size=384))
+        >>> score_candidates(model, ByT5Tokenizer(), [["It is good", "It is bad"], ["Yes"]]).isnan()
+        tensor([[False, False],
+                [False,  True]])
     """
     ids = [[tokenizer(text, verbose=False)["input_ids"] for text in example] for example in candidates]
     context_ids = None if contexts is None else [tokenizer(text, verbose=False)["input_ids"] for text in contexts]
@@ -93,6 +100,14 @@ def score_candidate_ids(
 
     Raises:
         UserError: As there.
+
+    Example:
+        >>> from transformers import GPT2Config, GPT2LMHeadModel
+        >>> model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=1, n_embd=4, vocab_size=8)).eval()
+        >>> with torch.no_grad():
+        ...     expected = model(torch.tensor([[5, 6]])).logits[0, 0].log_softmax(-1)[6]
+        >>> torch.allclose(score_candidate_ids(model, [[[5, 6]]])[0, 0], expected)
+        True
     """
     if normalization not in NORMALIZATIONS:
         raise UserError(f"normalization '{normalization}' is not allowed; give one of {', '.join(NORMALIZATIONS)}")

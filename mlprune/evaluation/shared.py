@@ -30,6 +30,11 @@ class PrefixCache:
 
     Args:
         keep_all: Keep segments that nothing follows, too.
+
+    Example:
+        >>> cache, mask = PrefixCache().before([Node([1, 2], parent=None, start=0, level=0)])
+        >>> mask.shape
+        torch.Size([1, 0])
     """
 
     def __init__(self, keep_all: bool = False) -> None:
@@ -92,6 +97,10 @@ class Sharing:
     Args:
         min_saved: Tokens that sharing a prefix must save; None shares nothing.
         cache_bytes: Bytes that one token takes in the cache.
+
+    Example:
+        >>> Sharing(min_saved=None, cache_bytes=1).min_saved is None
+        True
     """
 
     min_saved: int | None
@@ -106,6 +115,11 @@ def sharing_of(model: PreTrainedModel) -> Sharing:
     """Find out, once a model, whether running on a shared prefix gives what running in full gives.
 
     Models for which it does not (recurrent states, states shared by layers) run every text in full.
+
+    Example:
+        >>> from transformers import GPT2Config, GPT2LMHeadModel
+        >>> sharing_of(GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=1, n_embd=4, vocab_size=8)).eval())
+        Sharing(min_saved=16, cache_bytes=32)
     """
     if model not in _SHARING:
         size = cache_bytes_per_token(model)
@@ -147,6 +161,14 @@ def run_tree(
 
     Yields:
         Nodes of a batch, and what the output head would receive for their segments, (B, T, H), padded on the right.
+
+    Example:
+        >>> from transformers import GPT2Config, GPT2LMHeadModel
+        >>> model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=1, n_embd=4, vocab_size=8)).eval()
+        >>> levels, _ = prefix_tree([(1, 2, 3), (1, 2, 4)], min_saved=1)
+        >>> with torch.no_grad():
+        ...     [tuple(hidden.shape) for _, hidden in run_tree(model, levels, cache_bytes=32)]
+        [(1, 2, 4), (2, 1, 4)]
     """
     device = model_device(model)
     budget = BATCH_TOKENS.get(device.type, BATCH_TOKENS_ELSEWHERE)

@@ -94,6 +94,11 @@ def segment_statistics(outputs: list[str], references: list[str], bleu: BLEU, ch
 
     Returns:
         int64 vectors for BLEU and chrF.
+
+    Example:
+        >>> bleu, _ = segment_statistics(["a b c d"], ["a b c d"], BLEU(), CHRF())
+        >>> bleu.tolist()  # lengths, then matching and all n-grams
+        [4, 4, 4, 3, 2, 1, 4, 3, 2, 1]
     """
     totals = []
     for scorer in (bleu, chrf):

@@ -35,6 +35,11 @@ class Template:
         words: Slot to ``column`` and ``values`` (language to cell to word): words that depend on a cell.
         origin: Where it comes from.
         version: Raised when the text changes.
+
+    Example:
+        >>> template = Template("{text} It is {label}", verbalizer={"bad": "poor", "good": "fine"})
+        >>> template.fill({"text": "It broke."}, "en", "bad")[0]
+        'It broke. It is poor'
     """
 
     template: ByLanguage = ""

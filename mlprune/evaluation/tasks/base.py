@@ -28,6 +28,12 @@ class Task(ABC):
 
     Raises:
         UserError: If the name or a language is not allowed.
+
+    Example:
+        >>> from mlprune.evaluation.tasks import PerplexityTask
+        >>> task = PerplexityTask(["fr"], limit=2)
+        >>> len(task.examples("fr"))
+        2
     """
 
     aligned = True  # whether rows of two languages with the same id are translations of each other

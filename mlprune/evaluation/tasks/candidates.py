@@ -32,6 +32,10 @@ class CandidateExample:
         question: What precedes the answer; empty where the template has none.
         answers: What follows the question in each candidate.
         given: Leading part of each candidate that is not scored.
+
+    Example:
+        >>> CandidateExample("0", ("It is bad", "It is good"), ("negative", "positive"), label=1).names[1]
+        'positive'
     """
 
     id: str
@@ -57,6 +61,14 @@ class ScoredTask(Task):
         too_long: See there.
         start_token: Score the first token too, after the tokenizer's beginning (or end) token where it adds none.
         rankc_matrix: Report RankC of every pair of languages, not only of English with each.
+
+    Example:
+        >>> from mlprune.data.corpora import Bundled
+        >>> task = CandidateTask("nli", ["fr"], Bundled("nli"), "xnli")
+        >>> metric = task.metric("fr")
+        >>> task.update(metric, [{"label": "neutral", "prediction": "neutral"}])
+        >>> metric.compute()["accuracy"]
+        1.0
     """
 
     kind = "candidates"
@@ -186,6 +198,20 @@ class CandidateTask(ScoredTask):
 
     Raises:
         UserError: If template, verbalizer and label column do not fit together.
+
+    Example:
+        >>> from mlprune.data.corpora import Bundled
+        >>> task = CandidateTask(
+        ...     "reviews",
+        ...     ["fr"],
+        ...     Bundled("reviews"),
+        ...     template="{text} C'est {label}",
+        ...     verbalizer={"bad": "mauvais", "good": "bon"},
+        ...     label_column="stars",
+        ...     labels={"1": "bad", "2": "bad", "4": "good", "5": "good"},
+        ... )
+        >>> [text.split()[-1] for text in task.examples("fr")[0].candidates]
+        ['mauvais', 'bon']
     """
 
     def __init__(

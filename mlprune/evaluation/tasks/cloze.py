@@ -28,6 +28,11 @@ class ClozeTask(ScoredTask):
         ranking_only: See there.
         too_long: See there.
         rankc_matrix: Report RankC of every pair of languages, not only of English with each.
+
+    Example:
+        >>> from mlprune.data.corpora import LocalFiles
+        >>> ClozeTask("facts", ["fr"], LocalFiles("facts.{lang}.jsonl")).name
+        'facts'
     """
 
     def __init__(
@@ -84,6 +89,10 @@ class Bmlama(ClozeTask):
         normalization: See :func:`mlprune.evaluation.score_candidates`.
         ranking_only: See there.
         rankc_matrix: Report RankC of every pair of languages, not only of English with each.
+
+    Example:
+        >>> Bmlama(["en", "fr"], hub="someone/bmlama").corpus.config
+        '{lang}'
     """
 
     def __init__(

@@ -14,7 +14,12 @@ from mlprune.metrics import BitsPerChar
 
 @dataclass(frozen=True)
 class TextExample:
-    """A text whose likelihood is measured."""
+    """A text whose likelihood is measured.
+
+    Example:
+        >>> TextExample("0", "Il pleut.").text
+        'Il pleut.'
+    """
 
     id: str
     text: str
@@ -31,6 +36,11 @@ class PerplexityTask(Task):
         corpus: Column ``text``; the bundled parallel test split if omitted.
         limit: At most so many texts a language.
         seed: Seed of their choice.
+
+    Example:
+        >>> task = PerplexityTask(["fr", "sw"], limit=5)
+        >>> [example.id for example in task.examples("fr")] == [example.id for example in task.examples("sw")]
+        True
     """
 
     kind = "perplexity"

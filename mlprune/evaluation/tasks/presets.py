@@ -86,6 +86,10 @@ class Xnli(_Preset):
     asks) or ``xnli-translated`` (the translated words of the paper's code).
 
     Source: Conneau et al. 2018, "XNLI: Evaluating Cross-lingual Sentence Representations".
+
+    Example:
+        >>> Xnli(["fr"], template="xnli-native").corpus.name
+        'facebook/xnli'
     """
 
     task = "xnli"
@@ -101,6 +105,10 @@ class Marc(_Preset):
     """Review sentiment, two classes: ``SetFit/amazon_reviews_multi_{lang}``, or ``dataset_{lang}_test.json`` files.
 
     Source: Keung et al. 2020, "The Multilingual Amazon Reviews Corpus"; two classes as in Kim et al. 2024.
+
+    Example:
+        >>> Marc(["fr", "de"], limit=1000).corpus.name
+        'SetFit/amazon_reviews_multi_{lang}'
     """
 
     task = "marc"
@@ -122,6 +130,10 @@ class Xcopa(_Preset):
     """Cause or effect in 11 languages: ``cambridgeltl/xcopa``, or ``<lang>/test.<lang>.jsonl`` files.
 
     Source: Ponti et al. 2020, "XCOPA: A Multilingual Dataset for Causal Commonsense Reasoning".
+
+    Example:
+        >>> Xcopa(["it"], path="xcopa/data").corpus.path
+        'xcopa/data/{lang}/test.{lang}.jsonl'
     """
 
     task = "xcopa"
@@ -139,6 +151,10 @@ class PawsX(_Preset):
     """Paraphrases in 7 languages: ``google-research-datasets/paws-x``, or ``<lang>/test_2k.tsv`` files.
 
     Source: Yang et al. 2019, "PAWS-X: A Cross-lingual Adversarial Dataset for Paraphrase Identification".
+
+    Example:
+        >>> PawsX(["fr"], path="x-final").corpus.path
+        'x-final/{lang}/test_2k.tsv'
     """
 
     task = "paws-x"
@@ -172,6 +188,10 @@ class XStoryCloze(_Preset):
     """The right end of a story in 11 languages: ``juletxara/xstory_cloze``, or its official tab-separated files.
 
     Source: Lin et al. 2022, "Few-shot Learning with Multilingual Generative Language Models".
+
+    Example:
+        >>> XStoryCloze(["sw"]).corpus.split
+        'eval'
     """
 
     task = "xstorycloze"
@@ -192,6 +212,10 @@ class XWinograd(_Preset):
     Rows of two languages are not translations of each other.
 
     Source: Tikhonov and Ryabinin 2021, "It's All in the Heads"; Muennighoff et al. 2022 for the files.
+
+    Example:
+        >>> XWinograd(["ja"]).corpus.language_codes
+        {'ja': 'jp'}
     """
 
     task = "xwinograd"

@@ -17,7 +17,12 @@ from mlprune.models.tokens import separator_text
 
 @dataclass(frozen=True)
 class TranslationExample:
-    """A sentence to translate and its reference."""
+    """A sentence to translate and its reference.
+
+    Example:
+        >>> TranslationExample("0", "Il pleut.", "It rains.").reference
+        'It rains.'
+    """
 
     id: str
     source: str
@@ -47,6 +52,11 @@ class TranslationTask(Task):
 
     Raises:
         UserError: If a number is out of range or a language is not known.
+
+    Example:
+        >>> task = TranslationTask(["fr", "en"], target_lang="en", limit=2)
+        >>> task.languages, len(task.examples("fr"))
+        (['fr'], 2)
     """
 
     kind = "translation"
