@@ -1,1 +1,1 @@
-"""Which features of a model are large where: magnitudes of hidden states and layer inputs, their overlap, and figures."""
+"""Which features of a model are large where: magnitudes of hidden states and layer inputs, overlap, figures."""

@@ -34,7 +34,8 @@ def accuracy_bars(dense: Mapping[str, Any], results: Mapping[str, Any], stage: s
             own = [system.get("tasks", {}).get(task, {}).get(lang, {}) for lang in languages]
             heights = [100 * row.get("accuracy", math.nan) for row in own]
             ends = [[100 * bound for bound in row.get("ci95", (math.nan, math.nan))] for row in own]
-            spread = [[h - low for h, (low, _) in zip(heights, ends)], [high - h for h, (_, high) in zip(heights, ends)]]
+            lower, upper = ([end[i] for end in ends] for i in (0, 1))
+            spread = [[h - low for h, low in zip(heights, lower)], [high - h for h, high in zip(heights, upper)]]
             positions = [i + (place - (len(systems) - 1) / 2) * width for i in range(len(languages))]
             axes.bar(positions, heights, width, label=name, color=color, yerr=spread, ecolor="#444", capsize=2)
         axes.set_xticks(range(len(languages)), languages)

@@ -1,8 +1,11 @@
 """What TensorBoard shows of a run: blocks as they are pruned, results, settings with headline figures."""
 
 import json
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
+import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
@@ -17,11 +20,13 @@ SETTINGS = ("base_model", "importance", "pattern", "allocation", "propagate", "c
 
 
 class TensorBoard(Callback):
-    """Logs pruning and evaluation for TensorBoard; does nothing where the run has no ``TensorBoardLogger``.
+    """Logs pruning and evaluation for TensorBoard, where the run has a ``TensorBoardLogger``.
+
+    ``output_errors`` keeps (block, group) to relative error, for whoever else wants them.
 
     Args:
         output_error: Watch how far pruning moves each block's output, on the first batch of each group (not with
-            ``propagate: layer``).
+            ``propagate: layer``); with several processes, the first batch of the first process that has one.
         figures: Draw the accuracy bars and the map of kept importance as images.
         histograms: Histograms of every layer's importance scores and input energies; slow on large models.
     """
@@ -31,7 +36,7 @@ class TensorBoard(Callback):
         self.figures = figures
         self.histograms = histograms
         self._watch: OutputError | None = None
-        self._logged_errors: set[tuple[int, str]] = set()
+        self.output_errors: dict[tuple[int, str], float] = {}
         self._kept: dict[str, list[float]] = {}
         self._seconds = 0.0
         self._dense: dict[str, Any] = {}
@@ -41,13 +46,13 @@ class TensorBoard(Callback):
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start to watch the calibration."""
         calibration = getattr(pl_module, "calibration", None)
-        if trainer.state.fn != "validate" or calibration is None or not _writers(trainer):
+        if trainer.state.fn != "validate" or calibration is None:
             return
-        self._kept, self._logged_errors, self._seconds = {}, set(), 0.0
+        self._kept, self.output_errors, self._seconds = {}, {}, 0.0
         if self.output_error and calibration.propagate != "layer" and calibration.pruner.importance.needs:
             self._watch = OutputError(calibration, trainer.datamodule.calibration_batches())
         if self.histograms and trainer.is_global_zero:
-            calibration.pruner.on_scores = lambda path, scores, energies: self._histograms(trainer, path, scores, energies)
+            calibration.pruner.on_scores = partial(self._histograms, trainer)
 
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -59,11 +64,14 @@ class TensorBoard(Callback):
     def on_block_pruned(
         self, trainer: Trainer, pl_module: LightningModule, k: int, reports: dict[str, LayerReport], seconds: float
     ) -> None:
-        """Log one block, at step ``k``."""
-        if not _writers(trainer):
-            return
+        """Log one block, at step ``k``; errors of outputs come a block later, when they are known."""
         if self._watch is not None:
             self._watch.after_pruning(k)
+            self._log_errors(trainer, self._watch.errors)
+            if k == len(pl_module.calibration.blocks) - 1:
+                self._log_errors(trainer, self._of_all_processes())
+        if not _writers(trainer):
+            return
         self._seconds += seconds
         prefix = pl_module.calibration.blocks[k].path + "."
         pruned = sum(int((~report.mask).sum()) for report in reports.values())
@@ -79,16 +87,12 @@ class TensorBoard(Callback):
             self._kept.setdefault(kind, [float("nan")] * len(pl_module.calibration.blocks))[k] = report.kept_importance
         for writer in _writers(trainer):
             writer.log_metrics(figures, step=k)
-        self._log_errors(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log what is known at the end only."""
+        self._stop_watching()
         if trainer.state.fn != "validate" or not _writers(trainer):
             return
-        if self._watch is not None:
-            self._watch.close()
-            self._log_errors(trainer)
-            self._watch = None
         if self.figures and self._kept and trainer.is_global_zero:
             for writer in _writers(trainer):
                 figure = layer_map(self._kept, "share of importance kept")
@@ -98,15 +102,26 @@ class TensorBoard(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Leave the model as it was found."""
+        self._stop_watching()
+
+    def _stop_watching(self) -> None:
         if self._watch is not None:
             self._watch.close()
             self._watch = None
 
-    def _log_errors(self, trainer: Trainer) -> None:
-        assert self._watch is None or isinstance(self._watch, OutputError)
-        for (block, group), error in (self._watch.errors if self._watch else {}).items():
-            if (block, group) not in self._logged_errors:
-                self._logged_errors.add((block, group))
+    def _of_all_processes(self) -> dict[tuple[int, str], float]:
+        """Errors of groups whose batches other processes had; a collective."""
+        assert self._watch is not None
+        parts = [self._watch.errors]
+        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+            parts = [{} for _ in range(dist.get_world_size())]
+            dist.all_gather_object(parts, self._watch.errors)
+        return {key: error for part in reversed(parts) for key, error in part.items()}
+
+    def _log_errors(self, trainer: Trainer, errors: Mapping[tuple[int, str], float]) -> None:
+        for (block, group), error in sorted(errors.items()):
+            if (block, group) not in self.output_errors:
+                self.output_errors[block, group] = error
                 for writer in _writers(trainer):
                     writer.log_metrics({f"pruning/{group}/output_error": error}, step=block)
 
