@@ -7,12 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import ProgressBar, RichProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 from rich.logging import RichHandler
 
-from mlprune.callbacks import PruningCallback, ReportCallback, ResultsTable, RunWriter, SaveConfig, TensorBoard
+from mlprune.callbacks import (
+    ProgressDisplay,
+    PruningCallback,
+    ReportCallback,
+    ResultsTable,
+    RunWriter,
+    SaveConfig,
+    TensorBoard,
+)
 from mlprune.datamodule import PruningDataModule
 from mlprune.errors import UserError
 from mlprune.experiment import run_experiment
@@ -141,8 +150,18 @@ class MlpruneCLI(LightningCLI):
         ]
         if not any(isinstance(callback, TensorBoard) for callback in trainer.callbacks):
             trainer.callbacks.append(TensorBoard())
+        self._replace_progress_bar(trainer)
         trainer.callbacks.sort(key=lambda callback: not isinstance(callback, PruningCallback))  # others look at its work
         return trainer
+
+    def _replace_progress_bar(self, trainer: Any) -> None:
+        """Show the package's own progress where the user has not chosen a bar."""
+        chosen = self.config_init[self.subcommand].trainer.callbacks or []
+        if any(isinstance(callback, ProgressBar) for callback in chosen):
+            return
+        for i, callback in enumerate(trainer.callbacks):
+            if type(callback) in (RichProgressBar, TQDMProgressBar):
+                trainer.callbacks[i] = ProgressDisplay()
 
     def fit(self, model: PruningModule, datamodule: PruningDataModule, ckpt_path: str | None = None) -> None:
         """Run the whole experiment."""

@@ -3,6 +3,7 @@
 from mlprune.callbacks.ablation import FeatureAblation
 from mlprune.callbacks.console import ResultsTable
 from mlprune.callbacks.gradual import GradualPruning
+from mlprune.callbacks.progress import ProgressDisplay
 from mlprune.callbacks.pruning import PruningCallback
 from mlprune.callbacks.report import ReportCallback
 from mlprune.callbacks.run_folder import RunWriter, SaveConfig
@@ -11,6 +12,7 @@ from mlprune.callbacks.tensorboard import TensorBoard
 __all__ = [
     "FeatureAblation",
     "GradualPruning",
+    "ProgressDisplay",
     "PruningCallback",
     "ReportCallback",
     "ResultsTable",

@@ -1,0 +1,156 @@
+"""Progress on the console: phase, block k of n, tokens per second and time left; plain lines when not a terminal."""
+
+import time
+from datetime import timedelta
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from mlprune.log import log
+
+
+class ProgressDisplay(ProgressBar):
+    """Shows how far a run is: a live line on a terminal, now and then a plain line elsewhere.
+
+    Args:
+        seconds_between_lines: Where output is not a terminal, the least time between two lines.
+    """
+
+    def __init__(self, seconds_between_lines: float = 15.0) -> None:
+        super().__init__()
+        self.seconds_between_lines = seconds_between_lines
+        self._enabled = True
+        self._live: Progress | None = None
+        self._task = TaskID(0)
+        self._sizes: list[int] = []
+        self._phase = ""
+        self._unit = "tokens"
+        self._start = self._last_line = 0.0
+        self._done = self._amount = self._total = 0
+
+    def disable(self) -> None:
+        """Show nothing."""
+        self._enabled = False
+
+    def enable(self) -> None:
+        """Show progress."""
+        self._enabled = True
+
+    # -- validate -------------------------------------------------------------------------------------------------
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin the phase of calibration."""
+        if trainer.state.fn != "validate":
+            return
+        batches = trainer.datamodule.calibration_batches()
+        self._sizes = [int(batch["attention_mask"].sum()) for batch in batches]
+        self._begin(trainer, "calibrating", sum(trainer.num_val_batches), "tokens")
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Count a batch shown to a block."""
+        if trainer.state.fn == "validate":
+            shown = self._sizes if pl_module.whole_blocks else [self._sizes[i] for i in (batch.index,) if i is not None]
+            self._advance(sum(shown), f"block {batch.block + 1} of {batch.num_blocks}")
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """End the phase before anything else is printed."""
+        if trainer.state.fn == "validate":
+            self._end()
+
+    # -- test -----------------------------------------------------------------------------------------------------
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin the phase of evaluation."""
+        self._begin(trainer, f"evaluating, {pl_module.pruning_stage}", sum(trainer.num_test_batches), "examples")
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Count evaluated examples."""
+        self._advance(len(batch.examples), f"{batch.task.name} {batch.lang}")
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """End the phase before results are printed."""
+        self._end()
+
+    # -- recovery training ----------------------------------------------------------------------------------------
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin the phase of training."""
+        self._begin(trainer, "recovery training", int(trainer.num_training_batches * trainer.max_epochs), "tokens")
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count the tokens of a batch."""
+        self._advance(int(batch["attention_mask"].sum()), f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}")
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """End the phase."""
+        self._end()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Give the terminal back."""
+        self._end()
+
+    # -- display --------------------------------------------------------------------------------------------------
+
+    def _begin(self, trainer: Trainer, phase: str, total: int, unit: str) -> None:
+        self._end()
+        self._phase, self._unit, self._total = phase, unit, total
+        self._done = self._amount = 0
+        self._start = self._last_line = time.monotonic()
+        console = shared_console()
+        if self._enabled and trainer.is_global_zero and console.is_terminal:
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=20),
+                TextColumn("{task.fields[place]}"),
+                TextColumn("{task.fields[speed]}"),
+                TimeRemainingColumn(compact=True),
+                TextColumn("left"),
+            )
+            self._live = Progress(*columns, console=console, transient=True)
+            self._task = self._live.add_task(phase, total=total, place="", speed="")
+            self._live.start()
+
+    def _advance(self, amount: int, place: str) -> None:
+        self._done += 1
+        self._amount += amount
+        now = time.monotonic()
+        speed = f"{self._amount / max(now - self._start, 1e-9):,.0f} {self._unit}/s"
+        if self._live is not None:
+            self._live.update(self._task, completed=self._done, place=place, speed=speed)
+        elif self._enabled and now - self._last_line >= self.seconds_between_lines:
+            self._last_line = now
+            left = (now - self._start) / self._done * max(self._total - self._done, 0)
+            log.info("%s: %s, %s, %s left", self._phase, place, speed, timedelta(seconds=round(left)))
+
+    def _end(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+
+def shared_console() -> Console:
+    """Return the console that the log writes to, so that log lines and a live line do not disturb each other."""
+    consoles = (handler.console for handler in log.handlers if isinstance(handler, RichHandler))
+    return next(consoles, None) or Console(stderr=True)

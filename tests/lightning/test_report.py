@@ -1,0 +1,32 @@
+"""Every run ends with its report, and with what pruning did to each layer."""
+
+import csv
+from pathlib import Path
+
+from tiny_runs import write_config
+
+from mlprune.models.blocks import find_blocks
+from mlprune.models.loading import ModelSource
+
+RUN = Path("lightning_logs/version_0")
+
+
+def test_fit_leaves_a_report_and_figures_of_every_layer(mlprune, tmp_path: Path, tiny_folder: Path) -> None:
+    assert mlprune("fit", "--config", write_config(tmp_path, tiny_folder))[0] == 0
+    page = (RUN / "report.html").read_text(encoding="utf-8")
+    for part in ("Outside English", "What was pruned", "Where importance was lost", "Translations", "nli: accuracy"):
+        assert part in page
+    with (RUN / "layers.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    blocks = find_blocks(ModelSource(str(tiny_folder)).load_model())
+    assert [row["layer"] for row in rows] == [path for block in blocks for path in block.layers]
+    assert {row["block"] for row in rows} == {"0", "1", "2"}
+    assert all(0.2 < float(row["sparsity"]) < 0.4 and 0.5 < float(row["kept_importance"]) < 1 for row in rows)
+
+
+def test_validate_and_test_alone_leave_one_too(mlprune, tmp_path: Path, tiny_folder: Path) -> None:
+    config = write_config(tmp_path, tiny_folder)
+    assert mlprune("validate", "--config", config, "--trainer.default_root_dir", "a")[0] == 0
+    assert "What was pruned" in Path("a", RUN, "report.html").read_text()
+    assert mlprune("test", "--config", config, "--trainer.default_root_dir", "b")[0] == 0
+    assert "accuracy by language" in Path("b", RUN, "report.html").read_text()

@@ -1,0 +1,259 @@
+"""The report: from whatever parts a run's folder holds to one safe, self-contained page."""
+
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from mlprune.errors import UserError
+from mlprune.report import read_run, render, write_report
+from mlprune.report.__main__ import main
+from mlprune.report.page import MAX_BYTES
+
+VOID = {"meta", "link", "input", "br", "hr", "img"}
+
+
+class Page(HTMLParser):
+    """Collects tags, text and what is left open."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict]] = []
+        self.text: list[str] = []
+        self.headings: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] not in ("style", "script"):
+            self.text.append(data.strip())
+        if self.open and self.open[-1] == "h2":
+            self.headings.append(data)
+
+
+SECTIONS = ("Settings", "Results", "What was pruned", "Features", "Predictions that changed", "Translations")
+SECTIONS += ("How to repeat it",)
+
+
+def results(stage: str, french: float) -> dict:
+    return {
+        "schema_version": 1,
+        "model": "tiny",
+        "stage": stage,
+        "sparsity": 0.3 if stage == "pruned" else 0.0,
+        "seed": 0,
+        "config_hash": "abc",
+        "versions": {"torch": "2"},
+        "tasks": {
+            "nli": {
+                "en": {"accuracy": 0.5, "n": 20, "ci95": [0.3, 0.7]},
+                "fr": {"accuracy": french, "n": 20, "ci95": [0.2, 0.6]},
+            }
+        },
+        "average": {"nli": {"non_en": {"accuracy": french, "ci95": [0.2, 0.6]}}},
+        "rankc": {"nli": {"en-fr": 0.8}},
+        "translation": {"fr-en": {"bleu": 20.0, "chrf": 40.0, "n": 5}},
+        "perplexity": {"fr": {"bits_per_char": 1.5, "n": 5}},
+    }
+
+
+COMPARISON = {
+    "headline": "Outside English, pruning changed nli accuracy: too few to tell.",
+    "tasks": {"nli": {"fr": {"dense": 0.4, "pruned": 0.5, "delta": 0.1, "delta_ci95": [-0.1, 0.3], "p": 0.3,
+                             "p_holm": 0.6, "n": 20}}},
+    "average": {"nli": {"non_en": {"delta": 0.1, "delta_ci95": [-0.1, 0.3], "n": 20}}},
+    "translation": {"fr-en": {"dense": 20.0, "pruned": 18.0, "delta": -2.0, "p": 0.2, "n": 5}},
+}  # fmt: skip
+NASTY = '<script>alert(1)</script> & "quotes" </textarea>'
+OVERLAP = {
+    "percent": 40.0,
+    "groups": ["fr", "fr-en</script>"],
+    "layers": ["embedding", "block 0"],
+    "overlap": [[[0.0, 0.25], [0.5, 0.0]], [[0.0, 0.125], [0.375, 0.0]]],
+    "only_translation": [[1], [2, 3]],
+    "curves": {"fr and fr-en": [0.4, 0.6]},
+}
+
+
+def write(folder: Path, parts: dict) -> Path:
+    for name, content in parts.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    return folder
+
+
+def whole(folder: Path) -> Path:
+    wrong = {"id": "0", "label": "yes", "prediction": "no", "scores": [0, 1], "text": NASTY}
+    right = wrong | {"prediction": "yes"}
+    translation = {"id": "3", "source": NASTY, "reference": "b", "output": "c", "target_lang": "en"}
+    layers = "block,layer,sparsity,threshold,kept_importance,seconds,output_error.mt\n"
+    layers += "0,model.layers.0.q,0.3,0.01,0.95,0.1,0.2\n1,model.layers.1.q,0.3,0.01,0.9,0.1,\n"
+    return write(folder, {
+        "config.yaml": "model: {name: tiny}\npruning: {propagate: pruned}\n",
+        "results.dense.json": results("dense", 0.4),
+        "results.json": results("pruned", 0.5),
+        "comparison.json": COMPARISON,
+        "predictions.dense/nli.fr.jsonl": json.dumps(wrong) + "\n" + json.dumps(right | {"id": "1"}) + "\n",
+        "predictions/nli.fr.jsonl": json.dumps(right) + "\n" + json.dumps(wrong | {"id": "1"}) + "\n",
+        "predictions.dense/translation.fr.jsonl": json.dumps(translation) + "\n",
+        "predictions/translation.fr.jsonl": json.dumps(translation | {"output": "d"}) + "\n",
+        "pruned/mlprune.json": {"importance": "Wanda()", "sparsity": 0.3, "layers": {"model.layers.0.q": 0.3}},
+        "layers.csv": layers,
+        "overlap.json": OVERLAP,
+    })  # fmt: skip
+
+
+def test_a_whole_run(tmp_path: Path) -> None:
+    text = render([read_run(whole(tmp_path))])
+    page = Page(text)
+    assert page.open == []
+    assert page.headings == list(SECTIONS)
+    assert COMPARISON["headline"] in page.text
+    assert "+10.0" in page.text
+    assert "-10.0 to +30.0" in page.text
+    assert "0.600" in page.text  # p after Holm
+    assert "For better" in page.text
+    assert "For worse" in page.text
+    assert len(text.encode()) < MAX_BYTES
+
+
+def test_what_people_wrote_is_never_markup(tmp_path: Path) -> None:
+    text = render([read_run(whole(tmp_path))])
+    assert "<script>alert" not in text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    assert text.count("</script>") == 2  # the data and the slider
+    data = re.search(r'id="overlap">(.*?)</script>', text, re.DOTALL)[1]
+    assert json.loads(data)["groups"] == OVERLAP["groups"]
+
+
+def test_nothing_is_asked_of_the_network(tmp_path: Path) -> None:
+    text = render([read_run(whole(tmp_path))])
+    addresses = set(re.findall(r"""(?:src|href|url\()\s*=?\s*["']?([^"')\s>]+)""", text))
+    assert all(address.startswith(("#", "data:")) for address in addresses), addresses
+    assert "@import" not in text
+
+
+def test_it_can_be_read_without_eyes_and_in_the_dark(tmp_path: Path) -> None:
+    text = render([read_run(whole(tmp_path))])
+    page = Page(text)
+    images = [attrs for tag, attrs in page.tags if tag == "svg"]
+    assert len(images) >= 6
+    assert all(attrs["role"] == "img" and len(attrs["aria-label"]) > 20 for attrs in images)
+    ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    labelled = {attrs["for"] for tag, attrs in page.tags if tag == "label"}
+    assert {attrs["id"] for tag, attrs in page.tags if tag == "input"} <= labelled
+    assert all(attrs.get("scope") for tag, attrs in page.tags if tag == "th")
+    assert dict(page.tags)["html"] == {"lang": "en"}
+    assert "prefers-color-scheme: dark" in text
+    assert "@media print" in text
+    assert "#010101" not in text  # every placeholder colour was replaced
+    assert "currentColor" in text
+
+
+@pytest.mark.parametrize(("scheme", "start"), [("light", ":root { color-scheme"), ("dark", "@media (prefers")])
+def test_contrast_of_text(tmp_path: Path, scheme: str, start: str) -> None:
+    text = render([read_run(whole(tmp_path))])
+    part = text[text.index(start) :]
+    colours = dict(re.findall(r"--(ink|soft|paper|panel|accent|good|bad): (#[0-9a-f]{3,6})", part[:900]))
+    for ink in ("ink", "soft", "accent"):
+        for paper in ("paper", "panel"):
+            assert contrast(colours[ink], colours[paper]) >= 4.5, (scheme, ink, paper)
+
+
+def contrast(first: str, second: str) -> float:
+    def luminance(colour: str) -> float:
+        digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
+        parts = [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    high, low = sorted((luminance(first), luminance(second)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+PARTS = {
+    "config.yaml": (["Settings"], "model: {name: tiny}\n"),
+    "results.json": (["Settings", "Results"], results("dense", 0.4)),
+    "pruned/mlprune.json": (["Settings", "What was pruned"], {"sparsity": 0.3, "layers": {"h.0.q": 0.3, "h.1.q": 0.3}}),
+    "overlap.json": (["Features"], OVERLAP),
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_every_part_works_alone(tmp_path: Path, name: str) -> None:
+    expected, content = PARTS[name]
+    page = Page(render([read_run(write(tmp_path, {name: content}))]))
+    assert page.open == []
+    assert page.headings == [*expected, "How to repeat it"]
+
+
+def test_several_runs_side_by_side(tmp_path: Path) -> None:
+    first, second = whole(tmp_path / "a"), whole(tmp_path / "b")
+    changed = results("pruned", 0.7) | {"seed": 1}
+    write(second, {"results.json": changed})
+    page = Page(render([read_run(first), read_run(second)]))
+    name = f"{tmp_path.name}"
+    assert page.open == []
+    assert "2 runs side by side" in page.text
+    assert f"{name}/a pruned" in page.text
+    assert f"{name}/b pruned" in page.text
+    assert page.text.count("dense") >= 1
+    assert f"{name}/b dense" not in page.text  # the same dense model is shown once
+    assert "70.0 (20.0 to 60.0)" in page.text
+    assert "(differs)" in page.text
+
+
+def test_the_same_run_gives_the_same_bytes(tmp_path: Path) -> None:
+    whole(tmp_path)
+    code = "import sys; from pathlib import Path; from mlprune.report import read_run, render; "
+    code += "sys.stdout.buffer.write(render([read_run(Path(sys.argv[1]))]).encode())"
+    pages = [
+        subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, check=True).stdout for _ in "ab"
+    ]
+    assert pages[0] == pages[1]
+    assert pages[0]
+
+
+def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    whole(tmp_path / "run")
+    assert main([str(tmp_path / "run")]) == 0
+    assert (tmp_path / "run" / "report.html").is_file()
+    target = tmp_path / "both.html"
+    assert main([str(tmp_path / "run"), str(tmp_path / "run"), "--output", str(target)]) == 0
+    assert target.is_file()
+    capsys.readouterr()
+    (tmp_path / "empty").mkdir()
+    assert main([str(tmp_path / "empty")]) == 2
+    assert "is no run folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("results.json", "{"), ("results.json", "[]"), ("config.yaml", "a: ["), ("predictions/nli.fr.jsonl", "no json")],
+)
+def test_a_broken_file_is_named(tmp_path: Path, name: str, content: str) -> None:
+    write(whole(tmp_path), {name: content})
+    with pytest.raises(UserError, match=re.escape(name.rsplit("/", 1)[-1])):
+        read_run(tmp_path)
+
+
+def test_it_is_complete_or_absent(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be written"):
+        write_report([read_run(whole(tmp_path))], tmp_path / "missing" / "report.html")
