@@ -61,6 +61,7 @@ class PruningModule(LightningModule):
         self.masks: dict[str, Tensor] = {}
         self.recipe: dict[str, Any] = self.source.recipe()
         self.calibration: Calibration | None = None
+        self.measure: Callable[[int], None] | None = None  # what validate does with a batch in place of calibration
         self.whole_blocks = False  # calibrate in one step a block
         self.first_block = 0  # blocks before it were pruned by an earlier start of the run
         self.finished: dict[tuple[str, str, int], dict[str, Any]] = {}  # examples evaluated by an earlier start
@@ -87,10 +88,18 @@ class PruningModule(LightningModule):
         if self.model is None:
             self.model = self.source.load_model()
 
+    def use_streamed(self, model: PreTrainedModel) -> None:
+        """Use a model whose blocks are read when they are needed; Lightning must not try to move it."""
+        self.__dict__["model"] = model  # not a submodule
+
     # -- validate: calibration ------------------------------------------------------------------------------------
 
     def validation_step(self, batch: CalibrationStep, batch_idx: int) -> None:
         """Advance one calibration batch to a block and gather the statistics of its layers."""
+        if self.measure is not None:
+            if batch.index is not None:
+                self.measure(batch.index)
+            return
         assert self.calibration is not None
         if batch.index is not None and self.calibration.pruner.importance.needs:
             self.calibration.step(batch.block, batch.index)

@@ -1,12 +1,14 @@
 """The callback that scores and masks blocks between calibration steps, and keeps what came of it."""
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from mlprune.callbacks.run_folder import describe, digest, run_folder, versions
+from mlprune.callbacks.streaming import Streaming
 from mlprune.callbacks.unfinished import Unfinished, restore
 from mlprune.errors import UserError
 from mlprune.log import log
@@ -41,6 +43,8 @@ class PruningCallback(Callback):
         exclude: Regular expressions on layer paths; matching layers are left dense.
         count_padding: Count padded positions as tokens, as the paper's code does.
         save_model: Write ``pruned/``, an ordinary Hugging Face checkpoint.
+        streaming: Read, prune and write the model block by block, never holding it as a whole (``validate`` only).
+        hidden_on_disk: With ``streaming``, keep the prompts' hidden states in memory-mapped files.
     """
 
     def __init__(
@@ -53,6 +57,8 @@ class PruningCallback(Callback):
         exclude: list[str] | None = None,
         count_padding: bool = False,
         save_model: bool = True,
+        streaming: bool = False,
+        hidden_on_disk: bool = False,
     ) -> None:
         if propagate not in PROPAGATE:
             raise UserError(f"pruning.propagate '{propagate}' is not allowed; give one of {', '.join(PROPAGATE)}")
@@ -60,6 +66,15 @@ class PruningCallback(Callback):
         self.propagate: Propagate = propagate
         self.count_padding = count_padding
         self.save_model = save_model
+        if hidden_on_disk and not streaming:
+            raise UserError("pruning.hidden_on_disk goes with pruning.streaming: true")
+        if streaming and allocation is not None:
+            name = type(allocation).__name__
+            raise UserError(f"pruning.streaming: {name} looks at all blocks first; leave pruning.allocation out")
+        self.streaming = streaming
+        self.hidden_on_disk = hidden_on_disk
+        self._stream: Streaming | None = None
+        self._sizes: dict[str, int] = {}
         self.reports: dict[str, LayerReport] = {}
         self.num_taken_up = 0
         self._context: Any = None
@@ -76,6 +91,22 @@ class PruningCallback(Callback):
             if prunes and group not in groups:
                 name = type(self.pruner.importance).__name__
                 raise UserError(f"{name} needs the group '{group}'; data.demonstrations has {', '.join(groups)}")
+        if self.streaming and prunes:
+            self._open_stream(trainer, pl_module)
+
+    def _open_stream(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if getattr(trainer, "experiment", False):
+            raise UserError("pruning.streaming goes with validate; fit evaluates the whole model in memory")
+        self._stream = Streaming(
+            pl_module.source,
+            run_folder(trainer),
+            trainer.is_global_zero,
+            self.save_model,
+            self.hidden_on_disk,
+            trainer.global_rank,
+            trainer.strategy.root_device,
+        )
+        pl_module.use_streamed(self._stream.model.model)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Prepare calibration on this process' batches; take up the blocks that an unfinished run left."""
@@ -97,7 +128,11 @@ class PruningCallback(Callback):
             propagate=self.propagate,
             count_padding=self.count_padding,
             groups=groups,
+            device=self._stream.model.device if self._stream else None,
+            hidden=self._stream.hidden if self._stream else None,
         )
+        if self._stream is not None:
+            self._stream.start(calibration.blocks)
         self._allocate(trainer, calibration, batches)
         pl_module.calibration = calibration
         self.reports = {}
@@ -126,13 +161,36 @@ class PruningCallback(Callback):
         trainer.strategy.barrier("mlprune-taken-up")  # nobody writes a block before all have counted them
         if blocks:
             log.info("(%d/%d) blocks were pruned before", len(blocks), len(calibration.blocks))
-        if self.propagate == "dense" and blocks and self.pruner.importance.needs:
-            for index in range(calibration.num_batches):  # past them while they are dense
-                calibration.advance(len(blocks), index)
-        for block, (reports, weights) in zip(calibration.blocks, blocks, strict=False):
-            restore(block, reports, weights)
-            self.reports |= reports
+        for k, (reports, weights) in enumerate(blocks):
+            if self._stream is not None:
+                self._stream.model.enter(k)
+            if self.propagate == "dense":
+                self._pass(calibration, k)
+            restore(calibration.blocks[k], reports, weights)
+            if self._stream is not None:
+                self._pass(calibration, k)
+            self._keep(trainer, calibration, k, reports)
         self.num_taken_up = len(blocks)
+
+    def _pass(self, calibration: Calibration, k: int) -> None:
+        """Run the batches through a block as it is now, unless they are past it."""
+        for index in range(calibration.num_batches if self.pruner.importance.needs else 0):
+            calibration.advance(k + 1, index)
+
+    def _keep(self, trainer: Trainer, calibration: Calibration, k: int, reports: dict[str, LayerReport]) -> None:
+        """Remember what was done to a block; with streaming its masks and weights go to disk."""
+        self._sizes |= {path: report.mask.numel() for path, report in reports.items()}
+        if self._stream is not None:
+            self._stream.keep(k, reports)
+            reports = {path: replace(report, mask=report.mask.new_empty(0)) for path, report in reports.items()}
+        self.reports |= reports
+
+    def on_validation_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Read the block that comes next, with streaming."""
+        if self._stream is not None and not self.is_finished(batch.block):
+            self._stream.model.enter(batch.block)
 
     def is_finished(self, block: int) -> bool:
         """Tell whether a block needs no more calibration."""
@@ -160,9 +218,9 @@ class PruningCallback(Callback):
                 if trainer.is_global_zero and self.pruner.importance.needs == "energy":  # Gram matrices are too large
                     self.unfinished.save_statistics(batch.block, statistics)
                 reports = self.pruner.prune_block(block, statistics)
-        self.reports |= reports
         if trainer.is_global_zero:
             self.unfinished.save_block(batch.block, block, reports)
+        self._keep(trainer, calibration, batch.block, reports)
         seconds = time.perf_counter() - self._block_start
         self._block_start = time.perf_counter()
         for callback in trainer.callbacks:
@@ -175,23 +233,26 @@ class PruningCallback(Callback):
             return
         self._release()
         pl_module.calibration = None
-        pl_module.masks = {path: report.mask for path, report in self.reports.items()}
         pl_module.recipe = self.recipe(trainer, pl_module)
         log.info("pruned %.2f%% of the weights of %d layers", 100 * pl_module.recipe["sparsity"], len(self.reports))
         self._tell_silent_inputs()
-        if trainer.is_global_zero:
-            folder = run_folder(trainer)
-            folder.mkdir(parents=True, exist_ok=True)
-            save_masks(pl_module.masks, folder / "masks.safetensors")
-            if statistics := self.unfinished.load_statistics():
-                save_statistics(statistics, folder / "statistics.safetensors")
-        self._save(trainer, pl_module)
+        if trainer.is_global_zero and (statistics := self.unfinished.load_statistics()):
+            save_statistics(statistics, run_folder(trainer) / "statistics.safetensors")
+        if self._stream is not None:
+            self._stream.finish(pl_module.recipe)
+            self._stream = None
+        else:
+            pl_module.masks = {path: report.mask for path, report in self.reports.items()}
+            if trainer.is_global_zero:
+                save_masks(pl_module.masks, run_folder(trainer) / "masks.safetensors")
+            self._save(trainer, pl_module)
         if trainer.is_global_zero and not getattr(trainer, "experiment", False):
             self.unfinished.remove()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Leave the model as it was found, hooks and settings included."""
+        """Leave the model as it was found, hooks and settings included, and no half-written checkpoint."""
         self._release()
+        self._abandon()
 
     def _tell_silent_inputs(self) -> None:
         """Name the layers that have inputs which no prompt of a group ever used; their weights score lowest."""
@@ -204,6 +265,11 @@ class PruningCallback(Callback):
         if self._context is not None:
             self._context.__exit__(None, None, None)
             self._context = None
+
+    def _abandon(self) -> None:
+        if self._stream is not None:
+            self._stream.abandon()
+            self._stream = None
 
     def _save(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # with training to come the checkpoint is written after it
@@ -226,8 +292,7 @@ class PruningCallback(Callback):
     def recipe(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         """Return what mlprune.json says: how the model was pruned, on what, and how far."""
         data = trainer.datamodule
-        pruned = sum(int((~report.mask).sum()) for report in self.reports.values())
-        total = sum(report.mask.numel() for report in self.reports.values())
+        pruned = sum(round(report.sparsity * self._sizes[path]) for path, report in self.reports.items())
         return {
             "schema_version": 1,
             "base_model": pl_module.source.name,
@@ -242,7 +307,7 @@ class PruningCallback(Callback):
                 group: {"prompts": len(ids), "tokens": sum(map(len, ids)), "sha256": digest(ids)}
                 for group, ids in data.prompts().items()
             },
-            "sparsity": pruned / total,
+            "sparsity": pruned / sum(self._sizes.values()),
             "layers": {path: report.sparsity for path, report in self.reports.items()},
             "versions": versions(),
         }

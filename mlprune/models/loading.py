@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import snapshot_download
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -105,6 +106,20 @@ class ModelSource:
                 raise UserError(f"model.name '{self.name}' {NO_SAFETENSORS}") from error
             raise UserError(f"model.name '{self.name}' cannot be loaded: {_reason(error)}") from error
         return model.eval()
+
+    def folder(self) -> Path:
+        """Return the checkpoint's folder, downloading it from the hub if it is there.
+
+        Raises:
+            UserError: If it cannot be had.
+        """
+        if Path(self.location).is_dir():
+            return Path(self.location)
+        try:
+            wanted = ["*.safetensors", "*.json", "*.txt", "*.model", "*.md", "*.jinja"]
+            return Path(snapshot_download(self.location, revision=self.revision, allow_patterns=wanted))
+        except (OSError, ValueError) as error:
+            raise UserError(f"model.name '{self.name}' cannot be loaded: {_reason(error)}") from error
 
     def card(self) -> dict[str, str]:
         """Return the licence and notice of the base model, as far as they are in its folder."""

@@ -50,6 +50,18 @@ def save_checkpoint(
     shutil.rmtree(partial, ignore_errors=True)
     model.save_pretrained(partial)
     tokenizer.save_pretrained(partial)
+    write_card(partial, recipe, card)
+    partial.rename(folder)
+
+
+def write_card(folder: Path, recipe: dict[str, Any], card: dict[str, str]) -> None:
+    """Write the model card, the base model's notice and ``mlprune.json`` into a checkpoint.
+
+    Args:
+        folder: The checkpoint.
+        recipe: As for :func:`save_checkpoint`.
+        card: As for :func:`save_checkpoint`.
+    """
     text = CARD.format(
         base_model=card["base_model"],
         license=card["license"] or "other",
@@ -57,11 +69,10 @@ def save_checkpoint(
         percent=100 * recipe["sparsity"],
         importance=recipe["importance"],
     )
-    (partial / "README.md").write_text(text, encoding="utf-8")
+    (folder / "README.md").write_text(text, encoding="utf-8")
     if card["notice"]:
-        (partial / "NOTICE").write_text(card["notice"] + "\n", encoding="utf-8")
-    (partial / "mlprune.json").write_text(json.dumps(recipe, indent=2) + "\n", encoding="utf-8")
-    partial.rename(folder)
+        (folder / "NOTICE").write_text(card["notice"] + "\n", encoding="utf-8")
+    (folder / "mlprune.json").write_text(json.dumps(recipe, indent=2) + "\n", encoding="utf-8")
 
 
 def check_disk(folder: Path, num_bytes: int) -> None:

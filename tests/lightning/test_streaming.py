@@ -1,0 +1,78 @@
+"""``validate`` with streaming gives the files of ``validate`` in memory."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_runs import write_config
+from transformers import AutoModelForCausalLM
+
+ROOT = Path(__file__).parents[2]
+RUN = Path("lightning_logs/version_0")
+
+
+def same(a: Path, b: Path) -> None:
+    from mlprune.pruning import load_masks
+
+    masks = [load_masks(run / "masks.safetensors") for run in (a, b)]
+    assert masks[0].keys() == masks[1].keys()
+    assert all(torch.equal(masks[0][path], masks[1][path]) for path in masks[0])
+    first, second = (AutoModelForCausalLM.from_pretrained(run / "pruned").state_dict() for run in (a, b))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert (a / "pruned/mlprune.json").read_text() == (b / "pruned/mlprune.json").read_text()
+
+
+@pytest.mark.parametrize("propagate", ["pruned", "dense", "layer"])
+@pytest.mark.parametrize("hidden_on_disk", [False, True])
+def test_streaming(mlprune, tmp_path: Path, tiny_folder: Path, propagate: str, hidden_on_disk: bool) -> None:
+    for name, options in (("whole", {}), ("streamed", {"streaming": True, "hidden_on_disk": hidden_on_disk})):
+        config = write_config(tmp_path, tiny_folder, pruning={"propagate": propagate} | options)
+        status, _, err = mlprune("validate", "--config", config, "--trainer.default_root_dir", name)
+        assert status == 0, err
+    same(Path("whole", RUN), Path("streamed", RUN))
+    assert sorted(file.name for file in Path("streamed", RUN).iterdir() if file.name.startswith(".")) == []
+
+
+@pytest.mark.parametrize("propagate", ["pruned", "dense"])
+def test_a_streamed_run_goes_on(mlprune, tmp_path: Path, tiny_folder: Path, monkeypatch, propagate: str) -> None:
+    from mlprune.pruning import Pruner
+
+    whole = write_config(tmp_path, tiny_folder, pruning={"propagate": propagate})
+    assert mlprune("validate", "--config", whole, "--trainer.default_root_dir", "whole")[0] == 0
+    config = write_config(tmp_path, tiny_folder, pruning={"propagate": propagate, "streaming": True})
+    prune_layer = Pruner.prune_layer
+
+    def interrupted(self, layer, statistics):
+        if ".2." in layer.path:
+            raise KeyboardInterrupt
+        return prune_layer(self, layer, statistics)
+
+    monkeypatch.setattr(Pruner, "prune_layer", interrupted)
+    with pytest.raises(SystemExit):
+        mlprune("validate", "--config", config, "--trainer.default_root_dir", "broken")
+    assert not Path("broken", RUN, "pruned").exists()
+    monkeypatch.setattr(Pruner, "prune_layer", prune_layer)
+    status, _, err = mlprune("validate", "--resume", Path("broken", RUN))
+    assert status == 0, err
+    same(Path("whole", RUN), Path("broken", RUN))
+
+
+def test_two_processes(mlprune, tmp_path: Path, tiny_folder: Path) -> None:
+    config = write_config(tmp_path, tiny_folder, pruning={"streaming": True})
+    assert mlprune("validate", "--config", config, "--trainer.default_root_dir", "one")[0] == 0
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(ROOT / "main.py"), "validate", "--config", str(config)]
+    command += ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--trainer.default_root_dir", "two"]
+    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    same(Path("one", RUN), Path("two", RUN))
+
+
+def test_fit_refuses_streaming_and_test_has_no_use_for_it(mlprune, tmp_path: Path, tiny_folder: Path) -> None:
+    config = write_config(tmp_path, tiny_folder, pruning={"streaming": True})
+    status, _, err = mlprune("fit", "--config", config)
+    assert (status, "goes with validate" in err) == (2, True), err
+    assert mlprune("test", "--config", config, "--data.limit", 1)[0] == 0
