@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
 from mlprune.batching import token_batches
+from mlprune.errors import UserError
 from mlprune.evaluation.forward import hidden_states
 from mlprune.models.blocks import model_device
 
@@ -30,9 +31,14 @@ def decoder_hidden(
         pairs: Token ids of the encoder's and the decoder's text; position t of the decoder predicts its token t.
         batch_size: At most so many pairs in a batch; a token budget alone decides if omitted.
 
+    Raises:
+        UserError: If the model does not say what its decoder starts from.
+
     Yields:
         Positions of a batch in ``pairs``, and what the output head would receive, (B, T, H), padded on the right.
     """
+    if model.config.decoder_start_token_id is None:
+        raise UserError(f"{type(model).__name__}: its config has no decoder_start_token_id; set it in config.json")
     device = model_device(model)
     budget = BATCH_TOKENS.get(device.type, BATCH_TOKENS_ELSEWHERE)
     by_context: dict[tuple[int, ...], list[int]] = {}

@@ -252,6 +252,12 @@ def test_perplexity_is_bits_a_character() -> None:
         assert record["chars"] == len(example.text)
 
 
+def test_perplexity_needs_a_model_that_continues_text() -> None:
+    task = PerplexityTask(["en"], limit=1)
+    with pytest.raises(UserError, match="MT5ForConditionalGeneration has an encoder"):
+        task.predict(tiny_model("mt5"), tiny_tokenizer(), "en", task.examples("en"))
+
+
 def test_cloze_answers_of_several_names() -> None:
     rows = [{"prompt": "<mask> is big.", "answer": "USA, United States", "candidates": "Peru, United States"}]
     (example,) = ClozeTask("facts", ["en"], Rows(rows)).examples("en")

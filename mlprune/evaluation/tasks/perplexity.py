@@ -7,6 +7,7 @@ from torchmetrics import Metric
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mlprune.data.corpora import Bundled, Corpus
+from mlprune.errors import UserError
 from mlprune.evaluation.scoring import score_candidates
 from mlprune.evaluation.tasks.base import Record, Task, sample_groups
 from mlprune.metrics import BitsPerChar
@@ -62,6 +63,10 @@ class PerplexityTask(Task):
     def predict(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, lang: str, examples: list[TextExample]
     ) -> list[Record]:
+        if model.config.is_encoder_decoder:
+            raise UserError(
+                f"task '{self.name}' needs a model that continues text; {type(model).__name__} has an encoder"
+            )
         scores = score_candidates(model, tokenizer, [[example.text] for example in examples], normalization="sum")
         return [
             {"id": example.id, "log_prob": score, "chars": len(example.text)}
