@@ -79,7 +79,7 @@ def line_chart(series: Mapping[str, Sequence[tuple[float, float]]], labels: tupl
         alt: What the chart shows, in words.
     """
     with matplotlib.rc_context(SETTINGS):
-        figure, axes = _axes(6.4, 3.0)
+        figure, axes = _axes(5.4, 3.0)
         for i, (name, points) in enumerate(series.items()):
             x, y = zip(*points, strict=True) if points else ((), ())
             style = {"color": SERIES[i % NUM_COLOURS], "linestyle": STYLES[i // NUM_COLOURS % len(STYLES)]}

@@ -72,18 +72,19 @@ def _add(
 
 
 def layer_figures(runs: Sequence[Run]) -> Figures:
-    """Sparsity, importance lost and change of output over depth."""
+    """Sparsity, importance lost and change of output over depth; of several runs the mean over a block's layers."""
     figures: Figures = []
-    prefixed = len(runs) > 1
+    several = len(runs) > 1
     sparsity: dict[str, list[tuple[float, float]]] = {}
     lost: dict[str, list[tuple[float, float]]] = {}
     error: dict[str, list[tuple[float, float]]] = {}
     for run in runs:
-        before = f"{run.name} " if prefixed else ""
+        before = f"{run.name} " if several else ""
         for block, kind, row in _rows(run):
-            sparsity.setdefault(before + kind, []).append((block, 100 * float(row["sparsity"])))
+            name = run.name if several else kind
+            sparsity.setdefault(name, []).append((block, 100 * float(row["sparsity"])))
             if row.get("kept_importance"):
-                lost.setdefault(before + kind, []).append((block, 100 * (1 - float(row["kept_importance"]))))
+                lost.setdefault(name, []).append((block, 100 * (1 - float(row["kept_importance"]))))
             for column, value in row.items():
                 if column.startswith("output_error.") and value:
                     points = error.setdefault(before + column.removeprefix("output_error."), [])
@@ -95,9 +96,17 @@ def layer_figures(runs: Sequence[Run]) -> Figures:
         ("Change of each block's output", error, "relative error, %"),
     ):
         if series:
+            series = {name: _mean_by_block(points) for name, points in series.items()}
             alt = f"Lines over the blocks: {label}, for {', '.join(series)}."
             figures.append((title, Markup(line_chart(series, ("block", label), alt))))
     return figures
+
+
+def _mean_by_block(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    blocks: dict[float, list[float]] = {}
+    for block, value in points:
+        blocks.setdefault(block, []).append(value)
+    return [(block, sum(values) / len(values)) for block, values in blocks.items()]
 
 
 def _rows(run: Run) -> list[tuple[int, str, dict[str, str]]]:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ def render(runs: Sequence[Run]) -> str:
         lstrip_blocks=True,
     )
     environment.filters["lang"] = language_name
+    runs = distinctly_named(runs)
     systems = named_systems(runs)
     content: dict[str, Any] = {
         "title": "Dense against pruned" if len(runs) == 1 else f"{len(runs)} runs side by side",
@@ -91,17 +93,31 @@ def named_systems(runs: Sequence[Run]) -> dict[str, Json]:
     """
     if len(runs) == 1:
         return {stage: runs[0].results[stage] for stage in ("dense", "pruned") if stage in runs[0].results}
-    systems: dict[str, Json] = {}
-    dense: list[Json] = []
-    for run in runs:
-        for stage, results in run.results.items():
-            figures = {name: results.get(name) for name in ("tasks", "translation", "perplexity")}
-            if stage == "dense" and figures in dense:
-                continue
-            if stage == "dense":
-                dense.append(figures)
-            systems["dense" if stage == "dense" and len(dense) == 1 else f"{run.name} {stage}"] = results
-    return systems
+    dense = [_figures(run.results["dense"]) for run in runs if "dense" in run.results]
+    one_dense = all(figures == dense[0] for figures in dense)
+    return {
+        "dense" if one_dense and stage == "dense" else f"{run.name} {stage}": run.results[stage]
+        for stage in ("dense", "pruned")
+        for run in runs
+        if stage in run.results
+    }
+
+
+def _figures(results: Json) -> list[Any]:
+    return [results.get(name) for name in ("model", "tasks", "translation", "perplexity")]
+
+
+def distinctly_named(runs: Sequence[Run]) -> list[Run]:
+    """Return the runs, each with as much of its path as tells it from the others.
+
+    Example:
+        >>> [run.name for run in distinctly_named([Run(Path("/a/logs/v0"), ""), Run(Path("/b/logs/v0"), "")])]
+        ['a/logs/v0', 'b/logs/v0']
+    """
+    paths = [run.folder.resolve().parts for run in runs]
+    depth = next((n for n in range(2, max(map(len, paths))) if len({p[-n:] for p in paths}) == len(set(paths))), 2)
+    names = ["/".join(path[-depth:]) for path in paths]
+    return [replace(run, name=name) for run, name in zip(runs, names, strict=True)]
 
 
 def command(run: Run) -> str:

@@ -65,7 +65,7 @@ def read_run(folder: Path) -> Run:
     predictions[last] = _predictions(folder / "predictions") or predictions[last]
     run = Run(
         folder=folder,
-        name=_name(folder),
+        name="/".join(folder.resolve().parts[-2:]),
         config=_yaml(folder / "config.yaml"),
         results=results,
         comparison=_json(folder / "comparison.json"),
@@ -77,11 +77,6 @@ def read_run(folder: Path) -> Run:
     if not (run.config or run.results or run.recipe or run.layers or run.overlap):
         raise UserError(f"'{folder}' is no run folder; give one that fit, validate or test wrote")
     return run
-
-
-def _name(folder: Path) -> str:
-    resolved = folder.resolve()
-    return f"{resolved.parent.name}/{resolved.name}"
 
 
 def _json(path: Path) -> Json:

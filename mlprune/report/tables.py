@@ -117,8 +117,8 @@ def result_tables(systems: Mapping[str, Json]) -> list[Table]:
 def _put(parts: dict, title: str, key: str, system: str, text: str, row: Mapping[str, Any]) -> None:
     cells = parts.setdefault(title, {}).setdefault(key, {})
     cells[system] = text
-    if "n" in row:
-        cells["n"] = str(row["n"])
+    if "n" in row and str(row["n"]) not in cells.get("n", "").split(" / "):
+        cells["n"] = " / ".join(filter(None, [cells.get("n", ""), str(row["n"])]))
 
 
 def _accuracy(row: Mapping[str, Any]) -> str:
