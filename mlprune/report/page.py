@@ -123,7 +123,7 @@ def distinctly_named(runs: Sequence[Run]) -> list[Run]:
 def command(run: Run) -> str:
     """Return the command that repeats a run."""
     subcommand = "fit" if len(run.results) == 2 else "test" if run.results else "validate"
-    return f"python main.py {subcommand} --config {run.folder / 'config.yaml'}"
+    return f"python main.py {subcommand} --config {run.name}/config.yaml"
 
 
 def _overlap(run: Run) -> dict[str, Any] | None:
