@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mlprune.data.corpora import Bundled, LocalFiles
 from mlprune.evaluation import score_candidate_ids, score_candidates
@@ -41,11 +41,12 @@ def plain(model: Any, tokenizer: Any, texts: Texts) -> Tensor:
     for start in range(0, len(texts), BATCH):
         part = texts[start : start + BATCH]
         for j in range(max(map(len, part))):
-            encoded = tokenizer([example[j] for example in part], return_tensors="pt", padding=True)
+            rows = [i for i, example in enumerate(part) if j < len(example)]
+            encoded = tokenizer([part[i][j] for i in rows], return_tensors="pt", padding=True)
             log_probs = model(**encoded).logits.float().log_softmax(-1)[:, :-1]
             mask = encoded["attention_mask"][:, 1:]
             picked = log_probs.gather(-1, encoded["input_ids"][:, 1:, None])[..., 0] * mask
-            scores[start : start + len(part), j] = picked.sum(-1) / mask.sum(-1)
+            scores[torch.tensor(rows) + start, j] = picked.sum(-1) / mask.sum(-1)
     return scores
 
 
@@ -78,7 +79,12 @@ def in_turn(programs: dict[str, Callable[[Texts], Tensor]], texts: Texts, piece:
             begun = CLOCK()
             scores[name].append(program(texts[start : start + piece]))
             seconds[name].append(CLOCK() - begun)
-    return seconds, {name: torch.cat(parts) for name, parts in scores.items()}
+    width = max(map(len, texts))
+    whole = {
+        name: torch.cat([nn.functional.pad(part, (0, width - part.shape[1]), value=float("nan")) for part in parts])
+        for name, parts in scores.items()
+    }
+    return seconds, whole
 
 
 def bench(name: str, model: Any, tokenizer: Any, texts: Texts, labels: Sequence[int], piece: int) -> None:

@@ -78,14 +78,12 @@ def main() -> None:
             begun = clock()
             texts[name] += program(prompts[start : start + options.batch])
             seconds[name] += clock() - begun
-    lengths = [len(tokenizer(prompt)["input_ids"]) for prompt in prompts]
-    print(f"{len(prompts)} prompts of {min(lengths)} to {max(lengths)} tokens, batches of {options.batch}")
+    sizes = [len(tokenizer(prompt)["input_ids"]) for prompt in prompts]
+    print(f"{len(prompts)} prompts of {min(sizes)} to {max(sizes)} tokens, batches of {options.batch}")
     for name in programs:
         ratio = seconds["plain"] / seconds[name]
         same = sum(a == b for a, b in zip(texts[name], texts["plain"], strict=True))
-        print(
-            f"  {name:22s} {seconds[name]:7.2f} s   {ratio:5.2f} times the plain; {same} of {len(prompts)} outputs the same"
-        )
+        print(f"  {name:22s} {seconds[name]:7.2f} s   {ratio:5.2f} times the plain; {same} outputs the same")
     if texts["mlprune"] != texts["plain"]:
         for mine, theirs in zip(texts["mlprune"], texts["plain"], strict=True):
             if mine != theirs:
