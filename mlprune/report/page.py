@@ -126,11 +126,36 @@ def command(run: Run) -> str:
     return f"python main.py {subcommand} --config {run.name}/config.yaml"
 
 
+def layer_name(layer: str | int) -> str:
+    """Return what a layer of hidden states is called.
+
+    Example:
+        >>> layer_name("0"), layer_name("3"), layer_name("h.0.mlp")
+        ('embedding', 'block 2', 'h.0.mlp')
+    """
+    if not str(layer).isdigit():
+        return str(layer)
+    return f"block {int(layer) - 1}" if int(layer) else "embedding"
+
+
+def listed(dimensions: Sequence[int], most: int = 24) -> str:
+    """Return dimensions as text, the first few by number.
+
+    Example:
+        >>> listed([]), listed([5, 3]), listed([5, 3, 1], most=2)
+        ('none', '2: 5, 3', '3: 5, 3, ...')
+    """
+    shown = [str(dimension) for dimension in dimensions[:most]] + ["..."] * (len(dimensions) > most)
+    return f"{len(dimensions)}: {', '.join(shown)}" if dimensions else "none"
+
+
 def _overlap(run: Run) -> dict[str, Any] | None:
     """The heatmaps' numbers for the slider, rounded, and the charts over depth."""
     if not run.overlap:
         return None
     kept = ("percent", "groups", "layers", "overlap", "only_translation")
     data = {name: run.overlap.get(name) for name in kept}
+    data["layers"] = [layer_name(layer) for layer in run.overlap["layers"]]
+    data["only_translation"] = [listed(dimensions) for dimensions in run.overlap.get("only_translation") or []]
     data["overlap"] = [[[round(x, 4) for x in row] for row in layer] for layer in run.overlap["overlap"]]
     return {"data": data, "figures": [(title, Markup(svg)) for title, svg in overlap_figures(run.overlap)]}

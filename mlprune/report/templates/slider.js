@@ -10,6 +10,6 @@
       cells[i].textContent = (100 * value).toFixed(1);
     });
     document.getElementById("layer-name").textContent = data.layers[layer];
-    if (only) only.textContent = data.only_translation[layer].join(", ") || "none";
+    if (only) only.textContent = data.only_translation[layer];
   });
 })();
