@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from mlprune.callbacks import (
+    FeatureAnalysis,
     ProgressDisplay,
     PruningCallback,
     ReportCallback,
@@ -151,6 +152,8 @@ class MlpruneCLI(LightningCLI):
         if not any(isinstance(callback, TensorBoard) for callback in trainer.callbacks):
             trainer.callbacks.append(TensorBoard())
         self._replace_progress_bar(trainer)
+        if self.subcommand == "validate" and any(isinstance(callback, FeatureAnalysis) for callback in trainer.callbacks):
+            trainer.callbacks = [c for c in trainer.callbacks if not isinstance(c, PruningCallback)]  # measures instead
         trainer.callbacks.sort(key=lambda callback: not isinstance(callback, PruningCallback))  # others look at its work
         return trainer
 

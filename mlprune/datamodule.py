@@ -183,7 +183,7 @@ class PruningDataModule(LightningDataModule):
         if self.trainer.state.fn == "fit":
             return []
         module = self.trainer.lightning_module
-        num_blocks = len(find_blocks(module.model))
+        num_blocks = 1 if module.measure is not None else len(find_blocks(module.model))
         batches = range(0 if module.whole_blocks else len(self.calibration_batches()))
         # a run that had pruned every block keeps one step, since Lightning calls no hooks without any
         blocks = range(min(module.first_block, num_blocks - 1), num_blocks)

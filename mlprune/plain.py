@@ -17,7 +17,15 @@ KINDS = {
     "dict": "a mapping",
     "NoneType": "null",
 }
-NOISE = ("Does not validate against", "Expected a path but", "Expected a <class 'NoneType'>", "Expected a <class 'collections")
+NOISE = (
+    "Does not validate against",
+    "Expected a path but",
+    "Expected a <class 'NoneType'>",
+    "Expected a <class 'collections",
+    "Not a valid subclass of",  # and the ways to write a class, beside the error in the class that was written
+    "a class path (str)",
+    "a dict with",
+)
 
 NO_CLASS = ("Expected a dot import path string", "Problem with given class_path")
 

@@ -2,6 +2,7 @@
 
 from mlprune.callbacks.ablation import FeatureAblation
 from mlprune.callbacks.console import ResultsTable
+from mlprune.callbacks.features import FeatureAnalysis
 from mlprune.callbacks.gradual import GradualPruning
 from mlprune.callbacks.progress import ProgressDisplay
 from mlprune.callbacks.pruning import PruningCallback
@@ -11,6 +12,7 @@ from mlprune.callbacks.tensorboard import TensorBoard
 
 __all__ = [
     "FeatureAblation",
+    "FeatureAnalysis",
     "GradualPruning",
     "ProgressDisplay",
     "PruningCallback",

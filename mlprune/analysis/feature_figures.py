@@ -1,0 +1,139 @@
+"""The paper's Figures 1 to 3 and what they do not show: largest features, overlap by layer and over depth."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from mlprune.analysis.overlap import largest
+
+COLUMNS = 5
+COLORS = ("#0b6e99", "#c2571a", "#3f7d20", "#8a4fa3", "#7a6a00", "#5b6472")
+
+
+def top_bars(magnitudes: Mapping[str, Tensor], title: str, top: int = 20) -> Figure:
+    """Draw one group's largest features of every layer on a log axis, dimension by dimension.
+
+    Args:
+        magnitudes: Layer to (D,).
+        title: The group.
+        top: How many features a layer.
+    """
+    figure, grid = _grid(len(magnitudes), 3.4, 2.0)
+    for axes, (layer, values) in zip(grid, magnitudes.items(), strict=False):
+        dims = values.argsort(descending=True, stable=True)[:top].tolist()
+        heights = [float(values[dim]) for dim in dims]
+        axes.bar(range(len(dims)), heights, color=COLORS[0], log=True)
+        axes.set_xticks(range(len(dims)), [str(dim) for dim in dims], rotation=90, fontsize=5)
+        axes.tick_params(axis="y", labelsize=6, which="both")
+        axes.set_title(f"layer {layer}", fontsize=8)
+    figure.suptitle(f"{title}: the {top} largest features of each layer (l2 norm over a prompt's tokens, log axis)")
+    return figure
+
+
+def top_lines(magnitudes: Mapping[str, Tensor], title: str, top: int = 20) -> Figure:
+    """Draw the largest features of the inputs of many linear layers, one panel a kind of layer.
+
+    Args:
+        magnitudes: Layer path to (in_features,).
+        title: The group.
+        top: How many features a layer.
+    """
+    kinds: dict[str, list[Tensor]] = {}
+    for path, values in magnitudes.items():
+        kinds.setdefault(_kind(path), []).append(values)
+    figure, grid = _grid(len(kinds), 6.0, 2.2, columns=2)
+    for axes, (kind, layers) in zip(grid, kinds.items(), strict=False):
+        bars = [
+            (block * (top + 6) + rank, float(value))
+            for block, values in enumerate(layers)
+            for rank, value in enumerate(values.sort(descending=True).values[:top])
+            if value > 0
+        ]
+        if bars:
+            places, heights = zip(*bars, strict=True)
+            axes.vlines(places, min(heights) / 2, heights, COLORS[0], linewidth=0.7)
+            axes.set_yscale("log")
+        axes.set_xticks([block * (top + 6) + top / 2 for block in range(len(layers))], range(len(layers)), fontsize=6)
+        axes.set_title(kind, fontsize=8)
+        axes.set_xlabel("block", fontsize=7)
+    figure.suptitle(f"{title}: the {top} largest input features of each linear layer (l2 norm, log axis)")
+    return figure
+
+
+def overlap_maps(table: Mapping[str, Any], what: str) -> Figure:
+    """Draw the overlap of every layer as a heatmap: rows' largest features among columns' smallest.
+
+    Args:
+        table: What :func:`mlprune.analysis.overlap.overlap_table` returned.
+        what: Whose features, for the title.
+    """
+    groups, percent = table["groups"], table["percent"]
+    figure, grid = _grid(len(table["layers"]), 2.6, 2.5)
+    high = max(max(max(row) for row in layer) for layer in table["overlap"]) or 1.0
+    image = None
+    for axes, layer, values in zip(grid, table["layers"], table["overlap"], strict=False):
+        image = axes.imshow(values, cmap="viridis", vmin=0, vmax=high)
+        axes.set_xticks(range(len(groups)), groups, rotation=90, fontsize=5)
+        axes.set_yticks(range(len(groups)), groups, fontsize=5)
+        axes.set_title(layer if "." in layer else f"layer {layer}", fontsize=6 if "." in layer else 8)
+    figure.colorbar(image, ax=grid, label=f"share of the row's top {percent:g}% in the column's bottom {percent:g}%")
+    figure.suptitle(f"{what}: top {percent:g}% of one group among the bottom {percent:g}% of another")
+    return figure
+
+
+def overlap_curves(table: Mapping[str, Any], what: str) -> Figure:
+    """Draw how many of the largest features kinds of groups share, over depth.
+
+    Args:
+        table: What :func:`mlprune.analysis.overlap.overlap_table` returned.
+        what: Whose features, for the title.
+    """
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axes = figure.subplots()
+    for number, (name, values) in enumerate(table["curves"].items()):
+        axes.plot([100 * value for value in values], label=name, color=COLORS[number % len(COLORS)], marker=".")
+    axes.set_xlabel("layer (0: after the embedding)" if "0" in table["layers"] else "layer, in order")
+    axes.set_ylabel(f"top {table['percent']:g}% shared, %")
+    axes.set_title(what)
+    if table["curves"]:
+        axes.legend(fontsize="small")
+    return figure
+
+
+def stage_curves(means: Mapping[str, Mapping[str, Mapping[str, Tensor]]], percent: float) -> Figure:
+    """Draw, for each evaluated text set, the share of the dense model's largest features that pruning leaves largest.
+
+    Args:
+        means: ``dense`` and ``pruned`` to set to layer to magnitudes.
+        percent: p of top-p%.
+    """
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axes = figure.subplots()
+    for name, layers in means["dense"].items():
+        pairs = [(largest(v, percent), largest(means["pruned"][name][layer], percent)) for layer, v in layers.items()]
+        axes.plot([100 * len(set(a) & set(b)) / len(a) for a, b in pairs], label=name, marker=".")
+    axes.set_xlabel("layer (0: after the embedding)")
+    axes.set_ylabel(f"top {percent:g}% kept, %")
+    axes.set_title("largest features of the dense model that are largest after pruning too")
+    axes.legend(fontsize="x-small", ncols=2)
+    return figure
+
+
+def _grid(count: int, width: float, height: float, columns: int = COLUMNS) -> tuple[Figure, list[Any]]:
+    columns = min(columns, count)
+    rows = math.ceil(count / columns)
+    figure = Figure(figsize=(width * columns, height * rows + 0.8), layout="constrained")
+    grid = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes in grid[count:]:
+        axes.set_axis_off()
+    return figure, grid
+
+
+def _kind(path: str) -> str:
+    """The part of a path behind the block's number."""
+    parts = path.split(".")
+    place = next((i for i, part in enumerate(parts) if part.isdigit()), -1)
+    return ".".join(parts[place + 1 :])

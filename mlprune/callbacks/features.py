@@ -1,0 +1,160 @@
+"""The callback that measures features in place of pruning: which are large in which demonstrations."""
+
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from matplotlib.figure import Figure
+from safetensors.torch import save_file
+
+from mlprune.analysis.feature_figures import overlap_curves, overlap_maps, top_bars, top_lines
+from mlprune.analysis.magnitudes import Magnitudes, Means
+from mlprune.analysis.overlap import overlap_table
+from mlprune.callbacks.run_folder import run_folder, write_json, write_text
+from mlprune.data.demonstrations import MonolingualDemonstrations, TranslationDemonstrations
+from mlprune.errors import UserError
+from mlprune.log import log
+from mlprune.pruning import calibrating
+
+
+class FeatureAnalysis(Callback):
+    """Makes ``validate`` measure the demonstrations' features instead of pruning.
+
+    Writes features.csv (group, layer, dimension, magnitude), overlap.json, and figures: the largest features of every
+    layer, the overlap of groups, and the overlap over depth; the same for the inputs of linear layers in
+    features.linear.safetensors (``<group>/<layer path>``) and overlap.linear.json. Padding never counts.
+
+    Source: Kim et al. 2024, Figures 1 to 3.
+
+    Args:
+        percent: p: which share of a layer's features is called its largest, or its smallest.
+        top: Features in each bar plot.
+        linear_inputs: Measure the inputs of every linear layer too.
+        figures: Draw; off leaves the numbers alone.
+    """
+
+    def __init__(self, percent: float = 30.0, top: int = 20, linear_inputs: bool = True, figures: bool = True) -> None:
+        if not 0 < percent <= 100:
+            raise UserError(f"FeatureAnalysis: percent {percent} is not allowed; give more than 0, at most 100")
+        if top < 1:
+            raise UserError(f"FeatureAnalysis: top {top} is not allowed; give at least 1")
+        self.percent = percent
+        self.top = top
+        self.linear_inputs = linear_inputs
+        self.figures = figures
+        self._context: Any = None
+        self._magnitudes: Magnitudes | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Take the place of calibration, and settle the run's folder."""
+        run_folder(trainer)
+        if trainer.state.fn == "validate" and not getattr(trainer, "experiment", False):
+            pl_module.measure = self._measure
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start with nothing measured."""
+        if pl_module.measure is None:
+            return
+        self._magnitudes = Magnitudes(pl_module.model, self.linear_inputs)
+        self._batches = trainer.datamodule.calibration_batches()
+        self._context = calibrating(pl_module.model)
+        self._context.__enter__()
+
+    def _measure(self, index: int) -> None:
+        assert self._magnitudes is not None
+        self._magnitudes.add(self._batches[index])
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Add up over processes and write."""
+        self._release()
+        if pl_module.measure is None or self._magnitudes is None:
+            return
+        self._magnitudes.reduce()
+        if trainer.is_global_zero:
+            self._write(trainer, run_folder(trainer))
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Leave the model as it was found."""
+        self._release()
+
+    def _release(self) -> None:
+        if self._context is not None:
+            context, self._context = self._context, None
+            context.__exit__(None, None, None)
+
+    def _write(self, trainer: Trainer, folder: Path) -> None:
+        assert self._magnitudes is not None
+        names = list(trainer.datamodule.demonstrations)
+        kinds = {name: kind(group) for name, group in trainer.datamodule.demonstrations.items()}
+        hidden = {name: self._magnitudes.hidden()[name] for name in names}
+        write_text(folder / "features.csv", csv_text(hidden))
+        table = overlap_table(hidden, self.percent, kinds)
+        write_json(folder / "overlap.json", table)
+        what = "hidden states"
+        drawn = {"overlap": overlap_maps(table, what), "overlap.depth": overlap_curves(table, what)}
+        drawn |= {f"top{self.top}.{name}": top_bars(hidden[name], name, self.top) for name in names}
+        if self.linear_inputs:
+            inputs = {name: self._magnitudes.inputs()[name] for name in names}
+            save_file(
+                {f"{name}/{path}": v.float().contiguous() for name, own in inputs.items() for path, v in own.items()},
+                folder / "features.linear.safetensors",
+            )
+            linear = overlap_table(inputs, self.percent, kinds)
+            write_json(folder / "overlap.linear.json", linear)
+            drawn["overlap.linear"] = overlap_maps(linear, "inputs of linear layers")
+            drawn["overlap.linear.depth"] = overlap_curves(linear, "inputs of linear layers")
+            drawn |= {f"top{self.top}.linear.{name}": top_lines(inputs[name], name, self.top) for name in names}
+        if self.figures:
+            save_figures(trainer, folder, drawn)
+        only = sum(map(len, table["only_translation"]))
+        log.info(
+            "measured %d groups over %d layers; large only under translation: %d features of hidden states",
+            len(names),
+            len(table["layers"]),
+            only,
+        )
+
+
+def kind(demonstrations: Any) -> str:
+    """Name the kind of a group: ``translation``, ``monolingual``, or its class' name without ``Demonstrations``.
+
+    Example:
+        >>> kind(TranslationDemonstrations("fr", "en"))
+        'translation'
+    """
+    if isinstance(demonstrations, TranslationDemonstrations):
+        return "translation"
+    if isinstance(demonstrations, MonolingualDemonstrations):
+        return "monolingual"
+    return type(demonstrations).__name__.removesuffix("Demonstrations").lower()
+
+
+def csv_text(means: Means, columns: tuple[str, ...] = ("group",)) -> str:
+    """Return magnitudes as lines ``group,layer,dimension,magnitude``.
+
+    Args:
+        means: Group to layer to magnitudes; names of several columns are joined by commas already.
+        columns: Header of what the group's name holds.
+
+    Example:
+        >>> import torch
+        >>> print(csv_text({"mt": {"0": torch.tensor([0.5])}}), end="")
+        group,layer,dimension,magnitude
+        mt,0,0,0.5
+    """
+    lines = [",".join((*columns, "layer", "dimension", "magnitude"))]
+    for group, layers in means.items():
+        for layer, values in layers.items():
+            lines += [f"{group},{layer},{dim},{value:.9g}" for dim, value in enumerate(values.tolist())]
+    return "\n".join(lines) + "\n"
+
+
+def save_figures(trainer: Trainer, folder: Path, figures: dict[str, Figure]) -> None:
+    """Write figures as ``figures/<name>.png``, and to TensorBoard."""
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    for name, figure in figures.items():
+        figure.savefig(folder / "figures" / f"{name}.png", dpi=80)
+        for writer in trainer.loggers:
+            if isinstance(writer, TensorBoardLogger):
+                writer.experiment.add_figure(f"features/{name}", figure)

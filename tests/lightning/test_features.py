@@ -1,0 +1,79 @@
+"""The feature analysis through the command line: it measures, draws, and prunes nothing."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from tiny_runs import tiny_config
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from mlprune.data.demonstrations import MonolingualDemonstrations
+from mlprune.models.tokens import encode
+
+RUN = Path("lightning_logs/version_0")
+GROUPS = {
+    "fr": {
+        "class_path": "mlprune.data.demonstrations.MonolingualDemonstrations",
+        "init_args": {"lang": "fr", "shots": 2},
+    },
+    "fr-en": {
+        "class_path": "mlprune.data.demonstrations.TranslationDemonstrations",
+        "init_args": {"source_lang": "fr", "shots": 2},
+    },
+}
+
+
+def write(folder: Path, model: Path, **settings: object) -> Path:
+    config = tiny_config(model)
+    config["data"] |= {"demonstrations": GROUPS, "tasks": None}
+    callback = {"class_path": "mlprune.callbacks.FeatureAnalysis", "init_args": settings}
+    config["trainer"]["callbacks"] = [callback]
+    file = folder / "analysis.yaml"
+    file.write_text(yaml.safe_dump(config), encoding="utf-8")
+    return file
+
+
+def test_it_measures_and_prunes_nothing(mlprune, tmp_path: Path, tiny_folder: Path) -> None:
+    status, _, err = mlprune("validate", "--config", write(tmp_path, tiny_folder, percent=25, top=5))
+    assert status == 0, err
+    assert not list(RUN.glob("masks*"))
+    assert not (RUN / "pruned").exists()
+    assert (RUN / "report.html").is_file()
+    rows = list(csv.DictReader((RUN / "features.csv").open()))
+    assert list(rows[0]) == ["group", "layer", "dimension", "magnitude"]
+    assert {row["group"] for row in rows} == {"fr", "fr-en"}
+    assert {row["layer"] for row in rows} == {"0", "1", "2", "3"}
+    # by hand
+    tokenizer, model = AutoTokenizer.from_pretrained(tiny_folder), AutoModelForCausalLM.from_pretrained(tiny_folder)
+    texts = MonolingualDemonstrations("fr", shots=2).prompts(tokenizer, 5, seed=0)
+    norms = []
+    for text in texts:
+        ids = torch.tensor([encode(tokenizer, text.text, model.config.vocab_size)[:100]])
+        with torch.no_grad():
+            norms.append(model(ids, output_hidden_states=True).hidden_states[2][0].double().norm(dim=0))
+    expected = torch.stack(norms).mean(0)
+    found = [float(row["magnitude"]) for row in rows if (row["group"], row["layer"]) == ("fr", "2")]
+    assert found == pytest.approx(expected.tolist(), rel=1e-4)
+    table = json.loads((RUN / "overlap.json").read_text())
+    assert (table["percent"], table["groups"], table["layers"]) == (25, ["fr", "fr-en"], ["0", "1", "2", "3"])
+    linear = load_file(RUN / "features.linear.safetensors")
+    assert linear["fr-en/model.layers.1.mlp.down_proj"].shape == (64,)
+    names = {path.stem for path in (RUN / "figures").glob("*.png")}
+    assert names >= {"overlap", "overlap.depth", "overlap.linear", "top5.fr", "top5.fr-en", "top5.linear.fr"}
+
+
+def test_figures_can_be_left_out(mlprune, tmp_path: Path, tiny_folder: Path) -> None:
+    config = write(tmp_path, tiny_folder, figures=False, linear_inputs=False)
+    assert mlprune("validate", "--config", config)[0] == 0
+    assert not (RUN / "figures").exists()
+    assert not (RUN / "features.linear.safetensors").exists()
+
+
+def test_wrong_settings_end_in_one_line(mlprune, tmp_path: Path, tiny_folder: Path) -> None:
+    status, _, err = mlprune("validate", "--config", write(tmp_path, tiny_folder, percent=0))
+    assert (status, err.count("\n")) == (2, 1)
+    assert "percent" in err
