@@ -15,6 +15,7 @@ import multiprocessing
 import pstats
 import resource
 import statistics as stats
+import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +23,7 @@ from typing import Any
 import torch
 from published import published_wanda
 from torch import Tensor, nn
-from transformers import LlamaConfig, LlamaForCausalLM, XGLMConfig, XGLMForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, XGLMConfig, XGLMForCausalLM
 
 from mlprune.models.blocks import find_blocks
 from mlprune.pruning import Unstructured, Wanda, prune_model
@@ -228,18 +229,18 @@ def bench_llmcompressor(rounds: int) -> None:
     if importlib.util.find_spec("llmcompressor") is None:
         print("llmcompressor is not installed; its comparison is left out")
         return
-    from datasets import Dataset
     from llmcompressor import oneshot
     from llmcompressor.modifiers.pruning import WandaPruningModifier
+    from tokenizers import Tokenizer, models
+
+    unused = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"x": 0}, "x")))  # it insists on one
 
     model, ids = llama(), prompts(64, 512, 512)
-    rows = Dataset.from_list([{"input_ids": row.tolist(), "attention_mask": [1] * len(row)} for row in ids])
+    loader = torch.utils.data.DataLoader(as_batches(ids), batch_size=None)
 
-    def theirs() -> nn.Module:
-        fresh = copy.deepcopy(model)
-        recipe = WandaPruningModifier(sparsity=SPARSITY, mask_structure="0:0", ignore=["lm_head"])
-        oneshot(model=fresh, dataset=rows, recipe=recipe, max_seq_length=512, num_calibration_samples=len(ids))
-        return fresh
+    def theirs(fresh: nn.Module) -> None:
+        recipe = WandaPruningModifier(sparsity=SPARSITY, mask_structure="0:0", ignore=["re:.*lm_head"])
+        oneshot(model=fresh, dataset=loader, recipe=recipe, processor=unused, num_calibration_samples=len(ids))
 
     print("Llama-shaped, 8 blocks, hidden 512; 64 prompts of 512 tokens; float32")
     best: dict[str, float] = {}
@@ -247,7 +248,10 @@ def bench_llmcompressor(rounds: int) -> None:
     for _ in range(rounds):
         for name in ("llmcompressor", "pruned", "layer", "dense"):
             if name == "llmcompressor":
-                seconds, fresh = timed(theirs)
+                with tempfile.TemporaryDirectory() as folder:  # it wants to read the model's configuration again
+                    model.save_pretrained(folder)
+                    fresh = LlamaForCausalLM.from_pretrained(folder).eval()
+                    seconds, _ = timed(lambda fresh=fresh: theirs(fresh))
                 layers = {path: layer for block in find_blocks(fresh) for path, layer in block.layers.items()}
                 masks[name] = {path: layer.matrix() != 0 for path, layer in layers.items()}
             else:
