@@ -43,10 +43,10 @@ def markdown(comparison: Comparison) -> str:
 
     Example:
         >>> row = {"dense": 0.5, "pruned": 0.6, "delta": 0.1, "delta_ci95": [-0.1, 0.3], "n": 20}
-        >>> row |= {"p": 0.3, "p_holm": 0.6}
+        >>> row |= {"p": 0.3, "p_holm": 0.6, "disagreement": 0.25}
         >>> comparison = {"tasks": {"xnli": {"fr": row}}, "average": {}, "headline": "Too few to tell."}
         >>> print(markdown(comparison).splitlines()[-1])
-        | fr | 50.0 | 60.0 | +10.0 | -10.0 to +30.0 | 0.300 | 0.600 | 20 |
+        | fr | 50.0 | 60.0 | +10.0 | -10.0 to +30.0 | 0.300 | 0.600 | 25.0 | 20 |
     """
     before, after = comparison.get("systems", ["dense", "pruned"])
     lines = [f"# {before[:1].upper() + before[1:]} against {after}", "", comparison["headline"], ""]
@@ -72,14 +72,15 @@ def markdown(comparison: Comparison) -> str:
 
 
 def _accuracies(task: str, rows: dict[str, Any], average: dict[str, Any], before: str, after: str) -> list[str]:
-    header = ("language", before, after, "delta", "95% CI of delta", "p (McNemar)", "p (Holm)", "n")
-    cells = [
-        (lang, *_percent(row), f"{row['p']:.3f}", f"{row['p_holm']:.3f}", str(row["n"])) for lang, row in rows.items()
-    ]
+    header = ("language", before, after, "delta", "95% CI of delta", "p (McNemar)", "p (Holm)", "changed", "n")
+    cells = []
+    for lang, row in rows.items():
+        tests = f"{row['p']:.3f}", f"{row['p_holm']:.3f}", f"{100 * row['disagreement']:.1f}"
+        cells.append((lang, *_percent(row), *tests, str(row["n"])))
     if average.get("non_en"):
         row = average["non_en"]
-        cells.append(("average without en", *_percent(row), "", "", str(row["n"])))
-    return _table(f"{task} (accuracy, %)", header, cells)
+        cells.append(("average without en", *_percent(row), "", "", "", str(row["n"])))
+    return _table(f"{task} (accuracy, and predictions changed, %)", header, cells)
 
 
 def _percent(row: dict[str, Any]) -> tuple[str, ...]:
