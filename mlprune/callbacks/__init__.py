@@ -2,6 +2,7 @@
 
 from mlprune.callbacks.ablation import FeatureAblation
 from mlprune.callbacks.console import ResultsTable
+from mlprune.callbacks.evaluated_features import EvaluatedFeatures
 from mlprune.callbacks.features import FeatureAnalysis
 from mlprune.callbacks.gradual import GradualPruning
 from mlprune.callbacks.progress import ProgressDisplay
@@ -11,6 +12,7 @@ from mlprune.callbacks.run_folder import RunWriter, SaveConfig
 from mlprune.callbacks.tensorboard import TensorBoard
 
 __all__ = [
+    "EvaluatedFeatures",
     "FeatureAblation",
     "FeatureAnalysis",
     "GradualPruning",

@@ -12,6 +12,7 @@ from tiny_runs import tiny_config
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from mlprune.data.demonstrations import MonolingualDemonstrations
+from mlprune.evaluation.tasks import PerplexityTask
 from mlprune.models.tokens import encode
 
 RUN = Path("lightning_logs/version_0")
@@ -77,3 +78,31 @@ def test_wrong_settings_end_in_one_line(mlprune, tmp_path: Path, tiny_folder: Pa
     status, _, err = mlprune("validate", "--config", write(tmp_path, tiny_folder, percent=0))
     assert (status, err.count("\n")) == (2, 1)
     assert "percent" in err
+
+
+def test_evaluated_texts_are_measured_dense_and_pruned(mlprune, tmp_path: Path, tiny_folder: Path) -> None:
+    config = tiny_config(tiny_folder)
+    config["trainer"]["callbacks"] = [{"class_path": "mlprune.callbacks.EvaluatedFeatures"}]
+    file = tmp_path / "run.yaml"
+    file.write_text(yaml.safe_dump(config), encoding="utf-8")
+    status, _, err = mlprune("fit", "--config", file)
+    assert status == 0, err
+    rows = list(csv.DictReader((RUN / "features.test.csv").open()))
+    assert list(rows[0]) == ["stage", "task", "language", "layer", "dimension", "magnitude"]
+    assert {row["stage"] for row in rows} == {"dense", "pruned"}
+    assert {(row["task"], row["language"]) for row in rows} >= {
+        ("nli", "fr"),
+        ("translation", "sw"),
+        ("perplexity", "en"),
+    }
+    assert (RUN / "figures" / "features.test.png").is_file()
+    # by hand, on the texts of one task
+    tokenizer, model = AutoTokenizer.from_pretrained(tiny_folder), AutoModelForCausalLM.from_pretrained(RUN / "pruned")
+    norms = []
+    for example in PerplexityTask(["fr"], limit=3).examples("fr"):
+        ids = torch.tensor([encode(tokenizer, example.text, model.config.vocab_size)[:100]])
+        with torch.no_grad():
+            norms.append(model(ids, output_hidden_states=True).hidden_states[3][0].double().norm(dim=0))
+    place = ("pruned", "perplexity", "fr", "3")
+    found = [float(row["magnitude"]) for row in rows if tuple(row.values())[:4] == place]
+    assert found == pytest.approx(torch.stack(norms).mean(0).tolist(), rel=1e-4)

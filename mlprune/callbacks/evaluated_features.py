@@ -1,0 +1,90 @@
+"""The callback that measures features on the evaluated texts, dense against pruned."""
+
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from mlprune.analysis.feature_figures import stage_curves
+from mlprune.analysis.magnitudes import Magnitudes, Means
+from mlprune.callbacks.features import csv_text, save_figures
+from mlprune.callbacks.run_folder import run_folder, write_text
+from mlprune.errors import UserError
+from mlprune.models.tokens import encode
+from mlprune.pruning.prune import pad_right
+
+
+class EvaluatedFeatures(Callback):
+    """Measures hidden states on the texts that ``test`` evaluates; one more forward pass of each.
+
+    A text is an example with its right answer, a sentence to translate with its reference, or the text itself. Writes
+    features.test.csv (stage, task, language, layer, dimension, magnitude); in ``fit`` also the share of the dense
+    model's largest features that are largest after pruning too, as figures/features.test.png.
+
+    Args:
+        percent: p: which share of a layer's features is called its largest.
+    """
+
+    def __init__(self, percent: float = 30.0) -> None:
+        if not 0 < percent <= 100:
+            raise UserError(f"EvaluatedFeatures: percent {percent} is not allowed; give more than 0, at most 100")
+        self.percent = percent
+        self._magnitudes: Magnitudes | None = None
+        self._means: dict[str, Means] = {}
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Settle the run's folder."""
+        run_folder(trainer)
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start with nothing measured."""
+        self._magnitudes = Magnitudes(pl_module.model, linear_inputs=False)
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Measure the batch's texts."""
+        assert self._magnitudes is not None
+        rows = pl_module.model.get_input_embeddings().weight.shape[0]
+        limit = trainer.datamodule.max_tokens
+        ids = [encode(pl_module.tokenizer, evaluated_text(example), rows)[:limit] for example in batch.examples]
+        for start in range(0, len(ids), 8):  # few at a time, for memory
+            own = [torch.tensor(row) for row in ids[start : start + 8]]
+            tokens, mask = pad_right(own)
+            group = f"{batch.task.name},{batch.lang}"
+            self._magnitudes.add({"input_ids": tokens, "attention_mask": mask, "group": group})
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Add up over processes and write."""
+        assert self._magnitudes is not None
+        self._magnitudes.reduce()
+        self._means[pl_module.pruning_stage] = self._magnitudes.hidden()
+        self._magnitudes = None
+        if not trainer.is_global_zero:
+            return
+        folder = run_folder(trainer)
+        rows = {f"{stage},{group}": layers for stage, means in self._means.items() for group, layers in means.items()}
+        write_text(folder / "features.test.csv", csv_text(rows, ("stage", "task", "language")))
+        if len(self._means) == 2:
+            save_figures(trainer, folder, {"features.test": stage_curves(self._means, self.percent)})
+
+
+def evaluated_text(example: Any) -> str:
+    """Return the text that an example is about, with its right answer.
+
+    Example:
+        >>> from mlprune.evaluation.tasks.candidates import CandidateExample
+        >>> evaluated_text(CandidateExample("0", ("It is bad", "It is good"), ("-", "+"), label=1))
+        'It is good'
+    """
+    if hasattr(example, "candidates"):
+        return example.candidates[example.label]
+    if hasattr(example, "reference"):
+        return f"{example.source}\n{example.reference}"
+    return example.text
