@@ -41,7 +41,7 @@ def accuracy_bars(dense: Mapping[str, Any], results: Mapping[str, Any], stage: s
         axes.set_xticks(range(len(languages)), languages)
         axes.set_ylabel("accuracy, %")
         axes.set_title(task)
-        axes.legend(loc="lower right", fontsize="small")
+        figure.legend(loc="outside lower center", ncols=2, fontsize="small")
         figures[task] = figure
     return figures
 

@@ -13,10 +13,11 @@ from torch import Tensor
 from mlprune.analysis.figures import accuracy_bars, layer_map
 from mlprune.callbacks.output_error import OutputError
 from mlprune.callbacks.run_folder import run_folder
+from mlprune.models.blocks import Block
 from mlprune.module import scalars
 from mlprune.pruning import LayerReport
 
-SETTINGS = ("base_model", "importance", "pattern", "allocation", "propagate", "count_padding", "seed")
+SETTINGS = ("importance", "pattern", "allocation", "propagate")
 
 
 class TensorBoard(Callback):
@@ -52,7 +53,7 @@ class TensorBoard(Callback):
         if self.output_error and calibration.propagate != "layer" and calibration.pruner.importance.needs:
             self._watch = OutputError(calibration, trainer.datamodule.calibration_batches())
         if self.histograms and trainer.is_global_zero:
-            calibration.pruner.on_scores = partial(self._histograms, trainer)
+            calibration.pruner.on_scores = partial(self._histograms, trainer, calibration.blocks)
 
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -125,14 +126,17 @@ class TensorBoard(Callback):
                 for writer in _writers(trainer):
                     writer.log_metrics({f"pruning/{group}/output_error": error}, step=block)
 
-    def _histograms(self, trainer: Trainer, path: str, scores: Tensor, energies: dict[str, Tensor]) -> None:
+    def _histograms(
+        self, trainer: Trainer, blocks: list[Block], path: str, scores: Tensor, energies: Mapping[str, Tensor]
+    ) -> None:
+        """One histogram a kind of layer, a step a block, so that depth is seen at a glance."""
+        step = next(k for k, block in enumerate(blocks) if path.startswith(f"{block.path}."))
+        kind = path.removeprefix(f"{blocks[step].path}.")
         for writer in _writers(trainer):
-            finite = scores[scores.isfinite()].float().clamp_min(1e-30).log10()
-            writer.experiment.add_histogram(f"scores/{path}/log10", finite.flatten())
+            writer.experiment.add_histogram(f"scores_log10/{kind}", _log10(scores), step)
             for group, energy in energies.items():
                 if energy.dim() == 1:
-                    value = energy.float().clamp_min(1e-30).log10()
-                    writer.experiment.add_histogram(f"energies/{path}/{group}/log10", value)
+                    writer.experiment.add_histogram(f"energies_log10/{kind}/{group}", _log10(energy), step)
 
     # -- test -----------------------------------------------------------------------------------------------------
 
@@ -201,6 +205,10 @@ def headline_figures(results: dict[str, Any], dense: dict[str, Any] | None = Non
 
 def _writers(trainer: Trainer) -> list[TensorBoardLogger]:
     return [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+
+
+def _log10(values: Tensor) -> Tensor:
+    return values[values.isfinite()].float().clamp_min(1e-30).log10()
 
 
 def _read(trainer: Trainer) -> dict[str, Any]:
