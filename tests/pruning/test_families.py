@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from slow_reference import slow_wanda
+from slow_reference import slow_wanda, sorted_mask
 from tiny import FAMILIES, MIXTURES, tiny_batches, tiny_model
+from transformers import GptOssConfig, GptOssForCausalLM
 
 from mlprune.errors import UserError
 from mlprune.models.blocks import find_blocks
@@ -127,3 +128,36 @@ def test_routed_linear_layers_refuse_padding_they_cannot_see() -> None:
     prune_model(model, tiny_batches("llama", [3, 5]), max_batch_tokens=1)
     with pytest.raises(UserError, match="a layer sees 2 inputs for 10 tokens, so padding cannot be told from tokens"):
         prune_model(model, tiny_batches("llama", [3, 5]))
+
+
+def test_experts_stored_inputs_first_have_masks_outputs_first() -> None:
+    """GPT-OSS keeps (experts, in, out); keys, shapes and scores are those of every other model."""
+    sizes = {"hidden_size": 32, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 4}
+    experts = {"num_local_experts": 4, "num_experts_per_tok": 2, "layer_types": ["full_attention"]}
+    config = GptOssConfig(vocab_size=64, num_key_value_heads=2, head_dim=8, **sizes, **experts)
+    torch.manual_seed(0)
+    model = GptOssForCausalLM(config).eval()
+    module = model.model.layers[0].mlp.experts
+    torch.nn.init.normal_(module.gate_up_proj)
+    torch.nn.init.normal_(module.down_proj)
+    before = module.gate_up_proj.detach().transpose(1, 2).clone()
+    seen = []
+    ids = torch.randint(0, 64, (1, 40))
+
+    def look(module: torch.nn.Module, args: tuple, kwargs: dict) -> None:
+        seen.append((*args, *kwargs.values()))
+
+    handle = module.register_forward_pre_hook(look, with_kwargs=True)
+    with torch.no_grad():
+        model(input_ids=ids)
+    handle.remove()
+    hidden, chosen = seen[0][0].reshape(-1, 32), seen[0][1]
+    masks = prune_model(model, [{"input_ids": ids}], Wanda(), Unstructured(0.5))
+    mask = masks["model.layers.0.mlp.experts.gate_up_proj"]
+    assert mask.shape == (4, 48, 32)
+    assert masks["model.layers.0.mlp.experts.down_proj"].shape == (4, 32, 24)
+    assert torch.equal(module.gate_up_proj.transpose(1, 2) == 0, ~mask)
+    for expert in range(4):
+        tokens = hidden[(chosen == expert).any(-1)].double()
+        score = before[expert].abs() * tokens.square().mean(0).float().sqrt()
+        assert torch.equal(mask[expert], sorted_mask(score, 0.5))
