@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import ProgressBar, RichProgressBar, TQDMProgressBar
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
@@ -136,6 +136,8 @@ class MlpruneCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """Add the callbacks that write and print what a run found."""
+        chosen = self.config_init[self.subcommand].trainer.callbacks or []
+        own_bar = any(isinstance(callback, ProgressBar) for callback in chosen)  # before Lightning adds its own
         trainer = super().instantiate_trainer(**kwargs)
         if self.resumed is not None:
             trainer.resumes = True
@@ -151,20 +153,12 @@ class MlpruneCLI(LightningCLI):
         ]
         if not any(isinstance(callback, TensorBoard) for callback in trainer.callbacks):
             trainer.callbacks.append(TensorBoard())
-        self._replace_progress_bar(trainer)
+        if not own_bar:
+            trainer.callbacks = [ProgressDisplay() if isinstance(c, ProgressBar) else c for c in trainer.callbacks]
         if self.subcommand == "validate" and any(isinstance(callback, FeatureAnalysis) for callback in trainer.callbacks):
             trainer.callbacks = [c for c in trainer.callbacks if not isinstance(c, PruningCallback)]  # measures instead
         trainer.callbacks.sort(key=lambda callback: not isinstance(callback, PruningCallback))  # others look at its work
         return trainer
-
-    def _replace_progress_bar(self, trainer: Any) -> None:
-        """Show the package's own progress where the user has not chosen a bar."""
-        chosen = self.config_init[self.subcommand].trainer.callbacks or []
-        if any(isinstance(callback, ProgressBar) for callback in chosen):
-            return
-        for i, callback in enumerate(trainer.callbacks):
-            if type(callback) in (RichProgressBar, TQDMProgressBar):
-                trainer.callbacks[i] = ProgressDisplay()
 
     def fit(self, model: PruningModule, datamodule: PruningDataModule, ckpt_path: str | None = None) -> None:
         """Run the whole experiment."""
@@ -205,7 +199,12 @@ def main(args: list[str] | None = None) -> int:
     try:
         MlpruneCLI(args)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(str(error))}", file=sys.stderr)
+        return 2
+    except OSError as error:  # a folder or disk that refuses, wherever that was noticed
+        if error.filename is None:
+            raise
+        print(f"error: '{error.filename}': {error.strerror}", file=sys.stderr)
         return 2
     return 0
 

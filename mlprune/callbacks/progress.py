@@ -48,7 +48,8 @@ class ProgressDisplay(ProgressBar):
             return
         batches = trainer.datamodule.calibration_batches()
         self._sizes = [int(batch["attention_mask"].sum()) for batch in batches]
-        self._begin(trainer, "calibrating", sum(trainer.num_val_batches), "tokens")
+        phase = "calibrating" if pl_module.measure is None else "measuring features"
+        self._begin(trainer, phase, sum(trainer.num_val_batches), "tokens")
 
     def on_validation_batch_end(
         self,
@@ -62,7 +63,8 @@ class ProgressDisplay(ProgressBar):
         """Count a batch shown to a block."""
         if trainer.state.fn == "validate":
             shown = self._sizes if pl_module.whole_blocks else [self._sizes[i] for i in (batch.index,) if i is not None]
-            self._advance(sum(shown), f"block {batch.block + 1} of {batch.num_blocks}")
+            place = f"block {batch.block + 1} of {batch.num_blocks}" if pl_module.measure is None else ""
+            self._advance(sum(shown), place)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """End the phase before anything else is printed."""
@@ -142,7 +144,8 @@ class ProgressDisplay(ProgressBar):
         elif self._enabled and now - self._last_line >= self.seconds_between_lines:
             self._last_line = now
             left = (now - self._start) / self._done * max(self._total - self._done, 0)
-            log.info("%s: %s, %s, %s left", self._phase, place, speed, timedelta(seconds=round(left)))
+            parts = [part for part in (place, speed, f"{timedelta(seconds=round(left))} left") if part]
+            log.info("%s: %s", self._phase, ", ".join(parts))
 
     def _end(self) -> None:
         if self._live is not None:

@@ -89,7 +89,8 @@ def line_chart(series: Mapping[str, Sequence[tuple[float, float]]], labels: tupl
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.yaxis.grid(True)
         axes.ticklabel_format(axis="y", useOffset=False)
-        axes.set_ylim(bottom=0)
+        highest = max((y for points in series.values() for _, y in points), default=1.0)
+        axes.set_ylim(0, 1.05 * highest or 1.0)
         _legend(axes)
         return to_svg(figure, alt)
 

@@ -55,8 +55,9 @@ def render(runs: Sequence[Run]) -> str:
     runs = distinctly_named(runs)
     systems = named_systems(runs)
     content: dict[str, Any] = {
-        "title": "Dense against pruned" if len(runs) == 1 else f"{len(runs)} runs side by side",
+        "title": title_of(runs),
         "runs": runs,
+        "asks": any(run.recipe or "pruned" in run.results for run in runs),
         "headlines": [(run.name, run.comparison["headline"]) for run in runs if run.comparison.get("headline")],
         "settings": settings_rows(runs),
         "comparisons": comparison_tables(runs[0].comparison) if len(runs) == 1 else [],
@@ -74,6 +75,18 @@ def render(runs: Sequence[Run]) -> str:
         content["changes"] = {kind: found for kind, found in changed_predictions(dense, pruned).items() if found}
         content["translations"] = translations(dense or pruned, pruned if dense else {})
     return environment.get_template("report.html").render(content)
+
+
+def title_of(runs: Sequence[Run]) -> str:
+    """Say in a few words what the runs hold."""
+    if len(runs) > 1:
+        return f"{len(runs)} runs side by side"
+    run = runs[0]
+    if len(run.results) == 2:
+        return "Dense against pruned"
+    if run.results:
+        return f"The {next(iter(run.results))} model, evaluated"
+    return "Which features are large where" if run.overlap else "What was pruned"
 
 
 def language_name(code: str) -> str:

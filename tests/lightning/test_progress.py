@@ -56,10 +56,11 @@ def test_the_users_own_bar_is_kept(mlprune, tmp_path: Path, tiny_folder: Path, m
     monkeypatch.setattr("mlprune.cli.run_experiment", lambda trainer, *_: kept.append(trainer))
     own = [{"class_path": "lightning.pytorch.callbacks.TQDMProgressBar"}]
     trainer = {"accelerator": "cpu", "devices": 1}
-    for settings in ({"callbacks": own}, {}, {"enable_progress_bar": False}):
+    other = [{"class_path": "mlprune.callbacks.FeatureAblation", "init_args": {"features": {}}}]
+    for settings in ({"callbacks": own}, {"callbacks": other}, {}, {"enable_progress_bar": False}):
         assert mlprune("fit", "--config", write_config(tmp_path, tiny_folder, trainer=trainer | settings))[0] == 0
     bars = [type(trainer.progress_bar_callback).__name__ for trainer in kept]
-    assert bars == ["TQDMProgressBar", "ProgressDisplay", "NoneType"]
+    assert bars == ["TQDMProgressBar", "ProgressDisplay", "ProgressDisplay", "NoneType"]
 
 
 def test_log_and_progress_share_a_console() -> None:
