@@ -12,7 +12,7 @@ from mlprune.callbacks.streaming import Streaming
 from mlprune.callbacks.unfinished import Unfinished, restore
 from mlprune.errors import UserError
 from mlprune.log import log
-from mlprune.models.saving import save_checkpoint
+from mlprune.models.saving import check_disk, save_checkpoint
 from mlprune.pruning import (
     Allocation,
     Calibration,
@@ -115,6 +115,8 @@ class PruningCallback(Callback):
         if pl_module.recipe:
             raise UserError(f"model.name '{pl_module.source.name}' is pruned already; give the dense model")
         data, model = trainer.datamodule, pl_module.model
+        if self.save_model and self._stream is None and trainer.is_global_zero:
+            check_disk(trainer.default_root_dir, sum(parameter.nbytes for parameter in model.parameters()))
         batches, groups = data.calibration_batches(), list(data.demonstrations)
         self._context = calibrating(model)
         self._context.__enter__()

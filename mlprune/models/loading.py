@@ -58,9 +58,12 @@ class ModelSource:
         if self.dtype not in DTYPES:
             hint = did_you_mean(self.dtype, DTYPES)
             raise UserError(f"model.dtype '{self.dtype}' is not allowed; give one of {', '.join(DTYPES)}{hint}")
+        for key in self.tokenizer_options:
+            if key in ("token", "use_auth_token"):
+                raise UserError(f"model.tokenizer_options.{key}: secrets do not belong into configs; run `hf auth login` once")
         if self.name in PACKAGED:
             check_packaged(self.name)
-        elif Path(self.name).is_dir():
+        elif self.name and Path(self.name).is_dir():
             _check_folder(Path(self.name))
         elif self.name.count("/") > 1 or self.name.startswith((".", "/", "~")) or not self.name:
             raise UserError(f"model.name '{self.name}' is no folder; give a folder, a hub id or {', '.join(PACKAGED)}")
@@ -104,6 +107,9 @@ class ModelSource:
             text = str(error).lower()
             if "safetensors" in text and ("does not appear" in text or "no file named" in text):
                 raise UserError(f"model.name '{self.name}' {NO_SAFETENSORS}") from error
+            if "trust_remote_code" in text or "custom code" in text:
+                told = "needs code of its own repository; read it, then set model.trust_remote_code: true"
+                raise UserError(f"model.name '{self.name}' {told}") from error
             raise UserError(f"model.name '{self.name}' cannot be loaded: {_reason(error)}") from error
         return model.eval()
 

@@ -1,10 +1,12 @@
 """Saving a pruned model as an ordinary Hugging Face checkpoint that needs nothing of ours to load."""
 
+import html
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mlprune.errors import UserError
@@ -41,17 +43,21 @@ def save_checkpoint(
         card: ``base_model``, ``license`` and ``notice``.
 
     Raises:
-        UserError: If the folder exists or the disk has too little room.
+        UserError: If the folder exists, cannot be written, or the disk has too little room.
     """
     if folder.exists():
         raise UserError(f"output folder '{folder}' exists already; remove it or choose another run folder")
     check_disk(folder.parent, sum(parameter.nbytes for parameter in model.parameters()))
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    model.save_pretrained(partial)
-    tokenizer.save_pretrained(partial)
-    write_card(partial, recipe, card)
-    partial.rename(folder)
+    try:
+        model.save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+        write_card(partial, recipe, card)
+        partial.rename(folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise UserError(f"'{folder}' cannot be written: {error}") from error
 
 
 def write_card(folder: Path, recipe: dict[str, Any], card: dict[str, str]) -> None:
@@ -63,11 +69,11 @@ def write_card(folder: Path, recipe: dict[str, Any], card: dict[str, str]) -> No
         card: As for :func:`save_checkpoint`.
     """
     text = CARD.format(
-        base_model=card["base_model"],
-        license=card["license"] or "other",
-        notice=card["notice"],
+        base_model=_escaped(card["base_model"]),
+        license=_escaped(card["license"]) or "other",
+        notice=_escaped(card["notice"]),
         percent=100 * recipe["sparsity"],
-        importance=recipe["importance"],
+        importance=_escaped(recipe["importance"]),
     )
     (folder / "README.md").write_text(text, encoding="utf-8")
     if card["notice"]:
@@ -75,14 +81,20 @@ def write_card(folder: Path, recipe: dict[str, Any], card: dict[str, str]) -> No
     (folder / "mlprune.json").write_text(json.dumps(recipe, indent=2) + "\n", encoding="utf-8")
 
 
-def check_disk(folder: Path, num_bytes: int) -> None:
+def _escaped(text: str) -> str:
+    """One line without markup, so that a name can add neither a line to the card's header nor HTML to its page."""
+    return html.escape(" ".join(text.split()), quote=False)
+
+
+def check_disk(folder: str | Path, num_bytes: int) -> None:
     """Raise UserError if a folder's disk has less room than will be written.
 
     Args:
-        folder: An existing folder.
+        folder: The folder, which may have to be made yet.
         num_bytes: Size of what will be written.
     """
-    free = shutil.disk_usage(folder).free
+    existing = next(path for path in (Path(folder).resolve(), *Path(folder).resolve().parents) if path.exists())
+    free = shutil.disk_usage(existing).free
     if free < num_bytes * 1.05:
         need, have = num_bytes / 2**30, free / 2**30
         raise UserError(f"'{folder}': {have:.1f} GiB free, {need:.1f} GiB needed for the model; set pruning.save_model: false")

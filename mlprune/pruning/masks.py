@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import Tensor, nn
 
@@ -27,6 +27,9 @@ def save_masks(masks: Mapping[str, Tensor], path: str | Path) -> None:
         masks: Layer path to bool tensor, True = kept.
         path: Target file.
 
+    Raises:
+        UserError: If the file cannot be written.
+
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
@@ -37,8 +40,12 @@ def save_masks(masks: Mapping[str, Tensor], path: str | Path) -> None:
     packed = {name: np.packbits(mask.cpu().numpy().ravel(), bitorder="little") for name, mask in masks.items()}
     shapes = json.dumps({name: list(mask.shape) for name, mask in masks.items()})
     partial = Path(f"{path}.partial")
-    save_file(packed, partial, metadata={"shapes": shapes})
-    partial.rename(path)
+    try:
+        save_file(packed, partial, metadata={"shapes": shapes})
+        partial.rename(path)
+    except (OSError, SafetensorError) as error:
+        partial.unlink(missing_ok=True)
+        raise UserError(f"'{path}' cannot be written: {error}") from error
 
 
 def load_masks(path: str | Path) -> Masks:

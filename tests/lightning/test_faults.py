@@ -1,0 +1,140 @@
+"""What goes wrong outside: one line, exit status not 0, nothing half-written under a final name, inputs untouched."""
+
+import errno
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import tiny_model, tiny_tokenizer
+from tiny_runs import write_config
+
+RUN = Path("lightning_logs/version_0")
+FINAL = ("results.json", "masks.safetensors", "statistics.safetensors", "pruned", "comparison.json", "report.html")
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.iterdir()}
+
+
+def told_in_one_line(status: int, err: str, *words: str) -> None:
+    lines = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert status == 2
+    assert len(lines) == 1, err
+    assert "Traceback" not in err
+    assert all(word in lines[0] for word in words), lines[0]
+
+
+@pytest.mark.parametrize("file", ["block.1.safetensors", "masks.safetensors", "model.safetensors", "config.yaml"])
+def test_disk_full(mlprune, tmp_path: Path, tiny_folder: Path, monkeypatch, file: str) -> None:
+    """The disk fills while a file is written."""
+    import safetensors.numpy
+    import safetensors.torch
+
+    before = digests(tiny_folder)
+
+    def full(write):
+        def guarded(content, path, *args, **kwargs):
+            if file in str(path):
+                Path(path).write_bytes(b"half")
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return write(content, path, *args, **kwargs)
+
+        return guarded
+
+    monkeypatch.setattr("mlprune.callbacks.unfinished.save_file", full(safetensors.torch.save_file))
+    monkeypatch.setattr("mlprune.pruning.masks.save_file", full(safetensors.numpy.save_file))
+    monkeypatch.setattr("transformers.modeling_utils.safe_save_file", full(safetensors.torch.save_file))
+    write_text = Path.write_text
+
+    def text(path: Path, *args, **kwargs):
+        if file in path.name and "lightning_logs" in str(path.resolve()):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write_text(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "write_text", text)
+    status, _, err = mlprune("validate", "--config", write_config(tmp_path, tiny_folder))
+    told_in_one_line(status, err, "No space left on device")
+    assert not [name for name in FINAL if (RUN / name).exists() and name == file]
+    assert not (RUN / "pruned").exists()
+    assert digests(tiny_folder) == before
+
+
+def test_a_folder_that_cannot_be_made(mlprune, tmp_path: Path, tiny_folder: Path) -> None:
+    (tmp_path / "file").touch()
+    config = write_config(tmp_path, tiny_folder)
+    status, _, err = mlprune("validate", "--config", config, "--trainer.default_root_dir", "file/run")
+    told_in_one_line(status, err, "file/run", "Not a directory")
+
+
+def test_a_run_folder_that_holds_a_run(mlprune, tmp_path: Path, tiny_folder: Path) -> None:
+    config = write_config(tmp_path, tiny_folder)
+    flags = ["validate", "--config", config, "--trainer.logger", "false"]
+    assert mlprune(*flags)[0] == 0
+    before = digests(Path("mlprune_run/pruned"))
+    status, _, err = mlprune(*flags)
+    told_in_one_line(status, err, "mlprune_run", "holds a run already")
+    assert digests(Path("mlprune_run/pruned")) == before
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers(mlprune, tmp_path: Path, value: float) -> None:
+    model = tiny_model("llama", max_position_embeddings=2048)
+    model.model.layers[1].mlp.up_proj.weight.data[0, 0] = value
+    model.save_pretrained(tmp_path / "broken")
+    tiny_tokenizer().save_pretrained(tmp_path / "broken")
+    status, _, err = mlprune("validate", "--config", write_config(tmp_path, tmp_path / "broken"))
+    told_in_one_line(status, err, "model.layers.1.mlp.up_proj", "NaN or Inf")
+    assert not [name for name in FINAL if (RUN / name).exists()]
+
+
+def test_a_pruned_model_is_not_pruned_again(mlprune, tmp_path: Path, tiny_folder: Path) -> None:
+    config = write_config(tmp_path, tiny_folder)
+    assert mlprune("validate", "--config", config)[0] == 0
+    status, _, err = mlprune("validate", "--config", config, "--model.name", RUN / "pruned")
+    told_in_one_line(status, err, "is pruned already")
+
+
+def test_a_tokenizer_that_knows_more_tokens_than_the_model(mlprune, tmp_path: Path) -> None:
+    tiny_model("llama", vocab_size=100, max_position_embeddings=2048).save_pretrained(tmp_path / "small")
+    tiny_tokenizer().save_pretrained(tmp_path / "small")
+    status, _, err = mlprune("validate", "--config", write_config(tmp_path, tmp_path / "small"))
+    told_in_one_line(status, err, "the model's embedding has 100 rows")
+
+
+def test_prompts_longer_than_the_context(mlprune, tmp_path: Path) -> None:
+    model = tiny_model("xglm", max_position_embeddings=64)
+    model.save_pretrained(tmp_path / "short")
+    tiny_tokenizer().save_pretrained(tmp_path / "short")
+    status, _, err = mlprune("validate", "--config", write_config(tmp_path, tmp_path / "short"))
+    assert status == 0 or "max_tokens" in err, err
+
+
+def test_no_secret_reaches_a_file_or_the_console(mlprune, tmp_path: Path, tiny_folder: Path, monkeypatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_verysecret")
+    status, out, err = mlprune("fit", "--config", write_config(tmp_path, tiny_folder))
+    assert status == 0
+    written = b"".join(file.read_bytes() for file in RUN.rglob("*") if file.is_file())
+    assert "hf_verysecret" not in out + err
+    assert b"hf_verysecret" not in written
+
+
+def test_bf16_true_leaves_statistics_and_metrics_in_float64(mlprune, tmp_path: Path, tiny_folder: Path, monkeypatch) -> None:
+    from mlprune.pruning.statistics import TokenMean
+
+    seen = set()
+    update = TokenMean.update
+
+    def watched(self, sums: torch.Tensor, tokens: int) -> None:
+        update(self, sums, tokens)
+        seen.update(value.dtype for value in vars(self).values() if isinstance(value, torch.Tensor) and value.is_floating_point())
+
+    monkeypatch.setattr(TokenMean, "update", watched)
+    config = write_config(tmp_path, tiny_folder, trainer={"accelerator": "cpu", "devices": 1, "precision": "bf16-true"})
+    status, _, err = mlprune("fit", "--config", config)
+    assert status == 0, err
+    results = json.loads((RUN / "results.json").read_text())
+    accuracy = results["tasks"]["nli"]["fr"]
+    assert accuracy["accuracy"] == pytest.approx(round(accuracy["accuracy"] * accuracy["n"]) / accuracy["n"], abs=1e-12)
+    assert seen <= {torch.float64}
