@@ -16,7 +16,7 @@ RUN = Path("lightning_logs/version_0")
 
 
 def events(folder: Path = RUN) -> EventAccumulator:
-    found = EventAccumulator(str(folder), size_guidance={"tensors": 0, "scalars": 0, "images": 0})
+    found = EventAccumulator(str(folder), size_guidance={"tensors": 0, "scalars": 0, "images": 0, "histograms": 0})
     return found.Reload()
 
 

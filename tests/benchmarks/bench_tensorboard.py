@@ -1,0 +1,84 @@
+"""What TensorBoard costs a whole run: ``fit`` with all that is logged by default against the same run with nothing.
+
+    python tests/benchmarks/bench_tensorboard.py [--model demo] [--rounds 3]
+
+Prints the processor seconds of each round and the cost in percent of the run (medians; the aim is at most 5 %). Without
+``--model`` a random Llama of 60 million weights is made on the spot.
+"""
+
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import yaml
+
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+from tiny import tiny_model, tiny_tokenizer
+from tiny_runs import tiny_config
+
+from mlprune.cli import main
+
+AIM = 5.0
+SIZES = {
+    "hidden_size": 640,
+    "intermediate_size": 2048,
+    "num_hidden_layers": 10,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 8,
+    "max_position_embeddings": 2048,
+}
+
+
+def seconds(folder: Path, config: dict, logs: bool) -> float:
+    """Return the processor seconds of one run in a folder of its own."""
+    callback = {"class_path": "mlprune.callbacks.TensorBoard", "init_args": {"output_error": logs, "figures": logs}}
+    trainer = config["trainer"] | {
+        "callbacks": [callback],
+        "default_root_dir": str(folder),
+        "enable_progress_bar": False,
+    }
+    if not logs:
+        trainer["logger"] = False
+    file = folder / "run.yaml"
+    folder.mkdir()
+    file.write_text(yaml.safe_dump(config | {"trainer": trainer}), encoding="utf-8")
+    sys.argv = ["main.py"]
+    start = time.process_time()  # of this process alone, so that a busy machine does not disturb
+    if main(["fit", "--config", str(file)]) != 0:
+        raise SystemExit("the run failed")
+    return time.process_time() - start
+
+
+def run(model: str | None, rounds: int) -> float:
+    """Print the cost in percent and return it."""
+    with tempfile.TemporaryDirectory() as scratch:
+        root = Path(scratch)
+        if model is None:
+            model = str(root / "model")
+            tiny_model("llama", **SIZES).save_pretrained(model)
+            tiny_tokenizer().save_pretrained(model)
+        config = tiny_config(model, pruning={"save_model": False})
+        config["data"] |= {"num_prompts": 12, "max_tokens": 400, "max_batch_tokens": 2048, "max_batch_chars": 4096}
+        seconds(root / "warm", config, logs=True)
+        times: dict[bool, list[float]] = {False: [], True: []}
+        for turn in range(rounds):
+            for logs in (False, True) if turn % 2 else (True, False):
+                times[logs].append(seconds(root / f"{turn}.{logs}", config, logs))
+    without, with_logs = (statistics.median(times[logs]) for logs in (False, True))
+    cost = 100 * (with_logs / without - 1)
+    print(f"without: {times[False]} s\nwith:    {times[True]} s\ncost: {cost:+.1f} % of the run (aim: {AIM} %)")
+    return cost
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model")
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    sys.exit(run(arguments.model, arguments.rounds) > AIM)
