@@ -77,7 +77,7 @@ def comparison_tables(comparison: dict[str, Any], dense: dict[str, Any], pruned:
             table.add_row(direction, *figures, str(row["n"]))
         tables.append(table)
     if dense.get("perplexity") and pruned.get("perplexity"):
-        table = Table("language", "dense", "pruned", "n", title="language modelling (bits per character)")
+        table = Table("language", "dense", "pruned", "n", title="bits per character")
         table.title_justify = "left"
         for lang, row in dense["perplexity"].items():
             after = pruned["perplexity"].get(lang, {})
