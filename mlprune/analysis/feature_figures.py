@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from mlprune.analysis.overlap import largest
@@ -26,7 +27,7 @@ def top_bars(magnitudes: Mapping[str, Tensor], title: str, top: int = 20) -> Fig
         dims = values.argsort(descending=True, stable=True)[:top].tolist()
         heights = [float(values[dim]) for dim in dims]
         axes.bar(range(len(dims)), heights, color=COLORS[0], log=True)
-        axes.set_xticks(range(len(dims)), [str(dim) for dim in dims], rotation=90, fontsize=5)
+        axes.set_xticks(range(len(dims)), [str(dim) for dim in dims], rotation=90, fontsize=6)
         axes.tick_params(axis="y", labelsize=6, which="both")
         axes.set_title(f"layer {layer}", fontsize=8)
     figure.suptitle(f"{title}: the {top} largest features of each layer (l2 norm over a prompt's tokens, log axis)")
@@ -71,13 +72,16 @@ def overlap_maps(table: Mapping[str, Any], what: str) -> Figure:
         what: Whose features, for the title.
     """
     groups, percent = table["groups"], table["percent"]
-    figure, grid = _grid(len(table["layers"]), 2.6, 2.5)
+    layers = table["layers"]
+    figure, grid = _grid(len(layers), 2.2, 2.3)
     high = max(max(max(row) for row in layer) for layer in table["overlap"]) or 1.0
     image = None
-    for axes, layer, values in zip(grid, table["layers"], table["overlap"], strict=False):
+    for place, (layer, values) in enumerate(zip(layers, table["overlap"], strict=True)):
+        axes = grid[place]
         image = axes.imshow(values, cmap="viridis", vmin=0, vmax=high)
-        axes.set_xticks(range(len(groups)), groups, rotation=90, fontsize=5)
-        axes.set_yticks(range(len(groups)), groups, fontsize=5)
+        lowest, first = place + COLUMNS >= len(layers), place % COLUMNS == 0
+        axes.set_xticks(range(len(groups)) if lowest else [], groups if lowest else [], rotation=90, fontsize=7)
+        axes.set_yticks(range(len(groups)) if first else [], groups if first else [], fontsize=7)
         axes.set_title(layer if "." in layer else f"layer {layer}", fontsize=6 if "." in layer else 8)
     figure.colorbar(image, ax=grid, label=f"share of the row's top {percent:g}% in the column's bottom {percent:g}%")
     figure.suptitle(f"{what}: top {percent:g}% of one group among the bottom {percent:g}% of another")
@@ -95,6 +99,7 @@ def overlap_curves(table: Mapping[str, Any], what: str) -> Figure:
     axes = figure.subplots()
     for number, (name, values) in enumerate(table["curves"].items()):
         axes.plot([100 * value for value in values], label=name, color=COLORS[number % len(COLORS)], marker=".")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("layer (0: after the embedding)" if "0" in table["layers"] else "layer, in order")
     axes.set_ylabel(f"top {table['percent']:g}% shared, %")
     axes.set_title(what)
@@ -115,6 +120,7 @@ def stage_curves(means: Mapping[str, Mapping[str, Mapping[str, Tensor]]], percen
     for name, layers in means["dense"].items():
         pairs = [(largest(v, percent), largest(means["pruned"][name][layer], percent)) for layer, v in layers.items()]
         axes.plot([100 * len(set(a) & set(b)) / len(a) for a, b in pairs], label=name, marker=".")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("layer (0: after the embedding)")
     axes.set_ylabel(f"top {percent:g}% kept, %")
     axes.set_title("largest features of the dense model that are largest after pruning too")

@@ -3,9 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.image import imsave
 from safetensors.torch import save_file
 
 from mlprune.analysis.feature_figures import overlap_curves, overlap_maps, top_bars, top_lines
@@ -151,10 +154,13 @@ def csv_text(means: Means, columns: tuple[str, ...] = ("group",)) -> str:
 
 
 def save_figures(trainer: Trainer, folder: Path, figures: dict[str, Figure]) -> None:
-    """Write figures as ``figures/<name>.png``, and to TensorBoard."""
+    """Write figures as ``figures/<name>.png``, and to TensorBoard; each is drawn once."""
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
-        figure.savefig(folder / "figures" / f"{name}.png", dpi=80)
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        picture = np.asarray(canvas.buffer_rgba())
+        imsave(folder / "figures" / f"{name}.png", picture)
         for writer in trainer.loggers:
             if isinstance(writer, TensorBoardLogger):
-                writer.experiment.add_figure(f"features/{name}", figure)
+                writer.experiment.add_image(f"features/{name}", picture[..., :3], dataformats="HWC")
