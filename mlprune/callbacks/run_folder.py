@@ -72,7 +72,7 @@ def digest(content: Any) -> str:
 
     Example:
         >>> digest([1, 2])
-        '49a64fff3ceb3e8d'
+        '3a316d6d3226f84c'
     """
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
 

