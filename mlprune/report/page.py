@@ -171,4 +171,5 @@ def _overlap(run: Run) -> dict[str, Any] | None:
     data["layers"] = [layer_name(layer) for layer in run.overlap["layers"]]
     data["only_translation"] = [listed(dimensions) for dimensions in run.overlap.get("only_translation") or []]
     data["overlap"] = [[[round(x, 4) for x in row] for row in layer] for layer in run.overlap["overlap"]]
+    data["peak"] = max((x for layer in data["overlap"] for row in layer for x in row), default=0) or 1  # darkest cell
     return {"data": data, "figures": [(title, Markup(svg)) for title, svg in overlap_figures(run.overlap)]}

@@ -2,6 +2,9 @@
 
 import csv
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -106,3 +109,23 @@ def test_evaluated_texts_are_measured_dense_and_pruned(mlprune, tmp_path: Path, 
     place = ("pruned", "perplexity", "fr", "3")
     found = [float(row["magnitude"]) for row in rows if tuple(row.values())[:4] == place]
     assert found == pytest.approx(torch.stack(norms).mean(0).tolist(), rel=1e-4)
+
+
+def test_two_processes_measure_what_one_measures(tmp_path: Path, tiny_folder: Path) -> None:
+    root = Path(__file__).parents[2]
+    tables = []
+    for devices in (1, 2):
+        folder = tmp_path / str(devices)
+        folder.mkdir()
+        config = write(folder, tiny_folder, percent=25, figures=False)
+        command = [sys.executable, root / "main.py", "validate", "--config", config, "--trainer.devices", devices]
+        command += ["--trainer.strategy", "ddp" if devices > 1 else "auto"]
+        settings = os.environ | {"PYTHONPATH": f"{root}:{root / 'tests'}", "OMP_NUM_THREADS": "1"}
+        run = subprocess.run(list(map(str, command)), cwd=folder, env=settings, capture_output=True, text=True)
+        assert run.returncode == 0, run.stderr
+        tables.append(list(csv.DictReader((folder / RUN / "features.csv").open())))
+        overlap = (folder / RUN / "overlap.json").read_text()
+    one, two = ([float(row.pop("magnitude")) for row in table] for table in tables)
+    assert tables[0] == tables[1]
+    assert two == pytest.approx(one, rel=1e-9)
+    assert overlap == (tmp_path / "1" / RUN / "overlap.json").read_text()

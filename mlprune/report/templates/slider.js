@@ -6,7 +6,7 @@
   input.addEventListener("input", function () {
     const layer = Number(input.value);
     data.overlap[layer].flat().forEach(function (value, i) {
-      cells[i].style.setProperty("--v", value);
+      cells[i].style.setProperty("--v", value / data.peak);
       cells[i].textContent = (100 * value).toFixed(1);
     });
     document.getElementById("layer-name").textContent = data.layers[layer];
