@@ -57,7 +57,8 @@ def run_experiment(
         for table in comparison_tables(comparison, dense, pruned):
             out.print(table)
         out.print(f"[bold]{comparison['headline']}[/bold]")
-        out.print(f"Run folder: {folder}", soft_wrap=True)
+        shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+        out.print(f"Run folder: {shown}", soft_wrap=True)
         Unfinished(folder).remove()
     for callback in trainer.callbacks:
         if hasattr(callback, "on_experiment_end"):
