@@ -1,9 +1,13 @@
 """Settings of runs that take a second or two: a tiny model, a few prompts, a few examples."""
 
+import json
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
+
+from mlprune.pruning import load_masks
 
 LANGUAGES = ["en", "fr", "sw"]
 
@@ -67,3 +71,20 @@ def write_config(folder: Path, model: str | Path, /, name: str = "run.yaml", **s
     file = folder / name
     file.write_text(yaml.safe_dump(tiny_config(model, **sections), allow_unicode=True), encoding="utf-8")
     return file
+
+
+def assert_same_run(a: Path, b: Path) -> None:
+    """Check that two runs of ``fit`` left the same masks, figures, predictions and weights, to the bit."""
+    masks = [load_masks(run / "masks.safetensors") for run in (a, b)]
+    assert masks[0].keys() == masks[1].keys()
+    assert all(torch.equal(masks[0][path], masks[1][path]) for path in masks[0])
+    for name in ("results.json", "results.dense.json", "comparison.json"):
+        first, second = (json.loads((run / name).read_text()) for run in (a, b))
+        for figures in (first, second):
+            figures.pop("config_hash", None)
+        assert first == second, name
+    for folder in ("predictions", "predictions.dense"):
+        files = [sorted((run / folder).iterdir()) for run in (a, b)]
+        assert [file.name for file in files[0]] == [file.name for file in files[1]]
+        assert all(x.read_text() == y.read_text() for x, y in zip(*files, strict=True))
+    assert (a / "pruned/model.safetensors").read_bytes() == (b / "pruned/model.safetensors").read_bytes()

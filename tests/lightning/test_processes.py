@@ -1,16 +1,12 @@
 """Two or three processes give the bits that one gives."""
 
-import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-import torch
-from tiny_runs import write_config
-
-from mlprune.pruning import load_masks
+from tiny_runs import assert_same_run, write_config
 
 ROOT = Path(__file__).parents[2]
 RUN = Path("lightning_logs/version_0")
@@ -26,22 +22,6 @@ def fit(folder: Path, config: Path, devices: int, launcher: tuple[str, ...] = ()
     return folder / RUN
 
 
-def assert_same(a: Path, b: Path) -> None:
-    masks = [load_masks(run / "masks.safetensors") for run in (a, b)]
-    assert masks[0].keys() == masks[1].keys()
-    assert all(torch.equal(masks[0][path], masks[1][path]) for path in masks[0])
-    for name in ("results.json", "results.dense.json", "comparison.json"):
-        first, second = (json.loads((run / name).read_text()) for run in (a, b))
-        for figures in (first, second):
-            figures.pop("config_hash", None)
-        assert first == second, name
-    for folder in ("predictions", "predictions.dense"):
-        files = [sorted((run / folder).iterdir()) for run in (a, b)]
-        assert [file.name for file in files[0]] == [file.name for file in files[1]]
-        assert all(x.read_text() == y.read_text() for x, y in zip(*files, strict=True))
-    assert (a / "pruned/model.safetensors").read_bytes() == (b / "pruned/model.safetensors").read_bytes()
-
-
 @pytest.fixture(scope="module")
 def one(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("one")
@@ -51,12 +31,12 @@ def one(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> tuple[Pa
 
 @pytest.mark.parametrize("devices", [2, 3])
 def test_ddp(one: tuple[Path, Path], tmp_path: Path, devices: int) -> None:
-    assert_same(one[1], fit(tmp_path / "many", one[0], devices))
+    assert_same_run(one[1], fit(tmp_path / "many", one[0], devices))
 
 
 def test_torchrun(one: tuple[Path, Path], tmp_path: Path) -> None:
     launcher = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29617")
-    assert_same(one[1], fit(tmp_path / "torchrun", one[0], 2, launcher))
+    assert_same_run(one[1], fit(tmp_path / "torchrun", one[0], 2, launcher))
 
 
 @pytest.mark.parametrize("propagate", ["dense", "layer"])
@@ -65,7 +45,7 @@ def test_fewer_prompts_and_examples_than_processes(tmp_path: Path, tiny_folder: 
     config = write_config(tmp_path, tiny_folder, **sections)
     text = config.read_text().replace("num_prompts: 5", "num_prompts: 2").replace("limit: 9", "limit: 2")
     config.write_text(text.replace("limit: 7", "limit: 1").replace("limit: 3", "limit: 1"))
-    assert_same(fit(tmp_path / "one", config, 1), fit(tmp_path / "three", config, 3))
+    assert_same_run(fit(tmp_path / "one", config, 1), fit(tmp_path / "three", config, 3))
 
 
 def test_one_process_that_fails_ends_all(tmp_path: Path, tiny_folder: Path) -> None:

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 from lightning.pytorch import Callback
 from tiny_runs import write_config
 from transformers import AutoModelForCausalLM

@@ -8,10 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
-from tiny_runs import write_config
-
-from mlprune.pruning import load_masks
+from tiny_runs import assert_same_run, write_config
 
 ROOT = Path(__file__).parents[2]
 RUN = Path("lightning_logs/version_0")
@@ -51,23 +48,8 @@ def test_fit_survives_a_kill(mlprune, tmp_path: Path, tiny_folder: Path, stage: 
     assert again.returncode == 0, again.stderr
     os.chdir(whole)
     assert mlprune("fit", "--config", write_config(whole, tiny_folder))[0] == 0
-    same_run(whole / RUN, broken / RUN)
+    assert_same_run(whole / RUN, broken / RUN)
     assert not (broken / RUN / ".unfinished").exists()
-
-
-def same_run(a: Path, b: Path) -> None:
-    masks = [load_masks(run / "masks.safetensors") for run in (a, b)]
-    assert masks[0].keys() == masks[1].keys()
-    assert all(torch.equal(masks[0][path], masks[1][path]) for path in masks[0])
-    for name in ("results.json", "results.dense.json", "comparison.json"):
-        first, second = (json.loads((run / name).read_text()) for run in (a, b))
-        for figures in (first, second):
-            figures.pop("config_hash", None)
-        assert first == second, name
-    for folder in ("predictions", "predictions.dense"):
-        files = [sorted((run / folder).iterdir()) for run in (a, b)]
-        assert [file.name for file in files[0]] == [file.name for file in files[1]]
-        assert all(x.read_text() == y.read_text() for x, y in zip(*files, strict=True))
 
 
 @pytest.mark.parametrize("propagate", ["pruned", "dense", "layer"])
