@@ -1,4 +1,4 @@
-"""mlprune: prune multilingual language models with translation demonstrations, and see what it did to every language."""
+"""mlprune: prune multilingual language models with translation demonstrations and see what it did to each language."""
 
 from importlib.metadata import PackageNotFoundError, version
 

@@ -10,9 +10,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def token_batches(
-    lengths: Sequence[int], max_tokens: int, groups: Sequence[Hashable] | None = None
-) -> list[list[int]]:
+def token_batches(lengths: Sequence[int], max_tokens: int, groups: Sequence[Hashable] | None = None) -> list[list[int]]:
     """Form batches of items of similar length under a token budget.
 
     Items are grouped (groups in order of first appearance), sorted by length, longest first, ties by position, and a

@@ -155,9 +155,11 @@ class MlpruneCLI(LightningCLI):
             trainer.callbacks.append(TensorBoard())
         if not own_bar:
             trainer.callbacks = [ProgressDisplay() if isinstance(c, ProgressBar) else c for c in trainer.callbacks]
-        if self.subcommand == "validate" and any(isinstance(callback, FeatureAnalysis) for callback in trainer.callbacks):
+        analysed = any(isinstance(callback, FeatureAnalysis) for callback in trainer.callbacks)
+        if self.subcommand == "validate" and analysed:
             trainer.callbacks = [c for c in trainer.callbacks if not isinstance(c, PruningCallback)]  # measures instead
-        trainer.callbacks.sort(key=lambda callback: not isinstance(callback, PruningCallback))  # others look at its work
+        # the pruning callback first: the others look at its work
+        trainer.callbacks.sort(key=lambda callback: not isinstance(callback, PruningCallback))
         return trainer
 
     def fit(self, model: PruningModule, datamodule: PruningDataModule, ckpt_path: str | None = None) -> None:

@@ -168,7 +168,11 @@ class PruningDataModule(LightningDataModule):
     def calibration_batches(self) -> list[dict[str, Any]]:
         """Return this process' share of the calibration batches, which are formed over all prompts."""
         rows = [
-            {"input_ids": torch.tensor([ids]), "attention_mask": torch.ones(1, len(ids), dtype=torch.int64), "group": group}
+            {
+                "input_ids": torch.tensor([ids]),
+                "attention_mask": torch.ones(1, len(ids), dtype=torch.int64),
+                "group": group,
+            }
             for group, prompts in self.prompts().items()
             for ids in prompts
         ]
@@ -227,7 +231,9 @@ class PruningDataModule(LightningDataModule):
         world = self.trainer.world_size
         num = len(batches)
         batches += [batches[i % num] for i in range(-num % world)]  # the first ones again where shares are uneven
-        own = [pad_right([torch.tensor(ids) for ids in batch]) for batch in deal(batches, self.trainer.global_rank, world)]
+        own = [
+            pad_right([torch.tensor(ids) for ids in batch]) for batch in deal(batches, self.trainer.global_rank, world)
+        ]
         items = [{"input_ids": ids, "attention_mask": mask} for ids, mask in own]
         generator = torch.Generator().manual_seed(self.seed)
         return DataLoader(items, batch_size=None, shuffle=True, generator=generator)

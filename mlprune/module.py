@@ -35,8 +35,8 @@ class PruningModule(LightningModule):
         trust_remote_code: Run the repository's own code; off unless you say so.
         tokenizer_options: Further arguments of ``AutoTokenizer.from_pretrained``.
         optimizer: Optimizer of recovery training (``fit`` with ``trainer.max_epochs`` above 0).
-        lora: Arguments of ``peft.LoraConfig``, such as ``{r: 8}``: recovery training learns low-rank adapters instead of
-            all weights; they are merged at its end, and the masks applied again.
+        lora: Arguments of ``peft.LoraConfig``, such as ``{r: 8}``: recovery training learns low-rank adapters instead
+            of all weights; they are merged at its end, and the masks applied again.
     """
 
     def __init__(

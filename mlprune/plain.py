@@ -64,12 +64,16 @@ def _about_keys(message: str, keys: list[str]) -> str | None:
     if found := re.search(r"Subcommand '\w+' does not accept option '([^']+)'", text):
         return f"'{found[1]}' is not a key{_nearest_key(found[1], keys)}"
     if found := re.fullmatch(r"(?:Option|Key) '([^']+)' is not (?:accepted|expected)", text):
-        return f"'{found[1]}' is not an option of the class given; it has {', '.join(keys)}{did_you_mean(found[1], keys)}"
+        return (
+            f"'{found[1]}' is not an option of the class given; it has {', '.join(keys)}{did_you_mean(found[1], keys)}"
+        )
     if "is not accepted before subcommand" in text:
         return "--config and other options go after the subcommand: fit, validate or test"
     if found := re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", text):
         choices = re.findall(r"'([^']+)'", found[2]) or found[2].split(", ")
-        return f"subcommand '{found[1]}' does not exist; give one of {', '.join(choices)}{did_you_mean(found[1], choices)}"
+        return (
+            f"subcommand '{found[1]}' does not exist; give one of {', '.join(choices)}{did_you_mean(found[1], choices)}"
+        )
     if 'expected "subcommand"' in text:
         return "no subcommand was given; give one of fit, validate, test"
     if found := re.search(r'Parser key "([^"]+)": File does not exist: (.*)', text):
@@ -115,7 +119,9 @@ def _about_one(key: str, text: str, base: type | None) -> str:
         return f"{inner}: {found[2]}"
     if found := re.fullmatch(r"Expected an? (.*?)\. Got value: (.*)", text):
         return _refused(key, found[2], [found[1]])
-    if found := re.match(r"Expected a dot import path string: (.*)|Problem with given class_path '([^']+)': (.*)", text):
+    if found := re.match(
+        r"Expected a dot import path string: (.*)|Problem with given class_path '([^']+)': (.*)", text
+    ):
         name = found[1] or found[2]
         return f"{prefix}class '{name}' does not exist{_allowed_classes(name, base) or '; give its import path'}"
     if found := re.match(r"Import path (\S+) does not correspond to a subclass of (\w+)", text):
@@ -165,7 +171,9 @@ def _given_value(message: str) -> str:
 
 def _base_class(message: str) -> type | None:
     """The innermost of our classes that the parser expected, such as Importance."""
-    found = re.findall(r"(mlprune(?:\.\w+)+|lightning(?:\.\w+)+)", "".join(re.findall(r"Subtypes: \[(.*)\]", message)[-1:]))
+    found = re.findall(
+        r"(mlprune(?:\.\w+)+|lightning(?:\.\w+)+)", "".join(re.findall(r"Subtypes: \[(.*)\]", message)[-1:])
+    )
     for path in found:
         module, _, name = path.rpartition(".")
         candidate: Any = getattr(import_module(module), name, None)

@@ -51,7 +51,13 @@ def tiny_config(model: str | Path, /, **sections: Any) -> dict[str, Any]:
                 },
                 {
                     "class_path": "mlprune.evaluation.tasks.TranslationTask",
-                    "init_args": {"languages": ["fr", "sw"], "limit": 3, "shots": 1, "max_chars": 60, "max_new_tokens": 4},
+                    "init_args": {
+                        "languages": ["fr", "sw"],
+                        "limit": 3,
+                        "shots": 1,
+                        "max_chars": 60,
+                        "max_new_tokens": 4,
+                    },
                 },
                 {
                     "class_path": "mlprune.evaluation.tasks.PerplexityTask",

@@ -71,7 +71,9 @@ def comparison_tables(comparison: dict[str, Any], dense: dict[str, Any], pruned:
             )
         tables.append(table)
     if comparison["translation"]:
-        table = Table("direction", "dense", "pruned", "delta", "p", "n", title="translation (BLEU)", title_justify="left")
+        table = Table(
+            "direction", "dense", "pruned", "delta", "p", "n", title="translation (BLEU)", title_justify="left"
+        )
         for direction, row in comparison["translation"].items():
             figures = (f"{row['dense']:.1f}", f"{row['pruned']:.1f}", f"{row['delta']:+.1f}", f"{row['p']:.3f}")
             table.add_row(direction, *figures, str(row["n"]))

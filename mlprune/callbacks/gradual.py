@@ -75,7 +75,9 @@ class GradualPruning(Callback):
         if sparsity <= pattern.sparsity:
             return
         pruning.pruner.pattern = Unstructured(sparsity, pattern.scope, pattern.drop)
-        self._prune(pl_module, pruning, trainer.datamodule.calibration_batches(), list(trainer.datamodule.demonstrations))
+        self._prune(
+            pl_module, pruning, trainer.datamodule.calibration_batches(), list(trainer.datamodule.demonstrations)
+        )
         log.info("epoch %d: sparsity %.3f", trainer.current_epoch + 1, sparsity)
 
     @staticmethod

@@ -36,9 +36,9 @@ class PruningCallback(Callback):
         importance: How weights are scored; Wanda if omitted.
         pattern: Which of them go; 0.3 of each output row if omitted.
         allocation: How the sparsity is spread over layers; the same everywhere if omitted.
-        propagate: ``pruned``: calibrate each block on the outputs of the pruned blocks before it; ``dense``: on those of
-            the dense model, in half the time; ``layer``: each layer on what all pruned layers before it give, in half
-            the time too, with all batches' inner activations in memory.
+        propagate: ``pruned``: calibrate each block on the outputs of the pruned blocks before it; ``dense``: on those
+            of the dense model, in half the time; ``layer``: each layer on what all pruned layers before it give, in
+            half the time too, with all batches' inner activations in memory.
         include: Regular expressions on layer paths; only matching layers are pruned.
         exclude: Regular expressions on layer paths; matching layers are left dense.
         count_padding: Count padded positions as tokens, as the paper's code does.
@@ -150,9 +150,7 @@ class PruningCallback(Callback):
         dense = None
         if self.pruner.allocation is not None and self.pruner.allocation.needs_statistics:
             log.info("calibrating the dense model once for %s", type(self.pruner.allocation).__name__)
-            dense = collect_statistics(
-                calibration.model, batches, self.pruner, self.count_padding, calibration.groups
-            )
+            dense = collect_statistics(calibration.model, batches, self.pruner, self.count_padding, calibration.groups)
         self.pruner.allocate(calibration.blocks, dense)
         if trainer.is_global_zero:
             self.unfinished.save_plan(self.pruner.sparsities)

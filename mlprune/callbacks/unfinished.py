@@ -87,7 +87,9 @@ class Unfinished:
         for k in range(self.num_blocks()):
             with safe_open(self.folder / f"block.{k}.safetensors", framework="pt") as content:
                 figures = json.loads(content.metadata()["figures"])
-                reports = {path: LayerReport(content.get_tensor(f"mask:{path}"), **own) for path, own in figures.items()}
+                reports = {
+                    path: LayerReport(content.get_tensor(f"mask:{path}"), **own) for path, own in figures.items()
+                }
                 changed = [name for name in content.keys() if name.startswith("weight:")]  # noqa: SIM118
                 weights = {name.removeprefix("weight:"): content.get_tensor(name) for name in changed}
             blocks.append((reports, weights))

@@ -60,7 +60,9 @@ class ModelSource:
             raise UserError(f"model.dtype '{self.dtype}' is not allowed; give one of {', '.join(DTYPES)}{hint}")
         for key in self.tokenizer_options:
             if key in ("token", "use_auth_token"):
-                raise UserError(f"model.tokenizer_options.{key}: secrets do not belong into configs; run `hf auth login` once")
+                raise UserError(
+                    f"model.tokenizer_options.{key}: secrets do not belong into configs; run `hf auth login` once"
+                )
         if self.name in PACKAGED:
             check_packaged(self.name)
         elif self.name and Path(self.name).is_dir():

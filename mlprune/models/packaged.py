@@ -107,7 +107,8 @@ def _assemble(entry: Packaged, target: Path) -> None:
     with target.open("wb") as out:
         for package, file in entry.parts:
             spec = importlib.util.find_spec(package)
-            assert spec is not None and spec.origin is not None
+            assert spec is not None
+            assert spec.origin is not None
             with (Path(spec.origin).parent / file).open("rb") as part:
                 shutil.copyfileobj(part, out)
     with target.open("rb") as whole:

@@ -97,4 +97,6 @@ def check_disk(folder: str | Path, num_bytes: int) -> None:
     free = shutil.disk_usage(existing).free
     if free < num_bytes * 1.05:
         need, have = num_bytes / 2**30, free / 2**30
-        raise UserError(f"'{folder}': {have:.1f} GiB free, {need:.1f} GiB needed for the model; set pruning.save_model: false")
+        raise UserError(
+            f"'{folder}': {have:.1f} GiB free, {need:.1f} GiB needed for the model; set pruning.save_model: false"
+        )

@@ -26,7 +26,9 @@ def separator_text(tokenizer: PreTrainedTokenizerBase, separator: str) -> str:
     if separator != "eos":
         return separator
     if tokenizer.eos_token is None:
-        raise UserError("separator 'eos': the tokenizer has no end-of-text token; give the text itself, such as \"\\n\"")
+        raise UserError(
+            "separator 'eos': the tokenizer has no end-of-text token; give the text itself, such as \"\\n\""
+        )
     return tokenizer.eos_token
 
 

@@ -104,9 +104,7 @@ class TokenMean(ExactMetric):
         (tensor([5., 2.], dtype=torch.float64), tensor(2))
     """
 
-    def __init__(
-        self, shape: tuple[int, ...], device: torch.device | str = "cpu", experts: int | None = None
-    ) -> None:
+    def __init__(self, shape: tuple[int, ...], device: torch.device | str = "cpu", experts: int | None = None) -> None:
         super().__init__()
         leading = () if experts is None else (experts,)
         start = Sum.zeros((*leading, *shape), torch.device(device))

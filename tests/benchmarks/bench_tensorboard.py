@@ -19,10 +19,10 @@ import yaml
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-from tiny import tiny_model, tiny_tokenizer
-from tiny_runs import tiny_config
+from tiny import tiny_model, tiny_tokenizer  # noqa: E402
+from tiny_runs import tiny_config  # noqa: E402
 
-from mlprune.cli import main
+from mlprune.cli import main  # noqa: E402
 
 AIM = 5.0
 SIZES = {

@@ -18,7 +18,22 @@ COLUMNS = {
     "reviews": ("text",),
     "facts": ("prompt", "answer"),
 }
-ENGLISH = {"the", "and", "with", "would", "this", "that", "they", "was", "were", "have", "not", "from", "which", "their"}
+ENGLISH = {
+    "the",
+    "and",
+    "with",
+    "would",
+    "this",
+    "that",
+    "they",
+    "was",
+    "were",
+    "have",
+    "not",
+    "from",
+    "which",
+    "their",
+}
 
 
 def rows(name: str, lang: str) -> list[dict[str, Any]]:
@@ -42,7 +57,12 @@ def test_rows_are_aligned_and_enough(name: str) -> None:
     for lang in LANGUAGES[1:]:
         other = rows(name, lang)
         assert [row["id"] for row in other] == [row["id"] for row in english]
-        for column in {"parallel": ("split", "genre"), "nli": ("label",), "reviews": ("stars",), "facts": ("relation",)}[name]:
+        for column in {
+            "parallel": ("split", "genre"),
+            "nli": ("label",),
+            "reviews": ("stars",),
+            "facts": ("relation",),
+        }[name]:
             assert [row[column] for row in other] == [row[column] for row in english]
         assert [set(row) for row in other] == [set(row) for row in english]
 
@@ -140,7 +160,9 @@ def test_no_english_is_left(lang: str) -> None:
 @pytest.mark.parametrize("lang", LANGUAGES)
 def test_lengths(lang: str) -> None:
     """Each language says what English says, in a length one would expect of it."""
-    usual = {"en": (1, 1), "fr": (0.75, 1.6), "es": (0.75, 1.5), "zh": (0.15, 0.5), "hi": (0.7, 1.5), "sw": (0.7, 1.5)}[lang]
+    usual = {"en": (1, 1), "fr": (0.75, 1.6), "es": (0.75, 1.5), "zh": (0.15, 0.5), "hi": (0.7, 1.5), "sw": (0.7, 1.5)}[
+        lang
+    ]
     for name in ("parallel", "reviews"):
         own, english = ([len(row["text"]) for row in rows(name, code)] for code in (lang, "en"))
         assert usual[0] <= sum(own) / sum(english) <= usual[1]
@@ -171,7 +193,9 @@ def test_hypotheses_alone_do_not_tell_the_label(lang: str) -> None:
         vocabulary = len({word for own in left.values() for word, n in own.items() if n > 0})
         for row in held:
             scores = {
-                label: sum(log((own[word] + 1) / (own.total() + vocabulary)) for word in words_of(row["hypothesis"], lang))
+                label: sum(
+                    log((own[word] + 1) / (own.total() + vocabulary)) for word in words_of(row["hypothesis"], lang)
+                )
                 for label, own in left.items()
             }
             right += max(scores, key=scores.__getitem__) == row["label"]

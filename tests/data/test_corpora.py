@@ -37,7 +37,9 @@ def test_local_files(tmp_path: Path, extension: str) -> None:
 
 
 def test_flores_folder(tmp_path: Path) -> None:
-    (tmp_path / "eng_Latn.dev").write_bytes("\ufeffOne.\r\nTwo.\r\n".encode())  # a mark of byte order, Windows line ends
+    (tmp_path / "eng_Latn.dev").write_bytes(
+        "\ufeffOne.\r\nTwo.\r\n".encode()
+    )  # a mark of byte order, Windows line ends
     (tmp_path / "devtest").mkdir()
     (tmp_path / "devtest" / "swh_Latn.devtest").write_text("Moja.\n", encoding="utf-8")
     assert FloresFolder(str(tmp_path)).rows("en") == [{"id": "0", "text": "One."}, {"id": "1", "text": "Two."}]
@@ -49,7 +51,9 @@ def test_flores_folder(tmp_path: Path) -> None:
 def test_a_local_folder_in_the_hubs_layout(tmp_path: Path) -> None:
     for lang in ("en", "fr"):
         (tmp_path / lang).mkdir()
-        pd.DataFrame({"premise": [f"{lang} a", f"{lang} b"], "label": [0, 2]}).to_parquet(tmp_path / lang / "test.parquet")
+        pd.DataFrame({"premise": [f"{lang} a", f"{lang} b"], "label": [0, 2]}).to_parquet(
+            tmp_path / lang / "test.parquet"
+        )
     corpus = HubDataset(str(tmp_path), data_files="{lang}/test.parquet", split="train")
     assert [row["premise"] for row in corpus.rows("fr")] == ["fr a", "fr b"]
 
@@ -68,7 +72,7 @@ def test_a_missing_or_gated_set_says_what_to_do() -> None:
         ("x.fr.jsonl", b'{"text": "a"}\n{"other": "b"}\n', "column 'text'"),
         ("x.fr.csv", b"text,label\nun,1\ndeux\n", "2|3"),
         ("x.fr.csv", b"texte,label\nun,1\n", "no column 'text'.*did you mean 'texte'"),
-        ("x.fr.jsonl", "{\"text\": \"é\"}\n".encode("latin-1"), "UTF-8"),
+        ("x.fr.jsonl", '{"text": "é"}\n'.encode("latin-1"), "UTF-8"),
     ],
 )
 def test_faults_are_told_by_file_and_reason(tmp_path: Path, name: str, content: bytes, words: str) -> None:

@@ -20,7 +20,10 @@ def test_translation_prompt_is_label_sentence_separator() -> None:
     french, english = texts("fr"), texts("en")
     for prompt in made:
         a, b = prompt.row_ids
-        assert prompt.text == f"French: {french[a]}</s>English: {english[a]}</s>French: {french[b]}</s>English: {english[b]}</s>"
+        assert (
+            prompt.text
+            == f"French: {french[a]}</s>English: {english[a]}</s>French: {french[b]}</s>English: {english[b]}</s>"
+        )
 
 
 def test_monolingual_prompt_has_as_many_sentences_as_shots() -> None:

@@ -27,7 +27,9 @@ def demonstrations(**options: Any) -> Callable[[Config], None]:
 
 def pruning(**parts: Any) -> Callable[[Config], None]:
     def part(value: Any) -> Any:
-        return {"class_path": f"mlprune.pruning.{value[0]}", "init_args": value[1]} if isinstance(value, tuple) else value
+        return (
+            {"class_path": f"mlprune.pruning.{value[0]}", "init_args": value[1]} if isinstance(value, tuple) else value
+        )
 
     return lambda config: config.update(pruning={name: part(value) for name, value in parts.items()})
 
@@ -45,7 +47,10 @@ CONFIGS: dict[str, tuple[Callable[[Config], None], list[str]]] = {
     "unknown section": (section("modle", name="x"), ["'modle.name'", "did you mean 'model.name'"]),
     "unknown model key": (section("model", nmae="x"), ["model.nmae", "did you mean 'model.name'"]),
     "unknown data key": (section("data", num_prompt=3), ["data.num_prompt", "did you mean 'data.num_prompts'"]),
-    "unknown pruning key": (section("pruning", propagat="dense"), ["pruning.propagat", "did you mean 'pruning.propagate'"]),
+    "unknown pruning key": (
+        section("pruning", propagat="dense"),
+        ["pruning.propagat", "did you mean 'pruning.propagate'"],
+    ),
     "unknown option of a class": (task(languagess=["en"]), ["data.tasks", "'languagess'", "did you mean 'languages'"]),
     "misspelt class": (
         lambda c: c["data"]["tasks"][0].update(class_path="mlprune.evaluation.tasks.CandidateTsk"),
@@ -59,11 +64,17 @@ CONFIGS: dict[str, tuple[Callable[[Config], None], list[str]]] = {
         lambda c: c["data"]["tasks"][0].update(class_path="mlprune.pruning.Wanda"),
         ["data.tasks", "mlprune.pruning.Wanda", "not a Task", "CandidateTask"],
     ),
-    "misspelt importance": (pruning(importance=("Wandaa", {})), ["pruning.importance", "Wandaa", "did you mean 'Wanda'"]),
+    "misspelt importance": (
+        pruning(importance=("Wandaa", {})),
+        ["pruning.importance", "Wandaa", "did you mean 'Wanda'"],
+    ),
     "option of an importance": (pruning(importance=("Wanda", {"varint": 1})), ["varint", "did you mean 'variant'"]),
     "sparsity 1": (pruning(pattern=("Unstructured", {"sparsity": 1.0})), ["sparsity 1.0", "0 <= sparsity < 1"]),
     "sparsity below 0": (pruning(pattern=("Unstructured", {"sparsity": -0.1})), ["sparsity -0.1", "0 <= sparsity < 1"]),
-    "sparsity in words": (pruning(pattern=("Unstructured", {"sparsity": "third"})), ["sparsity", "'third'", "a number"]),
+    "sparsity in words": (
+        pruning(pattern=("Unstructured", {"sparsity": "third"})),
+        ["sparsity", "'third'", "a number"],
+    ),
     "no sparsity": (pruning(pattern=("Unstructured", {})), ["pruning.pattern", "sparsity", "required"]),
     "scope": (pruning(pattern=("Unstructured", {"sparsity": 0.3, "scope": "col"})), ["scope", "'col'", "row, layer"]),
     "drop": (pruning(pattern=("Unstructured", {"sparsity": 0.3, "drop": "low"})), ["drop", "'low'", "lowest, highest"]),
@@ -85,7 +96,10 @@ CONFIGS: dict[str, tuple[Callable[[Config], None], list[str]]] = {
     "one language twice": (task(languages=["en", "en"]), ["task 'nli'", "languages", "each once"]),
     "no languages": (task(languages=[]), ["task 'nli'", "languages []", "at least one"]),
     "into the same language": (demonstrations(source_lang="en"), ["source_lang and target_lang", "'en'"]),
-    "no source": (lambda c: c["data"]["demonstrations"]["mt"].pop("init_args"), ["data.demonstrations", "source_lang", "required"]),
+    "no source": (
+        lambda c: c["data"]["demonstrations"]["mt"].pop("init_args"),
+        ["data.demonstrations", "source_lang", "required"],
+    ),
     "shots 0": (demonstrations(shots=0), ["shots 0", "at least 1"]),
     "prompts 0": (section("data", num_prompts=0), ["data.num_prompts", "0", "at least 1"]),
     "more prompts than rows": (section("data", num_prompts=5000), ["5000 prompts", "10000 unused rows"]),
@@ -96,11 +110,23 @@ CONFIGS: dict[str, tuple[Callable[[Config], None], list[str]]] = {
     "no such template": (task(template="xnlii"), ["'xnlii'", "marc", "did you mean 'xnli'"]),
     "normalization": (task(normalization="mean"), ["normalization", "'mean'", "token, sum, paper"]),
     "too_long": (task(too_long="cut"), ["too_long", "'cut'", "error, truncate"]),
-    "no such bundled corpus": (task(corpus=corpus("mlprune.data.corpora.Bundled", name="nlii")), ["'nlii'", "parallel, nli"]),
-    "no such split": (task(corpus=corpus("mlprune.data.corpora.Bundled", name="nli", split="dev")), ["'dev'", "'nli'", "no split"]),
-    "columns that the template lacks": (task(corpus=corpus("mlprune.data.corpora.Bundled", name="reviews")), ["task 'nli'", "row 3", "label", "entailment, neutral"]),
+    "no such bundled corpus": (
+        task(corpus=corpus("mlprune.data.corpora.Bundled", name="nlii")),
+        ["'nlii'", "parallel, nli"],
+    ),
+    "no such split": (
+        task(corpus=corpus("mlprune.data.corpora.Bundled", name="nli", split="dev")),
+        ["'dev'", "'nli'", "no split"],
+    ),
+    "columns that the template lacks": (
+        task(corpus=corpus("mlprune.data.corpora.Bundled", name="reviews")),
+        ["task 'nli'", "row 3", "label", "entailment, neutral"],
+    ),
     "no FLORES folder": (demonstrations(corpus=corpus(FLORES, path="/nowhere")), ["'/nowhere'", "eng_Latn.dev"]),
-    "no known extension": (demonstrations(corpus=corpus(FILES, path="a.{lang}.xls")), ["a.{lang}.xls", "jsonl", "parquet"]),
+    "no known extension": (
+        demonstrations(corpus=corpus(FILES, path="a.{lang}.xls")),
+        ["a.{lang}.xls", "jsonl", "parquet"],
+    ),
     "no such file": (demonstrations(corpus=corpus(FILES, path="a.{lang}.csv")), ["a.fr.csv", "does not exist"]),
     "tasks are no list": (section("data", tasks={"a": 1}), ["data.tasks", "a list"]),
     "demonstrations are no mapping": (section("data", demonstrations=[1]), ["data.demonstrations", "a mapping"]),
@@ -114,7 +140,10 @@ CONFIGS: dict[str, tuple[Callable[[Config], None], list[str]]] = {
     "lora option": (section("model", lora={"rank": 8}), ["model.lora", "rank"]),
     "seed true": (lambda c: c.update(seed_everything=True), ["seed_everything", "an integer"]),
     "seed in words": (lambda c: c.update(seed_everything="abc"), ["seed_everything", "'abc'", "an integer"]),
-    "half a schedule": (section("trainer", limit_val_batches=2), ["trainer.limit_val_batches", "2", "data.num_prompts"]),
+    "half a schedule": (
+        section("trainer", limit_val_batches=2),
+        ["trainer.limit_val_batches", "2", "data.num_prompts"],
+    ),
     "no devices": (section("trainer", devices=0), ["trainer", "devices=0"]),
     "no such accelerator": (section("trainer", accelerator="gpuu"), ["accelerator='gpuu'", "cpu"]),
     "a device that is not there": (section("trainer", accelerator="tpu"), ["trainer", "torch_xla"]),
@@ -141,7 +170,10 @@ COMMANDS: dict[str, tuple[list[str], list[str]]] = {
     "broken YAML": (["fit", "--config", "broken.yaml"], ["line 2"]),
     "no model": (["validate"], ["model.name", "required"]),
     "misspelt flag": (["fit", "--config", "CONFIG", "--model.nme", "x"], ["model.nme", "did you mean 'model.name'"]),
-    "type of a flag": (["fit", "--config", "CONFIG", "--data.num_prompts", "many"], ["data.num_prompts", "'many'", "an integer"]),
+    "type of a flag": (
+        ["fit", "--config", "CONFIG", "--data.num_prompts", "many"],
+        ["data.num_prompts", "'many'", "an integer"],
+    ),
     "no such checkpoint": (["fit", "--config", "CONFIG", "--ckpt_path", "none.ckpt"], ["ckpt_path", "none.ckpt"]),
     "nothing to resume": (["fit", "--resume", "nowhere"], ["--resume", "nowhere", "config.yaml"]),
 }  # fmt: skip

@@ -120,7 +120,9 @@ def test_no_secret_reaches_a_file_or_the_console(mlprune, tmp_path: Path, tiny_f
     assert b"hf_verysecret" not in written
 
 
-def test_bf16_true_leaves_statistics_and_metrics_in_float64(mlprune, tmp_path: Path, tiny_folder: Path, monkeypatch) -> None:
+def test_bf16_true_leaves_statistics_and_metrics_in_float64(
+    mlprune, tmp_path: Path, tiny_folder: Path, monkeypatch
+) -> None:
     from mlprune.pruning.statistics import TokenMean
 
     seen = set()
@@ -128,7 +130,11 @@ def test_bf16_true_leaves_statistics_and_metrics_in_float64(mlprune, tmp_path: P
 
     def watched(self, sums: torch.Tensor, tokens: int) -> None:
         update(self, sums, tokens)
-        seen.update(value.dtype for value in vars(self).values() if isinstance(value, torch.Tensor) and value.is_floating_point())
+        seen.update(
+            value.dtype
+            for value in vars(self).values()
+            if isinstance(value, torch.Tensor) and value.is_floating_point()
+        )
 
     monkeypatch.setattr(TokenMean, "update", watched)
     config = write_config(tmp_path, tiny_folder, trainer={"accelerator": "cpu", "devices": 1, "precision": "bf16-true"})

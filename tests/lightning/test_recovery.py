@@ -40,7 +40,12 @@ def held(model, masks) -> bool:
 
 
 def trained(mlprune, tmp_path: Path, tiny: Path, /, trainer: dict | None = None, **sections) -> tuple[Path, str]:
-    settings = {"accelerator": "cpu", "devices": 1, "max_epochs": 2, "callbacks": [{"class_path": "test_recovery.Watch"}]}
+    settings = {
+        "accelerator": "cpu",
+        "devices": 1,
+        "max_epochs": 2,
+        "callbacks": [{"class_path": "test_recovery.Watch"}],
+    }
     config = write_config(tmp_path, tiny, trainer=settings | (trainer or {}), **sections)
     status, _, err = mlprune("fit", "--config", config)
     assert status == 0, err
@@ -106,10 +111,16 @@ def test_sparsity_rises_to_its_target(mlprune, tmp_path: Path, tiny_folder: Path
     gradual = {"class_path": "mlprune.callbacks.GradualPruning", "init_args": {"initial": 0.1, "ramp": 0.75}}
     watch = {"class_path": "test_recovery.Watch"}
     pruning = {"pattern": {"class_path": "mlprune.pruning.Unstructured", "init_args": {"sparsity": 0.5}}}
-    run, err = trained(mlprune, tmp_path, tiny_folder, {"max_epochs": 4, "callbacks": [gradual, watch]}, pruning=pruning)
+    run, err = trained(
+        mlprune, tmp_path, tiny_folder, {"max_epochs": 4, "callbacks": [gradual, watch]}, pruning=pruning
+    )
     assert Watch.broken == 0
     assert json.loads((run / "results.json").read_text())["sparsity"] == pytest.approx(0.5, abs=0.001)
-    reached = [float(line.split("sparsity ")[1].split()[0]) for line in err.splitlines() if "epoch" in line and "sparsity" in line]
+    reached = [
+        float(line.split("sparsity ")[1].split()[0])
+        for line in err.splitlines()
+        if "epoch" in line and "sparsity" in line
+    ]
     assert reached == pytest.approx([0.381, 0.485, 0.5], abs=0.001)  # cubic over three of the four epochs
 
 
@@ -120,7 +131,9 @@ def test_a_resumed_training_holds_the_masks(mlprune, tmp_path: Path, tiny_folder
         "devices": 1,
         "max_epochs": 3,
         "enable_checkpointing": True,
-        "callbacks": [{"class_path": "kill_once.KillOnce", "init_args": {"stage": "train", "batch": 6, "marker": "killed"}}],
+        "callbacks": [
+            {"class_path": "kill_once.KillOnce", "init_args": {"stage": "train", "batch": 6, "marker": "killed"}}
+        ],
     }
     config = write_config(tmp_path, tiny_folder, trainer=trainer)
     environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
@@ -128,7 +141,9 @@ def test_a_resumed_training_holds_the_masks(mlprune, tmp_path: Path, tiny_folder
     killed = subprocess.run([*command, "--config", str(config)], cwd=tmp_path, env=environment, capture_output=True)
     assert killed.returncode == -9
     assert list((tmp_path / RUN / "checkpoints").glob("*.ckpt"))
-    again = subprocess.run([*command, "--resume", str(RUN)], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    again = subprocess.run(
+        [*command, "--resume", str(RUN)], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
     assert again.returncode == 0, again.stderr
     assert held(AutoModelForCausalLM.from_pretrained(RUN / "pruned"), load_masks(RUN / "masks.safetensors"))
 

@@ -31,7 +31,17 @@ def test_its_formats_are_current() -> None:
         results = json.loads((DEMO / name).read_text(encoding="utf-8"))
         assert results["schema_version"] == SCHEMA_VERSION
         assert results["stage"] == stage
-        assert set(results) >= {"model", "sparsity", "seed", "config_hash", "versions", "tasks", "average", "rankc", "translation"}
+        assert set(results) >= {
+            "model",
+            "sparsity",
+            "seed",
+            "config_hash",
+            "versions",
+            "tasks",
+            "average",
+            "rankc",
+            "translation",
+        }
     comparison = json.loads((DEMO / "comparison.json").read_text(encoding="utf-8"))
     assert comparison["headline"] in (DEMO / "comparison.md").read_text(encoding="utf-8")
     for row in comparison["tasks"]["nli"].values():
@@ -48,6 +58,13 @@ def test_a_visitor_finds_everything_but_weights() -> None:
 
 def test_it_names_no_folder_of_the_machine_it_ran_on() -> None:
     home = ("/home/", "/root/", "/tmp/", "/Users/", "/work/", "/opt/")
-    for name in ("config.yaml", "results.json", "results.dense.json", "comparison.json", "comparison.md", "report.html"):
+    for name in (
+        "config.yaml",
+        "results.json",
+        "results.dense.json",
+        "comparison.json",
+        "comparison.md",
+        "report.html",
+    ):
         text = (DEMO / name).read_text(encoding="utf-8")
         assert not [folder for folder in home if f'"{folder}' in text or f" {folder}" in text], name

@@ -69,14 +69,18 @@ def test_the_checkpoint_is_an_ordinary_one(mlprune, tmp_path: Path, tiny_folder:
 
 def test_each_subcommand_works_alone_and_agrees_with_fit(mlprune, tmp_path: Path, tiny_folder: Path) -> None:
     config = write_config(tmp_path, tiny_folder)
-    assert mlprune("fit", "--config", config, "--trainer.logger", "false", "--trainer.default_root_dir", "whole")[0] == 0
+    assert (
+        mlprune("fit", "--config", config, "--trainer.logger", "false", "--trainer.default_root_dir", "whole")[0] == 0
+    )
     assert mlprune("validate", "--config", config, "--trainer.default_root_dir", "a")[0] == 0
     assert not Path("a", RUN, "results.json").exists()
     pruned = Path("a", RUN, "pruned")
     status, out, _ = mlprune("test", "--config", config, "--model.name", pruned, "--trainer.default_root_dir", "b")
     assert status == 0
     assert "pruned" in out
-    whole, own = (json.loads(Path(p).read_text()) for p in ("whole/mlprune_run/results.json", Path("b", RUN, "results.json")))
+    whole, own = (
+        json.loads(Path(p).read_text()) for p in ("whole/mlprune_run/results.json", Path("b", RUN, "results.json"))
+    )
     sections = ("stage", "sparsity", "tasks", "average", "rankc", "translation", "perplexity")
     assert {name: whole[name] for name in sections} == {name: own[name] for name in sections}
     assert mlprune("test", "--config", config, "--trainer.default_root_dir", "c")[0] == 0
@@ -85,7 +89,16 @@ def test_each_subcommand_works_alone_and_agrees_with_fit(mlprune, tmp_path: Path
 
 
 def test_flags_alone_are_enough(mlprune, tiny_folder: Path) -> None:
-    flags = ["--model.name", tiny_folder, "--trainer.accelerator", "cpu", "--data.num_prompts", 3, "--data.max_tokens", 60]
+    flags = [
+        "--model.name",
+        tiny_folder,
+        "--trainer.accelerator",
+        "cpu",
+        "--data.num_prompts",
+        3,
+        "--data.max_tokens",
+        60,
+    ]
     flags += ["--pruning.pattern", "NofM", "--pruning.pattern.kept", 2, "--pruning.pattern.of", 4]
     assert mlprune("validate", *flags)[0] == 0
     for mask in load_masks(RUN / "masks.safetensors").values():
@@ -135,7 +148,9 @@ def test_half_a_schedule_is_refused(mlprune, tmp_path: Path, tiny_folder: Path) 
 
 
 @pytest.mark.parametrize("save_model", [True, False])
-def test_save_model_false_leaves_the_checkpoint_out(mlprune, tmp_path: Path, tiny_folder: Path, save_model: bool) -> None:
+def test_save_model_false_leaves_the_checkpoint_out(
+    mlprune, tmp_path: Path, tiny_folder: Path, save_model: bool
+) -> None:
     config = write_config(tmp_path, tiny_folder, pruning={"save_model": save_model})
     assert mlprune("validate", "--config", config)[0] == 0
     assert (RUN / "pruned").is_dir() == save_model

@@ -58,7 +58,9 @@ def test_remote_code_is_not_run(tmp_path: Path, tiny_folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     config |= {"model_type": "my_own", "auto_map": {"AutoConfig": "mine.Config", "AutoModelForCausalLM": "mine.Model"}}
     (folder / "config.json").write_text(json.dumps(config))
-    (folder / "mine.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nfrom transformers import LlamaConfig as Config\n")
+    (folder / "mine.py").write_text(
+        f"open({str(tmp_path / 'ran')!r}, 'w')\nfrom transformers import LlamaConfig as Config\n"
+    )
     with pytest.raises(UserError, match="trust_remote_code"):
         ModelSource(str(folder)).load_model()
     assert not (tmp_path / "ran").exists()
@@ -147,7 +149,9 @@ def test_packaged_models_that_are_not_installed_or_damaged(monkeypatch, tmp_path
     (package / "x.gguf").write_bytes(b"not the file")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setitem(PACKAGED, "demo", entry.__class__(**(vars(entry) | {"parts": (("damaged_package", "x.gguf"),)})))
+    monkeypatch.setitem(
+        PACKAGED, "demo", entry.__class__(**(vars(entry) | {"parts": (("damaged_package", "x.gguf"),)}))
+    )
     with pytest.raises(UserError, match=r"is damaged \(SHA-256 differs\)"):
         packaged_folder("demo")
     assert [path.name for path in (tmp_path / "cache" / "mlprune").iterdir() if path.is_dir()] == []

@@ -61,9 +61,7 @@ def test_contrastive_divides_by_the_dropped_norm() -> None:
 
 def test_contrastive_of_silent_features() -> None:
     weight = torch.tensor([[1.0, 1.0, 0.0]])
-    score = ContrastiveWanda("mt", "code").score(
-        weight, statistics(mt=[4.0, 0.0, 4.0], code=[0.0, 0.0, 0.0]), "fc"
-    )
+    score = ContrastiveWanda("mt", "code").score(weight, statistics(mt=[4.0, 0.0, 4.0], code=[0.0, 0.0, 0.0]), "fc")
     assert torch.isfinite(score).all()
     assert score[0, 0] > 1e30  # divided by the smallest normal float32
     assert score[0, 1:].tolist() == [0.0, 0.0]

@@ -76,7 +76,8 @@ def test_a_silent_feature_never_makes_a_score_that_is_no_number(shape, seed) -> 
     generator = torch.Generator().manual_seed(seed)
     weight = torch.randn(shape, generator=generator)
     keep, drop = (
-        torch.rand(shape[1], generator=generator, dtype=torch.float64) * (torch.rand(shape[1], generator=generator) > 0.5)
+        torch.rand(shape[1], generator=generator, dtype=torch.float64)
+        * (torch.rand(shape[1], generator=generator) > 0.5)
         for _ in range(2)
     )
     tokens = {"mt": torch.tensor(3), "code": torch.tensor(3)}
@@ -93,7 +94,7 @@ def test_every_prompt_is_in_one_batch_of_one_process(lengths, budget, world) -> 
     for batch in batches:
         assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= budget
     dealt = [deal(batches, rank, world) for rank in range(world)]
-    assert sorted(sum(dealt, [])) == sorted(batches)
+    assert sorted(batch for share in dealt for batch in share) == sorted(batches)
 
 
 @settings(max_examples=8, deadline=None)
