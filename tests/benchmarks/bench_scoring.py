@@ -14,10 +14,10 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
+from memory import peak_above
 from torch import Tensor, nn
 
 from mlprune.data.corpora import Bundled, LocalFiles
@@ -195,12 +195,6 @@ def bench_bfloat16(tokenizer: Any, texts: Texts, expected: Tensor) -> None:
     print(f"bfloat16: {CLOCK() - begun:.2f} s, {100 * differ:.1f}% of predictions differ from float32's")
 
 
-def resident(key: str) -> float:
-    """Memory of this process in GiB: VmRSS now, VmHWM at its peak."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith(key)).split()[1]) / 2**20
-
-
 def memory_of(program: str, threads: int, texts: Texts, answer: Any) -> None:
     """In a process of its own: how far the peak of memory rises above what the model takes."""
     torch.set_num_threads(threads)
@@ -210,10 +204,7 @@ def memory_of(program: str, threads: int, texts: Texts, answer: Any) -> None:
         parameter.data = parameter.data.clone()  # read from the file now, not later
     run = plain if program == "plain" else score_candidates
     run(model, tokenizer, [["warm", "up"]])
-    before = resident("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")
-    run(model, tokenizer, texts)
-    answer.put(resident("VmHWM") - before)
+    answer.put(peak_above(lambda: run(model, tokenizer, texts)))
 
 
 def print_memory(threads: int, texts: Texts) -> None:

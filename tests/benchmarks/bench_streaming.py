@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from memory import resident
 from safetensors.torch import load_file
 from transformers import LlamaConfig
 
@@ -91,14 +92,6 @@ def _io(name: str) -> int:
         return next(int(line.split()[1]) for line in file if line.startswith(name))
 
 
-def anonymous_gib(pid: int) -> float:
-    try:
-        with open(f"/proc/{pid}/status") as file:
-            return next((int(line.split()[1]) / 2**20 for line in file if line.startswith("RssAnon")), 0.0)
-    except (FileNotFoundError, ProcessLookupError):
-        return 0.0
-
-
 def watched(folder: Path, propagate: str, threads: int) -> None:
     context = multiprocessing.get_context("spawn")
     answer = context.Queue()
@@ -106,7 +99,7 @@ def watched(folder: Path, propagate: str, threads: int) -> None:
     process.start()
     peak = 0.0
     while process.is_alive() and answer.empty():
-        peak = max(peak, anonymous_gib(process.pid))
+        peak = max(peak, resident("RssAnon", process.pid))
         if peak > LIMIT_GIB:
             process.kill()
             raise SystemExit(f"killed: {peak:.2f} GiB of anonymous memory, over the limit of {LIMIT_GIB} GiB")
