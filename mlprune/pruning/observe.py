@@ -117,15 +117,16 @@ class BlockStatistics:
     def _measure(self, x: Tensor, masks: Masks) -> tuple[Tensor, int]:
         mask = next((mask for mask, owner in masks[1:] if owner is x), masks[0][0])
         flat = x.reshape(-1, x.shape[-1])
-        if mask is not None:
-            if mask.numel() != len(flat):
-                seen, tokens = len(flat), mask.numel()
-                raise UserError(
-                    f"a layer sees {seen} inputs for {tokens} tokens, so padding cannot be told from tokens; "
-                    "form batches without padding (max_batch_tokens 1)"
-                )
-            flat = flat[mask.reshape(-1)]
-        return self.measure(flat), flat.shape[0]
+        if mask is None:
+            return self.measure(flat), len(flat)
+        if mask.numel() != len(flat):
+            seen, tokens = len(flat), mask.numel()
+            raise UserError(
+                f"a layer sees {seen} inputs for {tokens} tokens, so padding cannot be told from tokens; "
+                "form batches without padding (max_batch_tokens 1)"
+            )
+        rows = mask.reshape(-1).nonzero().squeeze(1)
+        return self.measure(flat, rows), len(rows)
 
 
 class _ExpertsMode(TorchFunctionMode):

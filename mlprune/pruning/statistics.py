@@ -14,7 +14,8 @@ from torch import Tensor
 from mlprune.errors import UserError
 from mlprune.exact import ExactMetric, accumulator_dtype
 
-CHUNK_TOKENS = 256  # a float64 copy of so few tokens stays in the processor's cache
+CHUNK_TOKENS = 256
+CHUNK_VALUES = 2**17  # a float64 copy of so many stays in the processor's cache
 GRAM_CHUNK_TOKENS = 1024  # products of so many tokens are exact enough in float32
 
 
@@ -43,6 +44,10 @@ class Sum:
         total = torch.zeros(shape, dtype=accumulator_dtype(device), device=device)
         return cls(total, None if total.dtype == torch.float64 else torch.zeros_like(total))
 
+    def first(self, count: int) -> "Sum":
+        """The first so many of several sums, as a view."""
+        return Sum(self.total[:count], None if self.lost is None else self.lost[:count])
+
     def add(self, value: Tensor) -> None:
         """Add a value."""
         if self.lost is None:
@@ -54,25 +59,30 @@ class Sum:
         self.total.copy_(grown)
 
 
-def sum_of_squares(x: Tensor) -> Tensor:
+def sum_of_squares(x: Tensor, rows: Tensor | None = None) -> Tensor:
     """Return the sum of squares of every feature over tokens, summed in float64 without a float64 copy of ``x``.
 
     Args:
         x: (tokens, in_features).
+        rows: int64 positions of the tokens that count; all if omitted.
 
     Example:
         >>> sum_of_squares(torch.tensor([[1.0, 2.0], [3.0, 0.0]]))
         tensor([10.,  4.], dtype=torch.float64)
     """
-    result = Sum.zeros((x.shape[-1],), x.device)
-    for chunk in x.split(CHUNK_TOKENS):
-        exact = chunk.to(result.total.dtype)
-        result.add(torch.linalg.vecdot(exact, exact, dim=0))
-    return result.total
+    size = min(max(CHUNK_VALUES // x.shape[-1], 1), CHUNK_TOKENS, len(x))
+    result = Sum.zeros((size, x.shape[-1]), x.device)  # a sum for each place in a chunk: chunks are added whole
+    for chunk in _chunks(x, rows, size):
+        result.first(len(chunk)).add(chunk.to(result.total.dtype, copy=True).square_())
+    return result.total.sum(0)
 
 
-def sum_of_outer_products(x: Tensor) -> Tensor:
+def sum_of_outer_products(x: Tensor, rows: Tensor | None = None) -> Tensor:
     """Return the sum over tokens of ``x x^T``, (in_features, in_features): float32 products summed in float64.
+
+    Args:
+        x: (tokens, in_features).
+        rows: int64 positions of the tokens that count; all if omitted.
 
     Example:
         >>> sum_of_outer_products(torch.tensor([[1.0, 2.0]]))
@@ -80,10 +90,17 @@ def sum_of_outer_products(x: Tensor) -> Tensor:
                 [2., 4.]], dtype=torch.float64)
     """
     result = Sum.zeros((x.shape[-1], x.shape[-1]), x.device)
-    for chunk in x.split(GRAM_CHUNK_TOKENS):
+    for chunk in _chunks(x, rows, GRAM_CHUNK_TOKENS):
         product = chunk if chunk.dtype == torch.float64 else chunk.float()
         result.add(product.T @ product)
     return result.total
+
+
+def _chunks(x: Tensor, rows: Tensor | None, size: int) -> Iterable[Tensor]:
+    """Some tokens at a time, so that leaving padding out copies no more than a chunk."""
+    if rows is None:
+        return x.split(size) if len(x) else ()
+    return (x.index_select(0, part) for part in rows.split(max(size, 1)) if len(part))
 
 
 MEASURES = {"energy": sum_of_squares, "gram": sum_of_outer_products}
