@@ -30,6 +30,7 @@ from mlprune.log import log
 from mlprune.module import PruningModule
 from mlprune.plain import one_line, plain
 from mlprune.resume import refuse_differences, take_resume
+from mlprune.sweep import run_sweep
 
 TRAINER_DEFAULTS = {
     "use_distributed_sampler": False,  # batches are dealt by the data module
@@ -163,7 +164,11 @@ class MlpruneCLI(LightningCLI):
         return trainer
 
     def fit(self, model: PruningModule, datamodule: PruningDataModule, ckpt_path: str | None = None) -> None:
-        """Run the whole experiment."""
+        """Run the whole experiment, or the sweep if one is asked for."""
+        pruning = next(callback for callback in self.trainer.callbacks if isinstance(callback, PruningCallback))
+        if pruning.sweep is not None:
+            run_sweep(self.trainer, model, datamodule, pruning)
+            return
         run_experiment(self.trainer, model, datamodule, ckpt_path)
 
     def validate(self, model: PruningModule, datamodule: PruningDataModule) -> None:

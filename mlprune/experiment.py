@@ -36,7 +36,7 @@ def run_experiment(
         log.info("(1/%d) evaluating the dense model", steps)
         trainer.test(model, datamodule=datamodule, verbose=False)
         if trainer.is_global_zero:
-            _keep_dense(run_folder(trainer))
+            keep_dense(run_folder(trainer))
         trainer.strategy.barrier("mlprune-dense")
     folder = run_folder(trainer)  # settled by now on every process
     log.info("(2/%d) calibrating and pruning", steps)
@@ -66,7 +66,7 @@ def run_experiment(
     trainer.strategy.barrier("mlprune-compared")
 
 
-def _keep_dense(folder: Path) -> None:
+def keep_dense(folder: Path) -> None:
     """Name the dense model's results so; results.json comes last, since its new name says that this is done."""
     shutil.rmtree(folder / "predictions.dense", ignore_errors=True)
     (folder / "predictions").rename(folder / "predictions.dense")

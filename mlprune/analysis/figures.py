@@ -46,6 +46,39 @@ def accuracy_bars(dense: Mapping[str, Any], results: Mapping[str, Any], stage: s
     return figures
 
 
+def sparsity_curves(curves: Mapping[str, Sequence[tuple[float, Mapping[str, float]]]]) -> Figure:
+    """Draw what a sweep found: a panel a curve, the dense model as a dashed line, intervals of the difference.
+
+    Args:
+        curves: Name to points (sparsity, figures ``dense``, ``pruned`` and, where known, ``low`` and ``high``).
+
+    Example:
+        >>> len(sparsity_curves({"nli accuracy": [(0.3, {"dense": 0.5, "pruned": 0.4})]}).axes)
+        1
+    """
+    columns = min(len(curves), 3)
+    lines = -(-len(curves) // columns)
+    figure = Figure(figsize=(4 * columns, 3 * lines), layout="constrained")
+    panels = figure.subplots(lines, columns, squeeze=False).flat
+    for axes, (name, points) in zip(panels, curves.items(), strict=False):
+        places = [sparsity for sparsity, _ in points]
+        dense = points[0][1]["dense"]
+        axes.axhline(dense, color=DENSE, linestyle="--", label="dense")
+        axes.plot(places, [figures["pruned"] for _, figures in points], color=PRUNED, marker="o", label="pruned")
+        known = [(place, dense + f["low"], dense + f["high"]) for place, f in points if "low" in f]
+        if known:
+            axes.fill_between(
+                *zip(*known, strict=True), color=PRUNED, alpha=0.15, label="95% interval of the difference"
+            )
+        axes.set_title(name, fontsize="medium")
+        axes.set_xlabel("sparsity")
+    for axes in list(figure.axes)[len(curves) :]:
+        axes.remove()
+    handles = {label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels())}
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=3, fontsize="small")
+    return figure
+
+
 def layer_map(values: Mapping[str, Sequence[float]], label: str) -> Figure:
     """Draw one figure a layer as a map: kinds of layers by blocks.
 

@@ -20,6 +20,7 @@ from mlprune.pruning import (
     LayerReport,
     Pattern,
     Pruner,
+    Unstructured,
     apply_masks,
     calibrating,
     collect_statistics,
@@ -45,6 +46,8 @@ class PruningCallback(Callback):
         save_model: Write ``pruned/``, an ordinary Hugging Face checkpoint.
         streaming: Read, prune and write the model block by block, never holding it as a whole (``validate`` only).
         hidden_on_disk: With ``streaming``, keep the prompts' hidden states in memory-mapped files.
+        sweep: Sparsities that ``fit`` evaluates in place of the pattern's, all from one calibration of the dense model
+            (``propagate: dense``).
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class PruningCallback(Callback):
         save_model: bool = True,
         streaming: bool = False,
         hidden_on_disk: bool = False,
+        sweep: list[float] | None = None,
     ) -> None:
         if propagate not in PROPAGATE:
             raise UserError(f"pruning.propagate '{propagate}' is not allowed; give one of {', '.join(PROPAGATE)}")
@@ -71,6 +75,9 @@ class PruningCallback(Callback):
         if streaming and allocation is not None:
             name = type(allocation).__name__
             raise UserError(f"pruning.streaming: {name} looks at all blocks first; leave pruning.allocation out")
+        self.sweep = sweep
+        if sweep is not None:
+            self.sweep_pruners()  # refuses what does not go together
         self.streaming = streaming
         self.hidden_on_disk = hidden_on_disk
         self._stream: Streaming | None = None
@@ -79,6 +86,27 @@ class PruningCallback(Callback):
         self.num_taken_up = 0
         self._context: Any = None
         self._block_start = 0.0
+
+    def sweep_pruners(self) -> list[Pruner]:
+        """Return a pruner for each sparsity of the sweep.
+
+        Raises:
+            UserError: If a sparsity or another setting does not go with a sweep.
+        """
+        own, levels = self.pruner, self.sweep or []
+        if not levels or len(set(levels)) < len(levels):
+            raise UserError(f"pruning.sweep {levels}: give at least one sparsity, each once")
+        if self.propagate != "dense":
+            raise UserError(
+                f"pruning.sweep needs pruning.propagate dense, not {self.propagate}: one calibration for all"
+            )
+        if not isinstance(own.pattern, Unstructured):
+            raise UserError(
+                f"pruning.sweep needs pruning.pattern Unstructured; {type(own.pattern).__name__} has its own"
+            )
+        patterns = [Unstructured(level, own.pattern.scope, own.pattern.drop) for level in levels]
+        include, exclude = ([found.pattern for found in kind] for kind in (own.include, own.exclude))
+        return [Pruner(own.importance, pattern, own.allocation, include, exclude) for pattern in patterns]
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check what can be checked before the model is loaded, and settle the run's folder."""
@@ -91,6 +119,8 @@ class PruningCallback(Callback):
             if prunes and group not in groups:
                 name = type(self.pruner.importance).__name__
                 raise UserError(f"{name} needs the group '{group}'; data.demonstrations has {', '.join(groups)}")
+        if self.sweep is not None and stage == "validate":
+            raise UserError("pruning.sweep goes with fit, which evaluates at each sparsity")
         if self.streaming and prunes:
             self._open_stream(trainer, pl_module)
 

@@ -141,13 +141,14 @@ class TensorBoard(Callback):
     # -- test -----------------------------------------------------------------------------------------------------
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log results: in ``fit`` dense and pruned as two points of one curve, elsewhere as they are."""
+        """Log results: in ``fit`` dense and pruned as points of one curve, elsewhere as they are."""
         if not _writers(trainer):
             return
         results, stage = pl_module.results, pl_module.pruning_stage
         whole = bool(getattr(trainer, "experiment", False))
         if whole:
-            step = int(stage == "pruned")
+            sweeps = getattr(trainer, "sweeps", False)  # then a curve over sparsity, in percent
+            step = round(100 * pl_module.recipe.get("sparsity", 0)) if sweeps else int(stage == "pruned")
             for writer in _writers(trainer):
                 writer.log_metrics(scalars("fit", results), step=step)
             if not step:

@@ -75,6 +75,13 @@ CONFIGS: dict[str, tuple[Callable[[Config], None], list[str]]] = {
         pruning(pattern=("Unstructured", {"sparsity": "third"})),
         ["sparsity", "'third'", "a number"],
     ),
+    "sweep without dense calibration": (section("pruning", sweep=[0.1]), ["pruning.sweep", "propagate dense"]),
+    "sweep of nothing": (section("pruning", sweep=[], propagate="dense"), ["pruning.sweep []", "at least one"]),
+    "sweep out of range": (section("pruning", sweep=[1.5], propagate="dense"), ["sparsity 1.5", "0 <= sparsity < 1"]),
+    "sweep with training": (
+        lambda c: c.update(pruning={"sweep": [0.1], "propagate": "dense"}, trainer=c["trainer"] | {"max_epochs": 1}),
+        ["pruning.sweep", "trainer.max_epochs 1"],
+    ),
     "no sparsity": (pruning(pattern=("Unstructured", {})), ["pruning.pattern", "sparsity", "required"]),
     "scope": (pruning(pattern=("Unstructured", {"sparsity": 0.3, "scope": "col"})), ["scope", "'col'", "row, layer"]),
     "drop": (pruning(pattern=("Unstructured", {"sparsity": 0.3, "drop": "low"})), ["drop", "'low'", "lowest, highest"]),

@@ -24,7 +24,8 @@ def built(mlprune, monkeypatch, tiny_folder: Path):
 
     def build(*files: Path) -> tuple:
         kept = []
-        monkeypatch.setattr("mlprune.cli.run_experiment", lambda *parts: kept.append(parts))
+        for run in ("run_experiment", "run_sweep"):
+            monkeypatch.setattr(f"mlprune.cli.{run}", lambda *parts: kept.append(parts))
         flags = [flag for file in files for flag in ("--config", file)]
         status, _, err = mlprune("fit", *flags, "--model.name", tiny_folder)
         assert status == 0, err

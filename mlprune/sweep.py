@@ -1,0 +1,98 @@
+"""A sweep of ``fit``: many sparsities from one calibration of the dense model, evaluated at each."""
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Trainer
+
+from mlprune.analysis.figures import sparsity_curves
+from mlprune.callbacks.console import console, sweep_table
+from mlprune.callbacks.pruning import PruningCallback
+from mlprune.callbacks.run_folder import describe, run_folder, write_json, write_text
+from mlprune.callbacks.unfinished import Unfinished
+from mlprune.datamodule import PruningDataModule
+from mlprune.errors import UserError
+from mlprune.evaluation.compare import compare
+from mlprune.evaluation.sweep import COLUMNS, sweep_curves, sweep_rows
+from mlprune.experiment import keep_dense
+from mlprune.log import log
+from mlprune.module import PruningModule
+from mlprune.pruning import collect_statistics, save_statistics, sweep
+
+
+def run_sweep(trainer: Trainer, model: PruningModule, datamodule: PruningDataModule, pruning: PruningCallback) -> None:
+    """Evaluate the dense model and, from one calibration, the model pruned to each of ``pruning.sweep``.
+
+    Writes ``sweep.csv`` (a line a sparsity, task, language and metric), ``figures/sweep.png``, and for each sparsity a
+    folder ``sweep/<sparsity>`` with results.json, predictions and comparison.json. The model is dense again at the end.
+
+    Args:
+        trainer: The trainer.
+        model: The dense model.
+        datamodule: Calibration prompts and tasks.
+        pruning: The pruning callback, whose settings all sparsities share.
+
+    Raises:
+        UserError: If the run is to be resumed, or would train.
+    """
+    if getattr(trainer, "resumes", False):
+        raise UserError("--resume: a sweep does not go on where it ended; start it again")
+    if trainer.max_epochs:
+        raise UserError(f"pruning.sweep trains nothing; leave trainer.max_epochs {trainer.max_epochs} out")
+    trainer.experiment = trainer.sweeps = True
+    pruners = pruning.sweep_pruners()
+    datamodule.choose_prompts(model.tokenizer)
+    steps = len(pruners) + 2
+    log.info("(1/%d) evaluating the dense model", steps)
+    trainer.test(model, datamodule=datamodule, verbose=False)
+    folder, device = run_folder(trainer), trainer.strategy.root_device
+    if trainer.is_global_zero:
+        keep_dense(folder)
+    trainer.strategy.barrier("mlprune-dense")
+    log.info("(2/%d) calibrating the dense model, once", steps)
+    model.to(device)  # Lightning leaves it on the CPU after each evaluation
+    batches, groups = datamodule.calibration_batches(), list(datamodule.demonstrations)
+    statistics = collect_statistics(model.model, batches, pruning.pruner, pruning.count_padding, groups)
+    if trainer.is_global_zero and pruning.pruner.importance.needs == "energy":
+        save_statistics(statistics, folder / "statistics.safetensors")
+    rows: list[dict[str, Any]] = []
+    for k, (pruner, masks) in enumerate(sweep(model.model, statistics, pruners)):
+        asked = pruner.pattern.sparsity
+        pruned = sum(int((~mask).sum()) for mask in masks.values()) / sum(mask.numel() for mask in masks.values())
+        model.recipe = {"sparsity": pruned, "pattern": describe(pruner.pattern)}
+        log.info("(%d/%d) evaluating at sparsity %g", k + 3, steps, asked)
+        trainer.test(model, datamodule=datamodule, verbose=False)
+        if trainer.is_global_zero:
+            rows += _keep(folder, asked, datamodule.seed)
+        trainer.strategy.barrier("mlprune-swept")
+        model.to(device)
+    model.recipe = {}
+    if trainer.is_global_zero:
+        out = io.StringIO()
+        writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text(folder / "sweep.csv", out.getvalue())
+        (folder / "figures").mkdir(exist_ok=True)
+        curves = sweep_curves(rows)
+        sparsity_curves(curves).savefig(folder / "figures" / "sweep.png", dpi=120)
+        console().print(sweep_table(curves))
+        console().print(f"Run folder: {folder}", soft_wrap=True)
+        Unfinished(folder).remove()
+    for callback in trainer.callbacks:
+        if hasattr(callback, "on_experiment_end"):
+            callback.on_experiment_end(trainer)
+    trainer.strategy.barrier("mlprune-sweep")
+
+
+def _keep(folder: Path, sparsity: float, seed: int) -> list[dict[str, Any]]:
+    """Give an evaluation a folder of its own and compare it with the dense model's."""
+    own = folder / "sweep" / f"{sparsity:g}"
+    own.mkdir(parents=True)
+    (folder / "predictions").rename(own / "predictions")
+    (folder / "results.json").rename(own / "results.json")
+    comparison = compare(folder / "predictions.dense", own / "predictions", seed)
+    write_json(own / "comparison.json", comparison)
+    return sweep_rows(sparsity, comparison)

@@ -1,0 +1,44 @@
+"""A sweep: one dense calibration, each sparsity evaluated as a run of its own would be."""
+
+import csv
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from tiny_runs import write_config
+
+LEVELS = [0.1, 0.5]
+
+
+def test_every_sparsity_is_what_a_run_of_its_own_gives(mlprune, tiny_folder: Path, tmp_path: Path) -> None:
+    pruning = {"propagate": "dense"}
+    swept = write_config(tmp_path, tiny_folder, name="sweep.yaml", pruning=pruning | {"sweep": LEVELS})
+    status, out, err = mlprune("fit", "--config", swept, "--trainer.default_root_dir", tmp_path / "swept")
+    assert status == 0, err
+    assert "Run folder" in out
+    folder = tmp_path / "swept" / "lightning_logs" / "version_0"
+    pattern = {"class_path": "mlprune.pruning.Unstructured", "init_args": {"sparsity": 0.5}}
+    alone = write_config(tmp_path, tiny_folder, name="alone.yaml", pruning=pruning | {"pattern": pattern})
+    status, _, err = mlprune("fit", "--config", alone, "--trainer.default_root_dir", tmp_path / "alone")
+    assert status == 0, err
+    other = tmp_path / "alone" / "lightning_logs" / "version_0"
+
+    for name in ("nli.fr.jsonl", "reviews.sw.jsonl", "perplexity.en.jsonl"):
+        assert (folder / "predictions.dense" / name).read_bytes() == (other / "predictions.dense" / name).read_bytes()
+        assert (folder / "sweep" / "0.5" / "predictions" / name).read_bytes() == (
+            other / "predictions" / name
+        ).read_bytes()
+    own, expected = load_file(folder / "statistics.safetensors"), load_file(other / "statistics.safetensors")
+    assert own.keys() == expected.keys()
+    assert all(torch.equal(own[key], expected[key]) for key in own)
+    comparison = json.loads((folder / "sweep" / "0.5" / "comparison.json").read_text())
+    assert comparison == json.loads((other / "comparison.json").read_text())
+
+    rows = list(csv.DictReader((folder / "sweep.csv").open(encoding="utf-8")))
+    assert {float(row["sparsity"]) for row in rows} == set(LEVELS)
+    row = next(row for row in rows if (row["sparsity"], row["task"], row["language"]) == ("0.5", "nli", "fr"))
+    assert float(row["pruned"]) == comparison["tasks"]["nli"]["fr"]["pruned"]
+    assert (folder / "figures" / "sweep.png").stat().st_size > 1000
+    assert (folder / "report.html").is_file()
+    assert not (folder / "unfinished").exists()
