@@ -1,6 +1,9 @@
 """Settings of runs that take a second or two: a tiny model, a few prompts, a few examples."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,8 @@ import yaml
 from mlprune.pruning import load_masks
 
 LANGUAGES = ["en", "fr", "sw"]
+ROOT = Path(__file__).parents[1]
+RUN = Path("lightning_logs/version_0")
 
 
 def tiny_config(model: str | Path, /, **sections: Any) -> dict[str, Any]:
@@ -94,3 +99,32 @@ def assert_same_run(a: Path, b: Path) -> None:
         assert [file.name for file in files[0]] == [file.name for file in files[1]]
         assert all(x.read_text() == y.read_text() for x, y in zip(*files, strict=True))
     assert (a / "pruned/model.safetensors").read_bytes() == (b / "pruned/model.safetensors").read_bytes()
+
+
+def begin(folder: Path, *args: object, launcher: tuple[str, ...] = ()) -> subprocess.Popen:
+    """Start main.py in a process of its own, in a folder, with one thread."""
+    folder.mkdir(exist_ok=True)
+    command = [*(launcher or (sys.executable,)), ROOT / "main.py", *args]
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([str(part) for part in command], cwd=folder, env=environment, **pipes)
+
+
+def start(folder: Path, *args: object, launcher: tuple[str, ...] = (), timeout: float = 300) -> Any:
+    """As :func:`begin`, and wait for its end."""
+    with begin(folder, *args, launcher=launcher) as process:
+        try:
+            out, err = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def fit(folder: Path, config: Path, devices: int, launcher: tuple[str, ...] = (), timeout: float = 300) -> Path:
+    """Run the whole experiment on so many processes and return its run folder."""
+    strategy = "ddp" if devices > 1 else "auto"
+    flags = ["--trainer.devices", devices, "--trainer.strategy", strategy]
+    run = start(folder, "fit", "--config", config, *flags, launcher=launcher, timeout=timeout)
+    assert run.returncode == 0, run.stderr
+    return folder / RUN

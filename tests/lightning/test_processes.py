@@ -6,20 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny_runs import assert_same_run, write_config
-
-ROOT = Path(__file__).parents[2]
-RUN = Path("lightning_logs/version_0")
-
-
-def fit(folder: Path, config: Path, devices: int, launcher: tuple[str, ...] = (), **environment: str) -> Path:
-    folder.mkdir(exist_ok=True)
-    command = [*(launcher or (sys.executable,)), ROOT / "main.py", "fit", "--config", config]
-    command += ["--trainer.devices", devices, "--trainer.strategy", "ddp" if devices > 1 else "auto"]
-    settings = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"} | environment
-    run = subprocess.run(list(map(str, command)), cwd=folder, env=settings, capture_output=True, text=True, timeout=300)
-    assert run.returncode == 0, run.stderr
-    return folder / RUN
+from tiny_runs import ROOT, RUN, assert_same_run, fit, write_config
 
 
 @pytest.fixture(scope="module")

@@ -3,21 +3,10 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from tiny_runs import assert_same_run, write_config
-
-ROOT = Path(__file__).parents[2]
-RUN = Path("lightning_logs/version_0")
-
-
-def start(folder: Path, *args: object) -> subprocess.CompletedProcess:
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, ROOT / "main.py", *args]
-    return subprocess.run([str(part) for part in command], cwd=folder, env=environment, capture_output=True, text=True)
+from tiny_runs import RUN, assert_same_run, start, write_config
 
 
 def killer(stage: str, batch: int, how: str = "SIGKILL") -> dict:
