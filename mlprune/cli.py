@@ -10,6 +10,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from rich.console import Console
 from rich.logging import RichHandler
 
@@ -136,10 +137,18 @@ class MlpruneCLI(LightningCLI):
             raise UserError(plain(str(error))) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
-        """Add the callbacks that write and print what a run found."""
+        """Add the callbacks that write and print what a run found; refuse strategies that split the weights."""
         chosen = self.config_init[self.subcommand].trainer.callbacks or []
         own_bar = any(isinstance(callback, ProgressBar) for callback in chosen)  # before Lightning adds its own
         trainer = super().instantiate_trainer(**kwargs)
+        if not isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy):
+            name = type(trainer.strategy).__name__
+            raise UserError(
+                f"trainer.strategy {name} splits weight matrices, and masks are held on whole ones; give auto or ddp, "
+                "and prune a model that is too large for a device with --pruning.streaming true"
+            )
+        if getattr(trainer.strategy, "_start_method", "popen") != "popen":
+            raise UserError("trainer.strategy: spawned or forked processes give nothing back; give ddp")
         if self.resumed is not None:
             trainer.resumes = True
             trainer.mlprune_run_folder = run = self.resumed

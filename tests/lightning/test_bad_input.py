@@ -154,6 +154,11 @@ CONFIGS: dict[str, tuple[Callable[[Config], None], list[str]]] = {
     "no devices": (section("trainer", devices=0), ["trainer", "devices=0"]),
     "no such accelerator": (section("trainer", accelerator="gpuu"), ["accelerator='gpuu'", "cpu"]),
     "a device that is not there": (section("trainer", accelerator="tpu"), ["trainer", "torch_xla"]),
+    "spawned processes": (section("trainer", strategy="ddp_spawn", devices=2), ["trainer.strategy", "give ddp"]),
+    "split weights": (
+        section("trainer", strategy={"class_path": "lightning.pytorch.strategies.ModelParallelStrategy"}),
+        ["trainer.strategy ModelParallelStrategy", "auto or ddp", "streaming"],
+    ),
     "strategy": (section("trainer", strategy="ddpp"), ["strategy='ddpp'", "ddp"]),
     "precision": (section("trainer", precision="17"), ["trainer.precision", "'17'", "bf16-mixed"]),
     "epochs in words": (section("trainer", max_epochs="lots"), ["trainer.max_epochs", "'lots'", "an integer"]),
