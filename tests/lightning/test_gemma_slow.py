@@ -17,7 +17,7 @@ MONOLINGUAL = "mlprune.data.demonstrations.MonolingualDemonstrations"
 
 
 def test_processes(tmp_path: Path) -> None:
-    config = write_config(tmp_path, "demo", pruning={"save_model": False})
+    config = write_config(tmp_path, "demo")
     one = fit(tmp_path / "1", config, 1, timeout=900)
     for devices in (2, 3):
         assert_same_run(one, fit(tmp_path / str(devices), config, devices, timeout=900))
@@ -58,7 +58,7 @@ def test_recovery_at_high_sparsity(tmp_path: Path) -> None:
     }
     data = {"tasks": [task], "training": texts, "demonstrations": texts, "max_batch_tokens": 512, "max_tokens": 512}
     pattern = {"class_path": "mlprune.pruning.Unstructured", "init_args": {"sparsity": 0.6}}
-    model = {"optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": 2e-4}}}
+    model = {"optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": 3e-5}}}
     bits = {}
     for epochs in (0, 1):
         sections = {"data": data, "model": model, "pruning": {"pattern": pattern, "save_model": False}}
