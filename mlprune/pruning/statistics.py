@@ -48,6 +48,13 @@ class Sum:
         """The first so many of several sums, as a view."""
         return Sum(self.total[:count], None if self.lost is None else self.lost[:count])
 
+    def add_square(self, value: Tensor) -> None:
+        """Add a value's square, in one pass where nothing is carried along."""
+        if self.lost is None:
+            self.total.addcmul_(value, value)
+        else:
+            self.add(value * value)
+
     def add(self, value: Tensor) -> None:
         """Add a value."""
         if self.lost is None:
@@ -73,7 +80,7 @@ def sum_of_squares(x: Tensor, rows: Tensor | None = None) -> Tensor:
     size = min(max(CHUNK_VALUES // x.shape[-1], 1), CHUNK_TOKENS, len(x))
     result = Sum.zeros((size, x.shape[-1]), x.device)  # a sum for each place in a chunk: chunks are added whole
     for chunk in _chunks(x, rows, size):
-        result.first(len(chunk)).add(chunk.to(result.total.dtype, copy=True).square_())
+        result.first(len(chunk)).add_square(chunk.to(result.total.dtype))
     return result.total.sum(0)
 
 
