@@ -41,4 +41,4 @@ def test_every_sparsity_is_what_a_run_of_its_own_gives(mlprune, tiny_folder: Pat
     assert float(row["pruned"]) == comparison["tasks"]["nli"]["fr"]["pruned"]
     assert (folder / "figures" / "sweep.png").stat().st_size > 1000
     assert (folder / "report.html").is_file()
-    assert not (folder / "unfinished").exists()
+    assert not (folder / ".unfinished").exists()
