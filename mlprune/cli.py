@@ -133,6 +133,10 @@ class MlpruneCLI(LightningCLI):
             raise
         except (MisconfigurationException, ModuleNotFoundError) as error:
             raise UserError(f"trainer: {one_line(str(error))}") from error
+        except TypeError as error:
+            if "`devices`" not in str(error):
+                raise
+            raise UserError(f"trainer.devices: {one_line(str(error))}") from error
         except ValueError as error:
             raise UserError(plain(str(error))) from error
 
@@ -192,6 +196,8 @@ class MlpruneCLI(LightningCLI):
 def _plain_seed(seed: bool | int) -> int:
     if isinstance(seed, bool):
         raise ValueError("seed_everything: give an integer, so that the run can be repeated")
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed_everything: {seed} is not allowed; give 0 to 4294967295")
     return seed
 
 

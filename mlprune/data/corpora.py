@@ -38,6 +38,17 @@ class Corpus(ABC):
             UserError: If the language or the data is missing, with what to do.
         """
 
+    def sentences(self, lang: str) -> list[Row]:
+        """Return the rows of a language, which must have a column ``text``.
+
+        Raises:
+            UserError: As :meth:`rows`, and if the column is missing.
+        """
+        rows = self.rows(lang)
+        if rows and "text" not in rows[0]:
+            raise UserError(f"the corpus has no column 'text' in '{lang}'; it has {', '.join(rows[0])}")
+        return rows
+
     @abstractmethod
     def check(self, lang: str) -> None:
         """Raise UserError if ``rows(lang)`` cannot work, without reading the data."""

@@ -95,7 +95,7 @@ class _ShotDemonstrations(Demonstrations):
         self, tokenizer: PreTrainedTokenizerBase, num_prompts: int, seed: int, exclude: Collection[str] = ()
     ) -> list[Prompt]:
         separator = separator_text(tokenizer, self.separator)
-        by_language = [{row["id"]: row for row in self.corpus.rows(lang)} for lang in self.languages()]
+        by_language = [{row["id"]: row for row in self.corpus.sentences(lang)} for lang in self.languages()]
         shared = [row_id for row_id in by_language[0] if all(row_id in rows for rows in by_language)]
         usable = [row_id for row_id in shared if row_id not in exclude and _has_text(row_id, by_language)]
         chosen = choose(usable, self.shots * num_prompts, seed, f"{num_prompts} prompts of {self.shots} shots")
@@ -208,7 +208,7 @@ class CodeDemonstrations(Demonstrations):
     def prompts(
         self, tokenizer: PreTrainedTokenizerBase, num_prompts: int, seed: int, exclude: Collection[str] = ()
     ) -> list[Prompt]:
-        rows = {row["id"]: row for row in self.corpus.rows("code")}
+        rows = {row["id"]: row for row in self.corpus.sentences("code")}
         usable = [row_id for row_id in rows if row_id not in exclude and _has_text(row_id, [rows])]
         chosen = choose(usable, num_prompts, seed, f"{num_prompts} code prompts")
         return [Prompt(rows[row_id]["text"], (row_id,)) for row_id in chosen]

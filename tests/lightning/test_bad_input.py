@@ -145,6 +145,12 @@ CONFIGS: dict[str, tuple[Callable[[Config], None], list[str]]] = {
     "no such folder": (section("model", name="/nowhere/model"), ["model.name", "'/nowhere/model'", "folder"]),
     "almost the demo": (section("model", name="dem"), ["model.name", "'dem'", "did you mean 'demo'"]),
     "lora option": (section("model", lora={"rank": 8}), ["model.lora", "rank"]),
+    "seed below 0": (lambda c: c.update(seed_everything=-1), ["seed_everything", "-1"]),
+    "devices in words": (section("trainer", devices="many"), ["trainer.devices", "int > 0"]),
+    "demonstrations without text": (
+        demonstrations(corpus=corpus("mlprune.data.corpora.Bundled", name="nli")),
+        ["no column 'text'", "premise, hypothesis"],
+    ),
     "seed true": (lambda c: c.update(seed_everything=True), ["seed_everything", "an integer"]),
     "seed in words": (lambda c: c.update(seed_everything="abc"), ["seed_everything", "'abc'", "an integer"]),
     "half a schedule": (

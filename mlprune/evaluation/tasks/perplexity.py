@@ -57,7 +57,7 @@ class PerplexityTask(Task):
         super().__init__(name, languages, corpus or Bundled("parallel", split="test"), limit, seed)
 
     def examples(self, lang: str) -> list[TextExample]:
-        rows = [row for row in self.corpus.rows(lang) if row["text"].strip()]
+        rows = [row for row in self.corpus.sentences(lang) if row["text"].strip()]
         return [TextExample(row["id"], row["text"]) for row in sample_groups(rows, self.limit, 1, self.seed)]
 
     def predict(
