@@ -223,6 +223,9 @@ def main(args: list[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {one_line(str(error))}", file=sys.stderr)
         return 2
+    except UnicodeDecodeError as error:
+        print(f"error: --config: a file is not UTF-8 text ({error.reason} at byte {error.start})", file=sys.stderr)
+        return 2
     except OSError as error:  # a folder or disk that refuses, wherever that was noticed
         if error.filename is None:
             raise

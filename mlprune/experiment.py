@@ -10,6 +10,7 @@ from mlprune.callbacks.console import comparison_tables, console
 from mlprune.callbacks.run_folder import run_folder, write_json, write_text
 from mlprune.callbacks.unfinished import Unfinished
 from mlprune.datamodule import PruningDataModule
+from mlprune.errors import UserError
 from mlprune.evaluation.compare import compare, markdown
 from mlprune.log import log
 from mlprune.module import PruningModule
@@ -27,6 +28,8 @@ def run_experiment(
         ckpt_path: Lightning checkpoint that recovery training resumes from.
     """
     trains = bool(trainer.max_epochs)
+    if model.lora is not None and not trains:
+        raise UserError("model.lora trains adapters; give trainer.max_epochs above 0, or leave it out")
     steps = 4 if trains else 3
     trainer.experiment = True
     trainer.recovery_follows = trains

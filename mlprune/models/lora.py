@@ -16,9 +16,11 @@ def check_lora(options: dict[str, Any] | None) -> None:
     except ImportError as error:
         raise UserError('model.lora needs peft; run: pip install "mlprune[lora]"') from error
     try:
-        LoraConfig(task_type="CAUSAL_LM", **options)
+        rank = LoraConfig(task_type="CAUSAL_LM", **options).r
     except (TypeError, ValueError) as error:
         raise UserError(f"model.lora {options}: {error}") from error
+    if not isinstance(rank, int) or rank < 1:
+        raise UserError(f"model.lora: r {rank!r} is not allowed; give at least 1")
 
 
 def add_lora(model: PreTrainedModel, options: dict[str, Any]) -> Any:
