@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 from mlprune.errors import UserError
 from mlprune.models.blocks import Block, Layer
 from mlprune.pruning.capture import Stop
-from mlprune.pruning.statistics import MEASURES, LayerStatistics, TokenMean
+from mlprune.pruning.statistics import MEASURES, LayerStatistics, TokenMean, spans
 
 Masks = list[tuple[Tensor | None, Tensor]]
 
@@ -125,8 +125,8 @@ class BlockStatistics:
                 f"a layer sees {seen} inputs for {tokens} tokens, so padding cannot be told from tokens; "
                 "form batches without padding (max_batch_tokens 1)"
             )
-        rows = mask.reshape(-1).nonzero().squeeze(1)
-        return self.measure(flat, rows), len(rows)
+        counted = spans(mask.reshape(-1))
+        return self.measure(flat, counted), sum(span.stop - span.start for span in counted)
 
 
 class _ExpertsMode(TorchFunctionMode):

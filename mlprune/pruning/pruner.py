@@ -135,7 +135,7 @@ class Pruner:
             UserError: If weights or statistics hold NaN or Inf, naming the layer.
         """
         matrix = layer.matrix()
-        if not torch.isfinite(matrix).all():
+        if not torch.isfinite(matrix.sum(dtype=torch.float32)) and not torch.isfinite(matrix).all():
             raise UserError(f"{layer.path}: weights hold NaN or Inf; the checkpoint is damaged")
         if self.importance.needs is not None:
             if statistics is None:
@@ -200,7 +200,7 @@ def _report(mask: Tensor, scores: Tensor) -> LayerReport:
     for part, part_mask in zip(scores.flatten(0, -2).split(rows), mask.flatten(0, -2).split(rows), strict=True):
         total += float(part.sum(-1).to(exact).sum())
         kept += float((part * part_mask).sum(-1).to(exact).sum())
-        lowest = min(lowest, float(part.masked_fill(~part_mask, float("inf")).amin()))
+        lowest = min(lowest, float(torch.where(part_mask, part, float("inf")).amin()))
     return LayerReport(
         mask=mask.cpu(),
         sparsity=1 - int(torch.count_nonzero(mask)) / mask.numel(),

@@ -3,7 +3,7 @@
 Shapes: x (tokens, in_features); energy (in_features,); gram (in_features, in_features).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -49,7 +49,7 @@ class Sum:
         return Sum(self.total[:count], None if self.lost is None else self.lost[:count])
 
     def add_square(self, value: Tensor) -> None:
-        """Add a value's square, in one pass where nothing is carried along."""
+        """Add the square of a value of the sum's dtype, in one pass where nothing is carried along."""
         if self.lost is None:
             self.total.addcmul_(value, value)
         else:
@@ -66,12 +66,27 @@ class Sum:
         self.total.copy_(grown)
 
 
-def sum_of_squares(x: Tensor, rows: Tensor | None = None) -> Tensor:
+def spans(mask: Tensor) -> list[slice]:
+    """Return the runs of tokens that count, so that padding is left out without a copy of the rest.
+
+    Args:
+        mask: bool (tokens,).
+
+    Example:
+        >>> spans(torch.tensor([False, True, True, False, True]))
+        [slice(1, 3, None), slice(4, 5, None)]
+    """
+    edge = mask.new_zeros(1)
+    edges = torch.cat([edge, mask]) != torch.cat([mask, edge])
+    return [slice(start, stop) for start, stop in edges.nonzero().reshape(-1, 2).tolist()]
+
+
+def sum_of_squares(x: Tensor, where: list[slice] | None = None) -> Tensor:
     """Return the sum of squares of every feature over tokens, summed in float64 without a float64 copy of ``x``.
 
     Args:
         x: (tokens, in_features).
-        rows: int64 positions of the tokens that count; all if omitted.
+        where: The tokens that count (:func:`spans`); all if omitted.
 
     Example:
         >>> sum_of_squares(torch.tensor([[1.0, 2.0], [3.0, 0.0]]))
@@ -79,17 +94,18 @@ def sum_of_squares(x: Tensor, rows: Tensor | None = None) -> Tensor:
     """
     size = min(max(CHUNK_VALUES // x.shape[-1], 1), CHUNK_TOKENS, len(x))
     result = Sum.zeros((size, x.shape[-1]), x.device)  # a sum for each place in a chunk: chunks are added whole
-    for chunk in _chunks(x, rows, size):
-        result.first(len(chunk)).add_square(chunk.to(result.total.dtype))
+    exact = torch.empty_like(result.total)
+    for chunk in _chunks(x, where, size):
+        result.first(len(chunk)).add_square(exact[: len(chunk)].copy_(chunk))
     return result.total.sum(0)
 
 
-def sum_of_outer_products(x: Tensor, rows: Tensor | None = None) -> Tensor:
+def sum_of_outer_products(x: Tensor, where: list[slice] | None = None) -> Tensor:
     """Return the sum over tokens of ``x x^T``, (in_features, in_features): float32 products summed in float64.
 
     Args:
         x: (tokens, in_features).
-        rows: int64 positions of the tokens that count; all if omitted.
+        where: The tokens that count; all if omitted.
 
     Example:
         >>> sum_of_outer_products(torch.tensor([[1.0, 2.0]]))
@@ -97,17 +113,16 @@ def sum_of_outer_products(x: Tensor, rows: Tensor | None = None) -> Tensor:
                 [2., 4.]], dtype=torch.float64)
     """
     result = Sum.zeros((x.shape[-1], x.shape[-1]), x.device)
-    for chunk in _chunks(x, rows, GRAM_CHUNK_TOKENS):
+    for chunk in _chunks(x, where, GRAM_CHUNK_TOKENS):
         product = chunk if chunk.dtype == torch.float64 else chunk.float()
         result.add(product.T @ product)
     return result.total
 
 
-def _chunks(x: Tensor, rows: Tensor | None, size: int) -> Iterable[Tensor]:
-    """Some tokens at a time, so that leaving padding out copies no more than a chunk."""
-    if rows is None:
-        return x.split(size) if len(x) else ()
-    return (x.index_select(0, part) for part in rows.split(max(size, 1)) if len(part))
+def _chunks(x: Tensor, where: list[slice] | None, size: int) -> Iterator[Tensor]:
+    for part in [slice(None)] if where is None else where:
+        if len(x[part]):
+            yield from x[part].split(size)
 
 
 MEASURES = {"energy": sum_of_squares, "gram": sum_of_outer_products}
