@@ -3,9 +3,11 @@
 import logging
 import sys
 import warnings
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -80,6 +82,7 @@ class MlpruneCLI(LightningCLI):
 
     def __init__(self, args: list[str] | None = None) -> None:
         args, self.resumed = take_resume(list(sys.argv[1:] if args is None else args))
+        check_configs(args)
         super().__init__(
             PruningModule,
             PruningDataModule,
@@ -110,6 +113,8 @@ class MlpruneCLI(LightningCLI):
         """Check what Lightning would only find later, and make ``fast_dev_run`` mean a small but whole run."""
         config = self.config[self.subcommand]
         trainer = config.trainer
+        if trainer.max_epochs is not None and trainer.max_epochs < 0:
+            raise UserError(f"trainer.max_epochs {trainer.max_epochs} would never end; give 0 or more")
         if self.resumed is not None:
             refuse_differences(self.resumed, self._parser(self.subcommand).dump(config, skip_none=False))
         checkpoint = config.get("ckpt_path")
@@ -191,6 +196,22 @@ class MlpruneCLI(LightningCLI):
     def test(self, model: PruningModule, datamodule: PruningDataModule) -> None:
         """Evaluate."""
         self.trainer.test(model, datamodule=datamodule, verbose=False)
+
+
+def check_configs(args: list[str]) -> None:
+    """Raise UserError if a configuration file holds something else than settings."""
+    for flag, following in pairwise([*args, ""]):
+        name = following if flag == "--config" else flag.removeprefix("--config=")
+        if not flag.startswith("--config") or not Path(name).is_file():
+            continue  # the parser tells what is missing
+        try:
+            settings = yaml.safe_load(Path(name).read_text(encoding="utf-8"))
+        except yaml.YAMLError as error:
+            raise UserError(f"--config {name}: not YAML: {one_line(str(error))}") from error
+        if not isinstance(settings, dict):
+            raise UserError(
+                f"--config {name}: holds no settings; give keys and values, such as `model: {{name: demo}}`"
+            )
 
 
 def _plain_seed(seed: bool | int) -> int:

@@ -102,6 +102,7 @@ class PruningDataModule(LightningDataModule):
         for group in [*self.demonstrations.values(), *self.training.values()]:
             group.check()
         self._chosen: dict[str, list[Prompt]] = {}
+        self._chosen_training: dict[str, list[Prompt]] = {}
         self._prompts: dict[str, list[list[int]]] | None = None
         self._examples: dict[str, dict[str, dict[str, Any]]] = {}
         self.calibration_rows: dict[str, list[tuple[str, ...]]] = {}
@@ -130,29 +131,34 @@ class PruningDataModule(LightningDataModule):
         """
         if self._chosen:
             return
+        self._chosen = self._choose(self.demonstrations, tokenizer)
+        for group, prompts in self._chosen.items():
+            self.calibration_rows[group] = [prompt.row_ids for prompt in prompts]
+
+    def _choose(self, groups: dict[str, Demonstrations], tokenizer: PreTrainedTokenizerBase) -> dict[str, list[Prompt]]:
         used: dict[tuple[str, ...], set[str]] = {}
         for task in self.tasks:
             for identity, ids in task.used_rows().items():
                 used.setdefault(identity, set()).update(ids)
-        for group, demonstrations in self.demonstrations.items():
-            self._chosen[group] = self._choose(demonstrations, tokenizer, used)
-            self.calibration_rows[group] = [prompt.row_ids for prompt in self._chosen[group]]
-
-    def _choose(
-        self, demonstrations: Demonstrations, tokenizer: PreTrainedTokenizerBase, used: dict[tuple[str, ...], set[str]]
-    ) -> list[Prompt]:
-        count = demonstrations.num_prompts or self.num_prompts
-        seed = self.seed if demonstrations.seed is None else demonstrations.seed
-        return demonstrations.prompts(tokenizer, count, seed, used.get(demonstrations.corpus.identity, set()))
+        chosen = {}
+        for group, demonstrations in groups.items():
+            count = demonstrations.num_prompts or self.num_prompts
+            seed = self.seed if demonstrations.seed is None else demonstrations.seed
+            exclude = used.get(demonstrations.corpus.identity, set())
+            chosen[group] = demonstrations.prompts(tokenizer, count, seed, exclude)
+        return chosen
 
     def prompts(self) -> dict[str, list[list[int]]]:
         """Return the token ids of every group's prompts."""
         if self._prompts is None:
             self._prompts = {
-                group: self._tokenized(group, self._chosen[group], demonstrations.max_tokens or self.max_tokens)
+                group: self._tokenized(group, self._chosen[group], self._limit(demonstrations))
                 for group, demonstrations in self.demonstrations.items()
             }
         return self._prompts
+
+    def _limit(self, demonstrations: Demonstrations) -> int:
+        return demonstrations.max_tokens or self.max_tokens
 
     def _tokenized(self, group: str, prompts: list[Prompt], limit: int) -> list[list[int]]:
         module = self.trainer.lightning_module
@@ -224,6 +230,23 @@ class PruningDataModule(LightningDataModule):
 
     # -- recovery training ----------------------------------------------------------------------------------------
 
+    def choose_training(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Choose the texts of recovery training; none is in a task's tests.
+
+        Args:
+            tokenizer: The model's tokenizer.
+
+        Raises:
+            UserError: If a corpus has too few rows, cannot be read, or texts are cut to a single token.
+        """
+        for group, texts in self.training.items():
+            if self._limit(texts) < 2:
+                raise UserError(f"group '{group}': max_tokens {self._limit(texts)} leaves nothing to train on; give 2")
+        if self.training is self.demonstrations:
+            self.choose_prompts(tokenizer)
+        elif not self._chosen_training:
+            self._chosen_training = self._choose(self.training, tokenizer)
+
     def train_dataloader(self) -> DataLoader:
         """Batches of recovery training; every process has as many, for they wait for each other at each step."""
         rows = [ids for _, ids in self._training_texts()]
@@ -242,9 +265,9 @@ class PruningDataModule(LightningDataModule):
         if self.training is self.demonstrations:
             made = self.prompts()
         else:
-            tokenizer = self.trainer.lightning_module.tokenizer
+            self.choose_training(self.trainer.lightning_module.tokenizer)
             made = {
-                group: self._tokenized(group, self._choose(texts, tokenizer, {}), texts.max_tokens or self.max_tokens)
+                group: self._tokenized(group, self._chosen_training[group], self._limit(texts))
                 for group, texts in self.training.items()
             }
         return [(group, ids) for group, prompts in made.items() for ids in prompts if len(ids) > 1]

@@ -34,6 +34,8 @@ def run_experiment(
     trainer.experiment = True
     trainer.recovery_follows = trains
     datamodule.choose_prompts(model.tokenizer)
+    if trains:
+        datamodule.choose_training(model.tokenizer)
     resumes = getattr(trainer, "resumes", False)
     if not (resumes and (run_folder(trainer) / "results.dense.json").is_file()):
         log.info("(1/%d) evaluating the dense model", steps)

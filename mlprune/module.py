@@ -142,7 +142,7 @@ class PruningModule(LightningModule):
         self.results = {name: section for name, section in sections.items() if section}
         self.records = {key: self._gathered(records) for key, records in self.records.items()}
         # in an experiment the two evaluations are two points of one curve, which a callback logs
-        logger = not getattr(self.trainer, "experiment", False)
+        logger = bool(self.trainer.loggers) and not getattr(self.trainer, "experiment", False)
         figures = scalars(self.pruning_stage, self.results)
         self.log_dict(figures, rank_zero_only=False, sync_dist=False, logger=logger)
 

@@ -64,9 +64,8 @@ def _about_keys(message: str, keys: list[str]) -> str | None:
     if found := re.search(r"Subcommand '\w+' does not accept option '([^']+)'", text):
         return f"'{found[1]}' is not a key{_nearest_key(found[1], keys)}"
     if found := re.fullmatch(r"(?:Option|Key) '([^']+)' is not (?:accepted|expected)", text):
-        return (
-            f"'{found[1]}' is not an option of the class given; it has {', '.join(keys)}{did_you_mean(found[1], keys)}"
-        )
+        known = f"; it has {', '.join(keys)}{did_you_mean(found[1], keys)}" if keys else ""
+        return f"'{found[1]}' is not an option of the class given{known}"
     if "is not accepted before subcommand" in text:
         return "--config and other options go after the subcommand: fit, validate or test"
     if found := re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", text):
@@ -128,6 +127,8 @@ def _about_one(key: str, text: str, base: type | None) -> str:
         return f"{prefix}class '{found[1]}' is not a {found[2]}{_allowed_classes('', base)}"
     if found := re.match(r"the following arguments are required: (.*)", text):
         return f"{prefix}{found[1]} is required"
+    if found := re.match(r"Type typing.Callable.* expects a function or a callable class: (.*?)\. Got value: ", text):
+        return f"{prefix}{found[1]}; give a class_path with init_args, such as torch.optim.AdamW with lr"
     if not key or text.startswith(key):
         return text
     return f"{key}.{text}" if re.match(r"\w+: '", text) else f"{prefix}{text}"  # an option of the class given

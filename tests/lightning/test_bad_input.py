@@ -42,6 +42,10 @@ def corpus(class_path: str, /, **options: Any) -> dict[str, Any]:
     return {"class_path": class_path, "init_args": options}
 
 
+def demonstrations_of(**options: Any) -> Config:
+    return corpus("mlprune.data.demonstrations.TranslationDemonstrations", source_lang="fr", **options)
+
+
 # what is wrong in the config, and words that the one line must hold
 CONFIGS: dict[str, tuple[Callable[[Config], None], list[str]]] = {
     "unknown section": (section("modle", name="x"), ["'modle.name'", "did you mean 'model.name'"]),
@@ -169,6 +173,22 @@ CONFIGS: dict[str, tuple[Callable[[Config], None], list[str]]] = {
     ),
     "strategy": (section("trainer", strategy="ddpp"), ["strategy='ddpp'", "ddp"]),
     "precision": (section("trainer", precision="17"), ["trainer.precision", "'17'", "bf16-mixed"]),
+    "epochs without end": (section("trainer", max_epochs=-1), ["trainer.max_epochs -1", "0 or more"]),
+    "no such optimizer": (
+        section("model", optimizer={"class_path": "torch.optim.AdmW", "init_args": {"lr": 0.1}}),
+        ["model.optimizer", "'AdmW'", "torch.optim.AdamW"],
+    ),
+    "texts of one token": (
+        lambda c: c.update(data=c["data"] | {"max_tokens": 1}, trainer=c["trainer"] | {"max_epochs": 1}),
+        ["group 'mt'", "max_tokens 1", "give 2"],
+    ),
+    "more training texts than rows": (
+        lambda c: c.update(
+            data=c["data"] | {"training": {"mt": demonstrations_of(num_prompts=5000)}},
+            trainer=c["trainer"] | {"max_epochs": 1},
+        ),
+        ["5000 prompts", "unused rows"],
+    ),
     "epochs in words": (section("trainer", max_epochs="lots"), ["trainer.max_epochs", "'lots'", "an integer"]),
     "logger": (section("trainer", logger="tensorbord"), ["trainer.logger", "tensorbord", "TensorBoardLogger"]),
     "callback": (
@@ -187,7 +207,9 @@ COMMANDS: dict[str, tuple[list[str], list[str]]] = {
     "misspelt subcommand": (["tset", "--config", "CONFIG"], ["'tset'", "did you mean 'test'"]),
     "config before the subcommand": (["--config", "CONFIG", "fit"], ["after the subcommand"]),
     "no such config": (["fit", "--config", "nope.yaml"], ["config", "nope.yaml", "does not exist"]),
-    "broken YAML": (["fit", "--config", "broken.yaml"], ["line 2"]),
+    "broken YAML": (["fit", "--config", "broken.yaml"], ["--config broken.yaml", "line 2"]),
+    "a config that is a list": (["fit", "--config", "list.yaml"], ["--config list.yaml", "keys and values"]),
+    "an empty config": (["fit", "--config=empty.yaml"], ["--config empty.yaml", "keys and values"]),
     "no model": (["validate"], ["model.name", "required"]),
     "misspelt flag": (["fit", "--config", "CONFIG", "--model.nme", "x"], ["model.nme", "did you mean 'model.name'"]),
     "type of a flag": (
@@ -208,6 +230,8 @@ def refused(mlprune, tmp_path: Path, tiny_folder: Path, monkeypatch):
 
     monkeypatch.setattr("mlprune.models.loading.ModelSource.load_model", never)
     (tmp_path / "broken.yaml").write_text("model:\n  name: [x\n data: 3\n")
+    (tmp_path / "list.yaml").write_text("- model\n- data\n")
+    (tmp_path / "empty.yaml").write_text("")
 
     def run(arguments: list[str], edit: Callable[[Config], Any], words: list[str]) -> None:
         config = tiny_config(tiny_folder)
