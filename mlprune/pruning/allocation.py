@@ -84,9 +84,7 @@ class OWL(Allocation):
     ) -> dict[str, float]:
         blocks = [block for block in blocks if block.layers]
         shares = [self._outliers(block, importance, statistics or {}) for block in blocks]
-        lowest, highest = min(shares), max(shares)
-        span = (highest - lowest) or 1.0
-        ratios = [(share - lowest) / span * 2 * self.spread for share in shares]
+        ratios = [place * 2 * self.spread for place in _between(shares)]
         mean = sum(ratios) / len(ratios)
         return {
             path: min(max(sparsity - (ratio - mean), 0.0), 0.999)
@@ -165,15 +163,20 @@ class AlphaPruning(Allocation):
             matrices = [matrix for stack in stacks for matrix in stack.reshape(-1, *stack.shape[-2:])]
             alphas.append(sum(map(hill_exponent, matrices)) / len(matrices))
             sizes.append(sum(layer.matrix().numel() for layer in block.layers.values()))
-        lowest, highest = min(alphas), max(alphas)
-        span = (highest - lowest) or 1.0
-        factors = [1 - self.spread + (alpha - lowest) / span * 2 * self.spread for alpha in alphas]
+        factors = [1 - self.spread + place * 2 * self.spread for place in _between(alphas)]
         mean = sum(f * n for f, n in zip(factors, sizes, strict=True)) / sum(sizes)
         return {
             path: min(factor / mean * sparsity, 0.999)
             for block, factor in zip(blocks, factors, strict=True)
             for path in block.layers
         }
+
+
+def _between(values: list[float]) -> list[float]:
+    """Where each value lies between the least (0) and the greatest (1); 0 if all are equal."""
+    lowest, highest = min(values), max(values)
+    span = (highest - lowest) or 1.0
+    return [(value - lowest) / span for value in values]
 
 
 def hill_exponent(matrix: torch.Tensor) -> float:
