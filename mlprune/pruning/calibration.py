@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from mlprune.allocator import reusing_memory
 from mlprune.errors import UserError
 from mlprune.models.blocks import find_blocks, model_device
 from mlprune.pruning.capture import Captured, Stop, capture, forward_inputs, probe_outputs
@@ -266,7 +267,7 @@ class Calibration:
 def calibrating(model: torch.nn.Module) -> Iterator[None]:
     """Put a model into the state calibration needs, and back.
 
-    Evaluation mode; experts run one by one, so that each expert's inputs can be seen.
+    Evaluation mode; experts run one by one, so that each expert's inputs can be seen; freed memory is kept for reuse.
 
     Example:
         >>> model = torch.nn.Linear(1, 1).train()
@@ -283,7 +284,8 @@ def calibrating(model: torch.nn.Module) -> Iterator[None]:
     if experts is not None:
         config._experts_implementation = "eager"
     try:
-        yield
+        with reusing_memory():
+            yield
     finally:
         if experts is not None:
             config._experts_implementation = experts
