@@ -21,8 +21,8 @@ def encode_candidates(
     Args:
         tokenizer: The model's tokenizer.
         texts: For each example its candidates: the full text, and the part it begins with that is given (or empty).
-        start_token: Put the tokenizer's beginning (or end) token first where it adds none, so that the first token is
-            scored.
+        start_token: Put the tokenizer's beginning (or end) token, in place of those it adds itself, before texts of
+            which nothing is given, so that all of the text is scored; as lm-evaluation-harness does.
         special_tokens: Whether the tokenizer adds its special tokens; not where a chat template already has.
 
     Returns:
@@ -32,12 +32,15 @@ def encode_candidates(
         >>> from transformers import ByT5Tokenizer
         >>> encode_candidates(ByT5Tokenizer(), [[("Yes", ""), ("No", "")]], special_tokens=False)
         ([[[92, 104, 118], [81, 114]]], [[1, 1]])
+        >>> encode_candidates(ByT5Tokenizer(), [[("Yes", "")]], start_token=True)
+        ([[[1, 92, 104, 118]]], [[1]])
     """
     first = start_id(tokenizer) if start_token else None
 
-    def encode(text: str) -> list[int]:
-        ids = tokenizer(text, verbose=False, add_special_tokens=special_tokens)["input_ids"]
-        return ids if first is None or ids[:1] == [first] else [first, *ids]
+    def encode(text: str, start: int | None = None) -> list[int]:
+        special = special_tokens and start is None
+        ids = tokenizer(text, verbose=False, add_special_tokens=special)["input_ids"]
+        return ids if start is None or ids[:1] == [start] else [start, *ids]
 
     ids: list[list[list[int]]] = []
     given: list[list[int]] = []
@@ -46,9 +49,21 @@ def encode_candidates(
         for _, begin in example:
             if begin not in known:
                 known[begin] = max(len(encode(begin.rstrip())), 1) if begin.strip() else 1
-        ids.append([encode(text) for text, _ in example])
+        ids.append([encode(text, None if begin.strip() else first) for text, begin in example])
         given.append([known[begin] for _, begin in example])
     return ids, given
+
+
+def with_start(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Tokenize a text, with the beginning (or end) token first where the tokenizer itself puts no special token there.
+
+    Example:
+        >>> from transformers import ByT5Tokenizer
+        >>> with_start(ByT5Tokenizer(), "Yes")
+        [1, 92, 104, 118, 1]
+    """
+    ids = tokenizer(text, verbose=False)["input_ids"]
+    return ids if ids[:1] and ids[0] in tokenizer.all_special_ids else [start_id(tokenizer), *ids]
 
 
 def start_id(tokenizer: PreTrainedTokenizerBase) -> int:

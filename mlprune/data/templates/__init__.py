@@ -28,7 +28,7 @@ class Template:
         question: What precedes the answer: what an encoder reads, or a chat's user says.
         answer: What the model is to say: a decoder's text, or a chat's assistant.
         answer_only: Score the answer alone, the question being given.
-        start_token: Score the first token too, after the tokenizer's beginning (or end) token where it adds none.
+        start_token: Score texts from their first token on, after the tokenizer's beginning (or end) token alone.
         normalization: The normalization that belongs to the template.
         truncate: ``column``, ``length`` and ``character_languages``: cut a column to so many words, or characters.
         group_size: So many consecutive rows belong together and are sampled together.

@@ -8,7 +8,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mlprune.data.corpora import Bundled, Corpus
 from mlprune.errors import UserError
-from mlprune.evaluation.scoring import score_candidates
+from mlprune.evaluation.encoding import with_start
+from mlprune.evaluation.scoring import score_candidate_ids
 from mlprune.evaluation.tasks.base import Record, Task, sample_groups
 from mlprune.metrics import BitsPerChar
 
@@ -29,7 +30,7 @@ class TextExample:
 class PerplexityTask(Task):
     """Bits per character of parallel sentences: comparable between languages and models.
 
-    The first token is not scored where nothing comes before it.
+    Every token is scored, the first one after the beginning (or end) token where the tokenizer puts none.
 
     Args:
         languages: Codes of the languages.
@@ -67,7 +68,8 @@ class PerplexityTask(Task):
             raise UserError(
                 f"task '{self.name}' needs a model that continues text; {type(model).__name__} has an encoder"
             )
-        scores = score_candidates(model, tokenizer, [[example.text] for example in examples], normalization="sum")
+        ids = [[with_start(tokenizer, example.text)] for example in examples]
+        scores = score_candidate_ids(model, ids, normalization="sum")
         return [
             {"id": example.id, "log_prob": score, "chars": len(example.text)}
             for example, score in zip(examples, scores[:, 0].double().tolist(), strict=True)
