@@ -64,7 +64,7 @@ class Scorer:
         model: A transformers model with a linear output head.
 
     Raises:
-        UserError: If the model's logits cannot be had from its head.
+        UserError: If the model is not causal, or its logits cannot be had from its head.
 
     Example:
         >>> from transformers import GPT2Config, GPT2LMHeadModel
@@ -93,8 +93,15 @@ class Scorer:
         if model.config.is_encoder_decoder:
             inputs["decoder_input_ids"] = ids
         expected = model(**inputs).logits[0].float()
+        side = "decoder_input_ids" if model.config.is_encoder_decoder else "input_ids"
+        other = model(**inputs | {side: ids[:, [0, 0]]}).logits[0].float()
         if expected.isnan().any():
             raise UserError(f"{type(model).__name__}: its logits are not numbers (NaN); its weights may be damaged")
+        if not _alike(other[0], expected[0]):
+            raise UserError(
+                f"{type(model).__name__} lets tokens see those after them, so its texts have no likelihood; "
+                "use a causal model"
+            )
         hidden = hidden_states(model, inputs)[0]
         got = self._logits(hidden, 0, expected.shape[-1])
         if not _alike(got, expected):

@@ -23,7 +23,12 @@ def max_length(model: PreTrainedModel) -> int | None:
     """
     if model.config.model_type in UNLIMITED:
         return None
-    return getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    config = model.config.get_text_config()
+    rope = getattr(config, "rope_parameters", None) or {}
+    if rope.get("rope_type") == "longrope":
+        # beyond this length all positions are turned otherwise, those of shorter texts in the batch too
+        return rope["original_max_position_embeddings"]
+    return getattr(config, "max_position_embeddings", None)
 
 
 def tokens_over(
@@ -84,7 +89,7 @@ def fit(
         if drop and too_long == "error":
             raise UserError(
                 f"example {i} has {max(map(len, example))} tokens; the model takes {limit}; "
-                "shorten the texts or set too_long: truncate"
+                "shorten the texts, or set too_long: truncate (tasks with candidates)"
             )
         fitted.append([[*candidate[:1], *candidate[1 + drop :]] for candidate in example])
         starts.append([max(start - drop, min(start, 1)) for start in begin])

@@ -58,7 +58,8 @@ def score_candidates(
         float32 (n, k) on the CPU, NaN where an example has fewer candidates.
 
     Raises:
-        UserError: If a text is empty or too long, or contexts are missing or out of place.
+        UserError: If a text is empty or too long, contexts are missing or out of place, or the tokenizer has tokens
+            that the model does not know.
 
     Example:
         >>> from transformers import ByT5Tokenizer, GPT2Config, GPT2LMHeadModel
@@ -67,6 +68,8 @@ def score_candidates(
         tensor([[False, False],
                 [False,  True]])
     """
+    if any(isinstance(example, str) for example in candidates):
+        raise UserError("candidates are texts; give a list of texts for each example")
     ids = [[tokenizer(text, verbose=False)["input_ids"] for text in example] for example in candidates]
     context_ids = None if contexts is None else [tokenizer(text, verbose=False)["input_ids"] for text in contexts]
     return score_candidate_ids(model, ids, context_ids, normalization, batch_size, ranking_only, too_long)
@@ -118,9 +121,17 @@ def score_candidate_ids(
         raise UserError(f"{type(model).__name__} has no encoder: contexts are for encoder-decoder models")
     if has_encoder and given is not None:
         raise UserError(f"{type(model).__name__} is an encoder-decoder model: what is given goes into contexts")
+    if context_ids is not None and len(context_ids) != len(ids):
+        raise UserError(f"{len(context_ids)} contexts for {len(ids)} examples; give one for each")
+    if batch_size is not None and batch_size < 1:
+        raise UserError(f"batch_size {batch_size} is not allowed; give at least 1")
+    _check_vocabulary(model, [*(c for example in ids for c in example), *(context_ids or [])])
     first = given or [[0 if has_encoder else 1] * len(example) for example in ids]
     ids, first = fit(model, ids, first, too_long)
     if context_ids is not None:
+        empty = next((i for i, context in enumerate(context_ids) if not context), None)
+        if empty is not None:
+            raise UserError(f"example {empty}: its context has no tokens")
         fitted, _ = fit(model, [[context] for context in context_ids], [[0]] * len(context_ids), too_long)
         context_ids = [context for (context,) in fitted]
     spans = _spans(ids, first, normalization, ranking_only)
@@ -138,6 +149,14 @@ def score_candidate_ids(
     for span, value in zip(spans, sums, strict=True):
         scores[span.example, span.candidate] = value / span.divisor
     return scores.float()
+
+
+def _check_vocabulary(model: PreTrainedModel, sequences: Sequence[Sequence[int]]) -> None:
+    """Refuse tokens of another model's tokenizer here; on a GPU they would end the process without a word."""
+    rows = model.get_input_embeddings().weight.shape[0]
+    largest = max((max(ids, default=0) for ids in sequences), default=0)
+    if largest >= rows:
+        raise UserError(f"token {largest} is not in the model's vocabulary of {rows}; is it the model's tokenizer?")
 
 
 @dataclass(frozen=True)

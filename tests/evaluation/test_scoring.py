@@ -8,7 +8,7 @@ import pytest
 import torch
 from plain_scores import plain_log_probs, plain_scores
 from tiny import VOCABULARY, tiny_model, tiny_tokenizer
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, BertConfig, BertLMHeadModel
 
 from mlprune.errors import UserError
 from mlprune.evaluation import forward, score_candidate_ids, score_candidates, scoring
@@ -194,6 +194,22 @@ def test_truncation_is_told(caplog: pytest.LogCaptureFixture) -> None:
     assert "2 of 3 examples were too long for the model: up to 2 tokens cut" in caplog.text
 
 
+def test_longrope_ends_where_positions_begin_to_depend_on_the_batch() -> None:
+    rope = {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [4.0] * 4, "rope_theta": 10000.0}
+    model = tiny_model("llama", rope_parameters=rope | {"original_max_position_embeddings": 40})
+    ids = [[[5, 6] * 20, [5] * 3], [[7] * 4]]
+    assert_close(score_candidate_ids(model, ids), plain_scores(model, ids))
+    with pytest.raises(UserError, match="example 0 has 41 tokens; the model takes 40"):
+        score_candidate_ids(model, [[[5] * 41]])
+
+
+def test_a_model_that_looks_ahead_is_refused() -> None:
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    config = BertConfig(vocab_size=VOCABULARY, initializer_range=1.0, **sizes)
+    with pytest.raises(UserError, match="BertLMHeadModel lets tokens see those after them"):
+        score_candidate_ids(BertLMHeadModel(config).eval(), [[[5, 6, 7]]])
+
+
 def test_no_limit_without_position_table() -> None:
     score_candidate_ids(tiny_model("bloom"), [[[5] * 700]])
 
@@ -210,5 +226,15 @@ def test_mistakes() -> None:
         score_candidates(causal, tokenizer, [["a text"]], normalization="mean")
     with pytest.raises(UserError, match="example 0, candidate 1: 0 tokens leave none to score"):
         score_candidates(causal, tokenizer, [["a text", ""]])
+    with pytest.raises(UserError, match="candidates are texts; give a list of texts for each example"):
+        score_candidates(causal, tokenizer, ["Yes", "No"])
+    with pytest.raises(UserError, match="2 contexts for 1 examples; give one for each"):
+        score_candidates(encoder_decoder, tokenizer, [["a text"]], contexts=["one", "another"])
+    with pytest.raises(UserError, match="example 0: its context has no tokens"):
+        score_candidates(encoder_decoder, tokenizer, [["a text"]], contexts=[""])
+    with pytest.raises(UserError, match="batch_size 0 is not allowed; give at least 1"):
+        score_candidates(causal, tokenizer, [["a text"]], batch_size=0)
+    with pytest.raises(UserError, match=f"token 999 is not in the model's vocabulary of {VOCABULARY}"):
+        score_candidate_ids(causal, [[[5, 999]]])
     with pytest.raises(UserError, match="too_long 'cut' is not allowed; give error or truncate"):
         score_candidates(causal, tokenizer, [["a text"]], too_long="cut")

@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 from plain_scores import plain_log_probs
-from tiny import tiny_model, tiny_tokenizer
+from tiny import EOS, PAD, tiny_model, tiny_tokenizer
+from tokenizers.processors import TemplateProcessing
 
 from mlprune.data.corpora import Bundled, Corpus, LocalFiles
 from mlprune.errors import UserError
+from mlprune.evaluation.encoding import encode_candidates, with_start
 from mlprune.evaluation.results import summarize
-from mlprune.evaluation.tasks import CandidateTask, ClozeTask, PerplexityTask
+from mlprune.evaluation.tasks import CandidateTask, ClozeTask, PerplexityTask, XWinograd
 from mlprune.evaluation.tasks.base import sample_groups
 from mlprune.evaluation.tasks.candidates import pick
 
@@ -157,6 +159,24 @@ def test_shots_are_given_and_not_scored() -> None:
     assert record["scores"][0] == pytest.approx(sum(values) / len(values), abs=1e-4)
 
 
+def beginning_with(token: str) -> Any:
+    """A tokenizer that puts a token before every text, as XGLM's puts its end token, which is not its beginning one."""
+    tokenizer = copy.deepcopy(tiny_tokenizer())
+    special = [(token, tokenizer.convert_tokens_to_ids(token))]
+    tokenizer._tokenizer.post_processor = TemplateProcessing(single=f"{token} $A", special_tokens=special)
+    return tokenizer
+
+
+@pytest.mark.parametrize("tokenizer", [tiny_tokenizer(), beginning_with(EOS), beginning_with(PAD)])
+def test_texts_of_which_nothing_is_given_begin_as_in_the_harness(tokenizer: Any) -> None:
+    (row, *_), given = encode_candidates(tokenizer, [[("Yes", ""), ("No", "")]], start_token=True)
+    assert row == [[tokenizer.eos_token_id, *tiny_tokenizer()(text)["input_ids"]] for text in ("Yes", "No")]
+    assert given == [[1, 1]]
+    (row,), given = encode_candidates(tokenizer, [[("It is so", "It is ")]], start_token=True)
+    assert row == [tokenizer("It is so")["input_ids"]]
+    assert given == [[len(tokenizer("It is")["input_ids"])]]
+
+
 def chat_tokenizer() -> Any:
     tokenizer = copy.deepcopy(tiny_tokenizer())
     tokenizer.chat_template = CHAT
@@ -192,10 +212,26 @@ def test_encoder_decoder_reads_the_question_and_scores_the_answer() -> None:
     assert record["scores"][1] == pytest.approx(sum(values) / len(values), abs=1e-4)
 
 
-def test_encoder_decoder_needs_a_question() -> None:
-    task = CandidateTask("moods", ["en"], MOODS, **OWN)
+NOUNS = Rows([{"sentence": "It fell as _ broke.", "option1": "the cup", "option2": "a bag", "answer": "1"}])
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        CandidateTask("moods", ["en"], MOODS, **OWN),
+        CandidateTask("moods", ["en"], MOODS, shots=1, fewshot=Rows(MOODS.given, "others"), **OWN),
+        XWinograd(["en"], corpus=NOUNS),  # a question for each candidate, and the same answer to both
+    ],
+    ids=["none", "none after shots", "one a candidate"],
+)
+def test_encoder_decoder_needs_a_question(task: CandidateTask) -> None:
     with pytest.raises(UserError, match="its template has no question for MT5ForConditionalGeneration's encoder"):
         task.predict(tiny_model("mt5"), tiny_tokenizer(), "en", task.examples("en"))
+
+
+def test_a_candidate_in_the_question_is_no_chat() -> None:
+    with pytest.raises(UserError, match="chat_template needs a question without"):
+        XWinograd(["en"], corpus=NOUNS, chat_template=True)
 
 
 def test_truncated_examples_are_counted() -> None:
@@ -248,9 +284,15 @@ def test_perplexity_is_bits_a_character() -> None:
     examples = task.examples("fr")
     records = task.predict(model, tokenizer, "fr", examples)
     for example, record in zip(examples, records, strict=True):
-        total = sum(plain_log_probs(model, tokenizer(example.text)["input_ids"]))
+        # the tokenizer adds nothing, so the end token comes first, or the first letter would cost nothing
+        total = sum(plain_log_probs(model, [tokenizer.eos_token_id, *tokenizer(example.text)["input_ids"]]))
         assert record["log_prob"] == pytest.approx(total, abs=2e-3)
         assert record["chars"] == len(example.text)
+
+
+def test_perplexity_begins_with_the_tokenizers_own_special_token() -> None:
+    tokenizer = beginning_with(PAD)
+    assert with_start(tokenizer, "Oui")[:2] == [tokenizer.pad_token_id, *tiny_tokenizer()("O")["input_ids"]]
 
 
 def test_perplexity_needs_a_model_that_continues_text() -> None:

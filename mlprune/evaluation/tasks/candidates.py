@@ -29,7 +29,7 @@ class CandidateExample:
         candidates: Full texts.
         names: What each candidate stands for: labels, or answers.
         label: Position of the right one.
-        question: What precedes the answer; empty where the template has none.
+        question: What precedes the answer; empty where the template has none, or one for each candidate.
         answers: What follows the question in each candidate.
         given: Leading part of each candidate that is not scored.
 
@@ -59,7 +59,7 @@ class ScoredTask(Task):
         normalization: See :func:`mlprune.evaluation.score_candidates`.
         ranking_only: See there.
         too_long: See there.
-        start_token: Score the first token too, after the tokenizer's beginning (or end) token where it adds none.
+        start_token: Score texts from their first token on, after the tokenizer's beginning (or end) token alone.
         rankc_matrix: Report RankC of every pair of languages, not only of English with each.
 
     Example:
@@ -263,6 +263,8 @@ class CandidateTask(ScoredTask):
             )
         if chat_template and not (self.template.question and self.template.answer):
             raise UserError(f"task '{name}': chat_template needs question and answer, which its template does not have")
+        if chat_template and "{candidate}" in str(self.template.question):
+            raise UserError(f"task '{name}': chat_template needs a question without {{candidate}}, which is the answer")
         for lang in languages:
             self._check_template(lang)
         self.shots = shots
@@ -346,7 +348,7 @@ class CandidateTask(ScoredTask):
             candidates=tuple(text for text, _, _ in filled),
             names=names,
             label=names.index(right),
-            question=filled[0][1],
+            question=filled[0][1] if len({question for _, question, _ in filled}) == 1 else "",
             answers=tuple(answer for _, _, answer in filled),
             given=tuple(question for _, question, _ in filled) if template.answer_only else (),
         )
@@ -362,4 +364,5 @@ def _after(before: str, example: CandidateExample) -> CandidateExample:
     """Put solved examples before an example; they are given, whatever else is."""
     given = tuple(before + text for text in example.given) if example.given else (before,) * len(example.candidates)
     texts = tuple(before + text for text in example.candidates)
-    return replace(example, candidates=texts, given=given, question=before + example.question)
+    question = before + example.question if example.question else ""
+    return replace(example, candidates=texts, given=given, question=question)
