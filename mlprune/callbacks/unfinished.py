@@ -119,7 +119,7 @@ class Unfinished:
         found = {}
         for file in sorted(self.folder.glob(f"{stage}.*.jsonl")):
             whole, _, _ = file.read_text(encoding="utf-8").rpartition("\n")
-            for line in whole.splitlines():
+            for line in whole.split("\n"):  # U+2028 and its like stand within texts
                 try:
                     batch = json.loads(line)
                 except json.JSONDecodeError:  # the rest of a line that a kill cut, with the next run's line behind it

@@ -146,7 +146,7 @@ class LocalFiles(Corpus):
         header: Whether csv and tsv files start with a line of column names.
 
     Raises:
-        UserError: If ``{lang}`` or the extension is not one of those.
+        UserError: If the extension is not one of those, or two languages are asked of a path without ``{lang}``.
     """
 
     def __init__(
@@ -166,6 +166,7 @@ class LocalFiles(Corpus):
         self.id_column = id_column
         self.language_codes = language_codes or {}
         self.header = header
+        self._asked: set[str] = set()
 
     @property
     def identity(self) -> tuple[str, ...]:
@@ -177,6 +178,11 @@ class LocalFiles(Corpus):
     def check(self, lang: str) -> None:
         if not self._file(lang).is_file():
             raise UserError(f"corpus file '{self._file(lang)}' for language '{lang}' does not exist")
+        self._asked.add(lang)
+        if len(self._asked) > 1 and "{lang}" not in self.path:
+            raise UserError(
+                f"path '{self.path}' is asked for {', '.join(sorted(self._asked))}; put {{lang}} where the code stands"
+            )
 
     def rows(self, lang: str) -> list[Row]:
         self.check(lang)

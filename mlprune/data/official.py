@@ -4,7 +4,7 @@ import csv
 from pathlib import Path
 
 from mlprune.data.corpora import Corpus, Row
-from mlprune.data.reading import decode
+from mlprune.data.reading import lines_of
 from mlprune.errors import UserError
 
 
@@ -46,7 +46,7 @@ class BmlamaFolder(Corpus):
         self.check(lang)
         file = self.path / f"{lang}.tsv"
         rows = []
-        for number, line in enumerate(decode(file).splitlines()):
+        for number, line in enumerate(lines_of(file)):
             cells = line.split("\t")
             if number == 0 or not line.strip():
                 continue
@@ -94,7 +94,7 @@ class XnliFile(Corpus):
         """Only reading the file can tell what it has."""
 
     def rows(self, lang: str) -> list[Row]:
-        reader = csv.DictReader(decode(self.file).splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
+        reader = csv.DictReader(lines_of(self.file), delimiter="\t", quoting=csv.QUOTE_NONE)
         missing = {"language", *self.COLUMNS.values()} - set(reader.fieldnames or [])
         if missing:
             raise UserError(f"{self.file}: no column {', '.join(sorted(missing))}; is it a file of XNLI 1.0?")

@@ -29,14 +29,14 @@ def read_file(path: Path, kind: str | None = None, header: bool = True) -> list[
     options: dict[str, Any] = {}
     if kind in ("csv", "tsv"):
         separator = "\t" if kind == "tsv" else ","
-        first = first_row(path, separator)
+        first = first_row(path, separator, header)
         names = first if header else [str(i) for i in range(len(first))]
         features = datasets.Features({name: datasets.Value("string") for name in names})
         options = {"sep": separator, "features": features, "na_filter": False, "encoding": "utf-8-sig"}
         options |= {} if kind == "csv" else {"quoting": csv.QUOTE_NONE}
         options |= {} if header else {"names": names, "header": None}
     if kind == "text":
-        return [{"text": line} for line in decode(path).splitlines()]
+        return [{"text": line} for line in lines_of(path)]
     if kind in ("jsonl", "json"):
         refuse_bad_json(path)
     datasets.disable_progress_bars()
@@ -47,6 +47,8 @@ def read_file(path: Path, kind: str | None = None, header: bool = True) -> list[
             )
         except (datasets.exceptions.DatasetGenerationError, OSError, ValueError) as error:
             raise UserError(f"{path}: cannot be read: {first_line(error.__cause__ or error)}") from error
+        if not len(loaded):
+            raise UserError(f"{path}: there are no rows")
         return [{str(name): value for name, value in row.items()} for row in loaded]
 
 
@@ -94,32 +96,42 @@ def decode(path: Path) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
+def lines_of(path: Path) -> list[str]:
+    """Read a text file's lines, which end at line feeds alone: U+2028 and its like stand within sentences."""
+    return decode(path).removesuffix("\n").split("\n")
+
+
 def refuse_bad_json(path: Path) -> None:
-    """Raise UserError naming the first line that is not a JSON object."""
-    for number, line in enumerate(decode(path).split("\n"), start=1):
+    """Raise UserError naming the first line that is not a JSON object, or if there is none."""
+    lines = decode(path).split("\n")
+    if not any(map(str.strip, lines)):
+        raise UserError(f"{path}: there are no rows")
+    for number, line in enumerate(lines, start=1):
         if line.strip():
             try:
                 value = json.loads(line)
             except json.JSONDecodeError as error:
-                raise UserError(f"{path}: row {number} is not JSON: {error.msg}") from error
+                raise UserError(f"{path}: row {number} is not JSON: {error.msg}; write one object a line") from error
             if not isinstance(value, dict):
-                raise UserError(f"{path}: row {number} is not a JSON object")
+                raise UserError(f"{path}: row {number} is not a JSON object; write one object a line")
 
 
-def first_row(path: Path, separator: str) -> list[str]:
-    """Return the cells of a table's first row.
+def first_row(path: Path, separator: str, header: bool) -> list[str]:
+    """Return the cells of a table's first row, which may be the column names.
 
     Raises:
-        UserError: If the file is empty, or a row has another number of cells, naming it.
+        UserError: If there are no rows, or one has another number of cells, naming it.
     """
     quoting = csv.QUOTE_NONE if separator == "\t" else csv.QUOTE_MINIMAL
     first: list[str] = []
+    rows = 0
     for number, row in enumerate(csv.reader(decode(path).split("\n"), delimiter=separator, quoting=quoting), start=1):
         if row and len(row) != len(first or row):
             raise UserError(f"{path}: row {number} has {len(row)} cells, the first has {len(first)}")
         first = first or row
-    if not first:
-        raise UserError(f"{path}: the file is empty")
+        rows += bool(row)
+    if rows <= header:
+        raise UserError(f"{path}: there are no rows")
     return first
 
 

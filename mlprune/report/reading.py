@@ -103,9 +103,9 @@ def _predictions(folder: Path) -> Predictions:
     found: Predictions = {}
     for file in sorted(folder.glob("*.jsonl")):
         task, _, lang = file.stem.rpartition(".")
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8").split("\n")  # U+2028 and its like stand within texts
         try:
-            records = [json.loads(line) for line in lines]
+            records = [json.loads(line) for line in lines if line]
             found.setdefault(task, {})[lang] = {str(record["id"]): record for record in records}
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"'{file}' cannot be read: {error}") from error

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from mlprune.data.corpora import Bundled, FloresFolder, HubDataset, LocalFiles
+from mlprune.data.official import BmlamaFolder, XnliFile
 from mlprune.errors import UserError
 
 ROWS = [{"body": "Très bien, merci.", "stars": 5}, {"body": 'Il a dit « non », puis "oui".', "stars": 1}]
@@ -73,6 +74,14 @@ def test_a_missing_or_gated_set_says_what_to_do() -> None:
         ("x.fr.csv", b"text,label\nun,1\ndeux\n", "2|3"),
         ("x.fr.csv", b"texte,label\nun,1\n", "no column 'text'.*did you mean 'texte'"),
         ("x.fr.jsonl", '{"text": "é"}\n'.encode("latin-1"), "UTF-8"),
+        (
+            "x.fr.json",
+            b'[{"text": "a"},\n{"text": "b"}]\n',
+            "row 1 is not JSON: .*; write one object a line",
+        ),
+        ("x.fr.jsonl", b"\n", "there are no rows"),
+        ("x.fr.tsv", b"text\n", "there are no rows"),
+        ("x.fr.csv", b"", "there are no rows"),
     ],
 )
 def test_faults_are_told_by_file_and_reason(tmp_path: Path, name: str, content: bytes, words: str) -> None:
@@ -81,6 +90,25 @@ def test_faults_are_told_by_file_and_reason(tmp_path: Path, name: str, content: 
         LocalFiles(f"{tmp_path}/x.{{lang}}.{name.rsplit('.', 1)[1]}", columns={"text": "text"}).rows("fr")
     assert "x.fr" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_path_without_its_language_holds_one_only(tmp_path: Path) -> None:
+    (tmp_path / "x.fr.tsv").write_text("text\nOui.\n")
+    corpus = LocalFiles(f"{tmp_path}/x.fr.tsv")
+    assert len(corpus.rows("fr")) == 1
+    with pytest.raises(UserError, match=r"is asked for de, fr; put \{lang\} where the code stands"):
+        corpus.check("de")
+
+
+def test_unicode_line_separators_stand_within_texts(tmp_path: Path) -> None:
+    text = "One\u2028and\x85two"
+    (tmp_path / "eng_Latn.dev").write_text(f"{text}\n\nThree\n", encoding="utf-8")
+    assert [row["text"] for row in FloresFolder(str(tmp_path)).rows("en")] == [text, "", "Three"]
+    line = f"fr\tneutral\t{text}\tB"
+    (tmp_path / "xnli.test.tsv").write_text(f"language\tgold_label\tsentence1\tsentence2\n{line}\n", encoding="utf-8")
+    assert [row["premise"] for row in XnliFile(str(tmp_path)).rows("fr")] == [text]
+    (tmp_path / "fr.tsv").write_text(f"header\n{text} <mask>\tA\tA, B\n", encoding="utf-8")
+    assert [row["prompt"] for row in BmlamaFolder(str(tmp_path)).rows("fr")] == [f"{text} <mask>"]
 
 
 def test_duplicate_ids_are_refused(tmp_path: Path) -> None:
