@@ -26,7 +26,7 @@ def read_predictions(folder: Path) -> dict[str, dict[str, Records]]:
         Task to language to id to record.
 
     Raises:
-        UserError: If there are none.
+        UserError: If there are none, or a file is damaged.
 
     Example:
         >>> import tempfile
@@ -37,9 +37,13 @@ def read_predictions(folder: Path) -> dict[str, dict[str, Records]]:
     """
     found: dict[str, dict[str, Records]] = {}
     for file in sorted(folder.glob("*.jsonl")):
-        task, lang = file.stem.rsplit(".", 1)
-        records = (json.loads(line) for line in file.read_text(encoding="utf-8").splitlines())
-        found.setdefault(task, {})[lang] = {record["id"]: record for record in records}
+        task, _, lang = file.stem.rpartition(".")
+        lines = file.read_text(encoding="utf-8").split("\n")  # U+2028 and its like stand within texts
+        try:
+            records = [json.loads(line) for line in lines if line]
+            found.setdefault(task, {})[lang] = {record["id"]: record for record in records}
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"'{file}' cannot be read: {error}") from error
     if not found:
         raise UserError(f"'{folder}' holds no predictions; give a run folder that `test` or `fit` wrote")
     return found
@@ -64,7 +68,7 @@ def compare(before: Path, after: Path, seed: int = 0, systems: tuple[str, str] =
         ``headline``: one plain sentence. ``systems``: what they are called.
 
     Raises:
-        UserError: If there are no predictions, or the runs did not use the same data.
+        UserError: If there are no predictions, or the runs have no example in common or differ in one's label.
 
     Example:
         >>> import tempfile
@@ -78,7 +82,11 @@ def compare(before: Path, after: Path, seed: int = 0, systems: tuple[str, str] =
     first, second = read_predictions(before), read_predictions(after)
     result: Comparison = {"systems": list(systems), "tasks": {}, "average": {}, "rankc": {}, "translation": {}}
     result["perplexity"] = {}
+    for task in sorted(first.keys() ^ second.keys()):
+        log.warning("%s: only in %s", task, systems[0] if task in first else systems[1])
     for task in (task for task in first if task in second):
+        for lang in sorted(first[task].keys() ^ second[task].keys()):
+            log.warning("%s.%s: only in %s", task, lang, systems[0] if lang in first[task] else systems[1])
         shared = [lang for lang in _english_first(first[task]) if lang in second[task]]
         languages = {lang: _pairs(first[task][lang], second[task][lang], f"{task}.{lang}") for lang in shared}
         languages = {lang: pairs for lang, pairs in languages.items() if pairs}
@@ -96,6 +104,8 @@ def compare(before: Path, after: Path, seed: int = 0, systems: tuple[str, str] =
                 result["translation"][f"{prefix}{lang}-{sample.get('target_lang', 'en')}"] = translation_row(pairs)
         elif "log_prob" in sample:
             result["perplexity"] |= {lang: bits_row(pairs, seed) for lang, pairs in languages.items()}
+    if not (any(result["tasks"].values()) or result["translation"] or result["perplexity"]):
+        raise UserError(f"'{systems[0]}' and '{systems[1]}' have no example in common; evaluate both on the same tasks")
     result["headline"] = headline(result)
     return result
 

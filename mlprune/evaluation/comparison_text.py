@@ -29,7 +29,7 @@ def headline(comparison: Comparison) -> str:
             change = f"{100 * row['delta']:+.1f} points (95% CI {low:+.1f} to {high:+.1f}, n = {row['n']})"
             parts.append(f"{task} accuracy by {change}: {verdict}")
     if not parts:
-        return "No task was evaluated outside English in both runs, so nothing can be said."
+        return "No accuracy outside English was measured in both runs, so nothing is said of it."
     before, after = comparison.get("systems", ["dense", "pruned"])
     subject = "pruning" if (before, after) == ("dense", "pruned") else f"{after} against {before}"
     return f"Outside English, {subject} changed {'; '.join(parts)}."

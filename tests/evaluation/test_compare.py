@@ -12,6 +12,7 @@ from scipy.stats import binomtest
 from mlprune.errors import UserError
 from mlprune.evaluation.compare import compare, main
 from mlprune.evaluation.comparison_text import markdown
+from mlprune.evaluation.paired import translation_row
 from mlprune.metrics import expected_rankc
 
 LABELS = ("entailment", "neutral", "contradiction")
@@ -129,6 +130,43 @@ def test_command_line(runs: tuple[Path, Path], tmp_path: Path, capsys: pytest.Ca
     assert json.loads((tmp_path / "c.json").read_text())["tasks"]["xnli"]["sw"]["n"] == 40
     assert main([str(runs[0]), str(tmp_path / "none")]) == 1
     assert "holds no predictions" in capsys.readouterr().err
+
+
+def test_what_is_in_one_run_only_is_told(runs: tuple[Path, Path], caplog: pytest.LogCaptureFixture) -> None:
+    folders = [run / "predictions" for run in runs]
+    (folders[1] / "xnli.fr.jsonl").unlink()
+    (folders[0] / "xnli.sw.jsonl").rename(folders[0] / "nli.sw.jsonl")
+    assert list(compare(*folders)["tasks"]["xnli"]) == ["en"]
+    for words in ("nli: only in dense", "xnli.fr: only in dense", "xnli.sw: only in pruned"):
+        assert words in caplog.text
+
+
+def test_runs_with_nothing_in_common_are_refused(tmp_path: Path) -> None:
+    for run, shift in (("a", 0), ("b", 40)):
+        records = [record | {"id": str(i + shift)} for i, record in enumerate(nli([True] * 4))]
+        write(tmp_path / run / "predictions", "xnli.fr", records)
+    with pytest.raises(UserError, match="'dense' and 'pruned' have no example in common"):
+        compare(tmp_path / "a" / "predictions", tmp_path / "b" / "predictions")
+
+
+def test_damaged_predictions_are_named(runs: tuple[Path, Path]) -> None:
+    (runs[1] / "predictions" / "xnli.fr.jsonl").write_text('{"id": "0"')
+    with pytest.raises(UserError, match=r"xnli.fr.jsonl' cannot be read: Expecting ',' delimiter"):
+        compare(*(run / "predictions" for run in runs))
+
+
+def test_unicode_line_separators_stand_within_records(runs: tuple[Path, Path]) -> None:
+    for run in runs:
+        file = run / "predictions" / "xnli.fr.jsonl"
+        records = [json.loads(line) | {"text": "One\u2028two"} for line in file.read_text().splitlines()]
+        file.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), encoding="utf-8")
+    assert compare(*(run / "predictions" for run in runs))["tasks"]["xnli"]["fr"]["n"] == 40
+
+
+def test_different_bad_translations_of_one_score_prove_nothing() -> None:
+    pairs = [({"output": f"x{i}", "reference": f"a b c d {i}"}, {"output": f"y{i}", "reference": ""}) for i in range(5)]
+    row = translation_row(pairs)
+    assert (row["dense"], row["pruned"], row["p"]) == (0.0, 0.0, 1.0)
 
 
 def test_different_data_is_refused(runs: tuple[Path, Path]) -> None:
