@@ -89,7 +89,7 @@ def fit(
         if drop and too_long == "error":
             raise UserError(
                 f"example {i} has {max(map(len, example))} tokens; the model takes {limit}; "
-                "shorten the texts, or set too_long: truncate (tasks with candidates)"
+                "shorten the texts or set too_long: truncate"
             )
         fitted.append([[*candidate[:1], *candidate[1 + drop :]] for candidate in example])
         starts.append([max(start - drop, min(start, 1)) for start in begin])

@@ -211,7 +211,7 @@ def test_native_and_translated_words_of_xnli(tmp_path: Path) -> None:
     assert (native.normalization, native.start_token) == ("sum", True)
     translated = Xnli(["fr"], path=str(tmp_path), template="xnli-translated")
     assert translated.examples("fr")[0].candidates[1] == "Il pleut. , non?  De plus , Il fait mauvais."
-    with pytest.raises(UserError, match="no verbalizer for language 'sw'; there is one for en, fr"):
+    with pytest.raises(UserError, match="no template for language 'sw'; there is one for en, fr"):
         Xnli(["sw"], path=str(tmp_path), template="xnli-translated")
 
 

@@ -14,7 +14,7 @@ from mlprune.data.corpora import Bundled, Corpus, LocalFiles
 from mlprune.errors import UserError
 from mlprune.evaluation.encoding import encode_candidates, with_start
 from mlprune.evaluation.results import summarize
-from mlprune.evaluation.tasks import CandidateTask, ClozeTask, PerplexityTask, XWinograd
+from mlprune.evaluation.tasks import CandidateTask, ClozeTask, PerplexityTask, Xcopa, XWinograd
 from mlprune.evaluation.tasks.base import sample_groups
 from mlprune.evaluation.tasks.candidates import pick
 
@@ -238,7 +238,8 @@ def test_truncated_examples_are_counted() -> None:
     model, tokenizer = tiny_model("gpt2", n_positions=40), tiny_tokenizer()
     corpus = Rows([{"text": "Short.", "mood": "bad"}, {"text": "Very long. " * 9, "mood": "good"}])
     examples = CandidateTask("moods", ["en"], corpus, **OWN).examples("en")
-    with pytest.raises(UserError, match=r"example 1 has \d+ tokens; the model takes 40"):
+    message = "task 'moods', language 'en', row 1: 73 tokens too long for the model, which takes 40; .*truncate"
+    with pytest.raises(UserError, match=message):
         CandidateTask("moods", ["en"], corpus, **OWN).predict(model, tokenizer, "en", examples)
     task = CandidateTask("moods", ["en"], corpus, too_long="truncate", **OWN)
     records = task.predict(model, tokenizer, "en", examples)
@@ -295,6 +296,12 @@ def test_perplexity_begins_with_the_tokenizers_own_special_token() -> None:
     assert with_start(tokenizer, "Oui")[:2] == [tokenizer.pad_token_id, *tiny_tokenizer()("O")["input_ids"]]
 
 
+def test_perplexity_of_too_long_a_text() -> None:
+    task = PerplexityTask(["en"], corpus=Rows([{"text": "Short."}, {"text": "Long. " * 9}]))
+    with pytest.raises(UserError, match="task 'perplexity', language 'en', row 1: 15 tokens too long for the model"):
+        task.predict(tiny_model("gpt2", n_positions=40), tiny_tokenizer(), "en", task.examples("en"))
+
+
 def test_perplexity_needs_a_model_that_continues_text() -> None:
     task = PerplexityTask(["en"], limit=1)
     with pytest.raises(UserError, match="MT5ForConditionalGeneration has an encoder"):
@@ -314,7 +321,13 @@ def test_cloze_answers_of_several_names() -> None:
         ({"template": "{text} {label}"}, "a template of your own needs verbalizer .* and label_column"),
         ({"template": "xnly"}, "template 'xnly' does not exist; give one of .*did you mean 'xnli'"),
         (OWN | {"template": "{text} only"}, "its template has no {label}"),
-        (OWN | {"labels": {"0": "awful"}}, "labels name awful, but there is bad, good"),
+        (OWN | {"template": "{text {label}"}, "template '{text {label}': unexpected '{' in field name"),
+        (OWN | {"template": "{} It is {label}"}, r"slot \{\} is not allowed; give a column's name"),
+        (OWN | {"template": "{text.word} {label}"}, r"slot \{text.word\} is not allowed; give a column's name"),
+        (OWN | {"labels": {"0": "awful"}}, "labels name 'awful', which is none of bad, good"),
+        (OWN | {"verbalizer": {False: "poor", True: "fine"}}, "label False is no text; quote it"),
+        (OWN | {"verbalizer": {"bad": "poor", "good": "poor"}}, "labels share a word in 'en': poor, poor"),
+        (OWN | {"group_size": 0}, "group_size 0 is not allowed; give at least 1"),
         (OWN | {"shots": 2}, "shots 2 is not allowed without a fewshot corpus"),
         (OWN | {"chat_template": True}, "chat_template needs question and answer"),
         (OWN | {"limit": 0}, "limit 0 is not allowed; give at least 1"),
@@ -331,6 +344,11 @@ def test_mistakes_at_construction(options: dict[str, Any], message: str) -> None
         CandidateTask(**({"name": "moods", "languages": ["en"], "corpus": MOODS} | options))
 
 
+def test_cells_of_labels_may_be_numbers() -> None:
+    task = CandidateTask("moods", ["en"], Rows([{"text": "x", "mood": 1}]), **OWN, labels={0: "bad", 1: "good"})
+    assert task.examples("en")[0].label == 1
+
+
 def test_mistakes_in_the_data() -> None:
     bad = Rows([{"text": "x", "mood": "ugly"}])
     with pytest.raises(
@@ -339,5 +357,13 @@ def test_mistakes_in_the_data() -> None:
         CandidateTask("moods", ["en"], bad, **OWN).examples("en")
     with pytest.raises(UserError, match="the template asks for 'text', the corpus has id, body, mood"):
         CandidateTask("moods", ["en"], Rows([{"body": "x", "mood": "bad"}]), **OWN).examples("en")
+    with pytest.raises(UserError, match="task 'moods': the corpus has no column 'mood'; it has id, text"):
+        CandidateTask("moods", ["en"], Rows([{"text": "x"}]), **OWN).examples("en")
+    choices = OWN | {"verbalizer": None, "candidates": ["one", "two"], "template": "{text} {candidate}"}
+    with pytest.raises(UserError, match="the template asks for 'two', the corpus has id, text, mood, one"):
+        CandidateTask("moods", ["en"], Rows([{"text": "x", "mood": "one", "one": "y"}]), **choices).examples("en")
+    why = Rows([{"premise": "x.", "choice1": "y", "choice2": "z", "question": "reason", "label": 0}])
+    with pytest.raises(UserError, match="question 'reason' is not allowed; give one of cause, effect"):
+        Xcopa(["it"], corpus=why).examples("it")
     with pytest.raises(UserError, match="needs one <mask> and its answer among the candidates"):
         ClozeTask("facts", ["en"], Rows([{"prompt": "x", "answer": "y", "candidates": ["y"]}])).examples("en")

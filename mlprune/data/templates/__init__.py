@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from string import Formatter
 from typing import Any
 
 import yaml
@@ -70,7 +71,7 @@ class Template:
             UserError: If there is none.
         """
         nested = any(isinstance(value, dict) for value in self.verbalizer.values())
-        return _of_language(self.verbalizer, lang, "verbalizer") if nested else self.verbalizer
+        return of_language(self.verbalizer, lang, "verbalizer") if nested else self.verbalizer
 
     def fill(self, row: dict[str, Any], lang: str, name: str) -> tuple[str, str, str]:
         """Return the full text, the question and the answer for one candidate; question and answer may be empty.
@@ -83,12 +84,12 @@ class Template:
         Raises:
             UserError: If a slot has no column.
         """
-        cells = self.cut(row, lang)
-        cells |= {slot: self._word(slot, row, lang) for slot in self.words}
-        cells |= {"candidate": row.get(name)} if self.candidates else {"label": self.words_for(lang)[name]}
         try:
+            cells = self.cut(row, lang)
+            cells |= {slot: self._word(slot, row, lang) for slot in self.words}
+            cells |= {"candidate": row[name]} if self.candidates else {"label": self.words_for(lang)[name]}
             question, answer, text = (
-                _of_language(part, lang, "template").format(**cells)
+                of_language(part, lang, "template").format(**cells)
                 for part in (self.question, self.answer, self.template or "")
             )
         except KeyError as error:
@@ -96,8 +97,11 @@ class Template:
         return text or question + answer, question, answer
 
     def _word(self, slot: str, row: dict[str, Any], lang: str) -> str:
-        entry = self.words[slot]
-        return _of_language(entry["values"], lang, slot)[str(row[entry["column"]])]
+        column = self.words[slot]["column"]
+        words, cell = of_language(self.words[slot]["values"], lang, slot), str(row[column])
+        if cell not in words:
+            raise UserError(f"{column} '{cell}' is not allowed; give one of {', '.join(words)}")
+        return words[cell]
 
     def cut(self, row: dict[str, Any], lang: str) -> dict[str, Any]:
         """Return the row with its long column cut."""
@@ -109,7 +113,36 @@ class Template:
         return row | {column: " ".join(row[column].split()[:length])}
 
 
-def _of_language(value: Any, lang: str, what: str) -> Any:
+def slots(text: str) -> set[str]:
+    """Return the names of a template's slots.
+
+    Raises:
+        UserError: If a brace has no partner, or a slot is no plain name.
+
+    Example:
+        >>> sorted(slots("{text} It is {label}"))
+        ['label', 'text']
+    """
+    try:
+        names = {name for _, name, _, _ in Formatter().parse(text) if name is not None}
+    except ValueError as error:
+        raise UserError(f"template '{text}': {error}; write {{{{ and }}}} for braces of the text itself") from error
+    for name in names:
+        if not name or set(name) & set(".[") or name.isdigit():
+            raise UserError(f"template '{text}': slot {{{name}}} is not allowed; give a column's name")
+    return names
+
+
+def of_language(value: Any, lang: str, what: str) -> Any:
+    """Return a language's own value where there is one for each.
+
+    Raises:
+        UserError: If the language is missing, saying of ``what``.
+
+    Example:
+        >>> of_language({"en": "Yes", "fr": "Oui"}, "fr", "word"), of_language("Yes", "fr", "word")
+        ('Oui', 'Yes')
+    """
     if not isinstance(value, dict):
         return value
     if lang not in value:

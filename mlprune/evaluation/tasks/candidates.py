@@ -11,10 +11,10 @@ from torchmetrics import Metric
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mlprune.data.corpora import Corpus, Row
-from mlprune.data.templates import Template, load_template
+from mlprune.data.templates import Template, load_template, of_language, slots
 from mlprune.errors import UserError
 from mlprune.evaluation.encoding import chat_prompt, encode_candidates
-from mlprune.evaluation.lengths import TooLong, tokens_over
+from mlprune.evaluation.lengths import TooLong, max_length, tokens_over
 from mlprune.evaluation.scoring import NORMALIZATIONS, Normalization, score_candidate_ids
 from mlprune.evaluation.tasks.base import Record, Task, sample_groups
 from mlprune.metrics import Accuracy
@@ -121,6 +121,13 @@ class ScoredTask(Task):
         else:
             texts = [list(zip(e.candidates, e.given or [""] * len(e.candidates), strict=True)) for e in examples]
         ids, given = encode_candidates(tokenizer, texts, self.start_token, special_tokens=not self.chat_template)
+        cut = tokens_over(model, ids, contexts)
+        for example, over in zip(examples, cut, strict=True):
+            if over and self.too_long == "error":
+                raise UserError(
+                    f"task '{self.name}', language '{lang}', row {example.id}: {over} tokens too long for the model, "
+                    f"which takes {max_length(model)}; shorten the text or set too_long: truncate"
+                )
         scores = score_candidate_ids(
             model,
             ids,
@@ -130,7 +137,6 @@ class ScoredTask(Task):
             too_long=self.too_long,
             given=None if contexts else given,
         )
-        cut = tokens_over(model, ids, contexts)
         rows = zip(examples, scores.double().tolist(), cut, strict=True)
         return [self._record(example, row) | ({"tokens_cut": over} if over else {}) for example, row, over in rows]
 
@@ -246,11 +252,13 @@ class CandidateTask(ScoredTask):
             "verbalizer": verbalizer,
             "candidates": candidates,
             "label_column": label_column,
-            "labels": labels,
+            "labels": {str(cell): label for cell, label in (labels or {}).items()},
             "question": question,
             "answer": answer,
             "group_size": group_size,
         }
+        if group_size is not None and group_size < 1:
+            raise UserError(f"task '{name}': group_size {group_size} is not allowed; give at least 1")
         self.template = replace(base, **{key: value for key, value in changes.items() if value})
         chosen = normalization or self.template.normalization
         start_token = self.template.start_token
@@ -275,22 +283,24 @@ class CandidateTask(ScoredTask):
 
     def _check_template(self, lang: str) -> None:
         template = self.template
-        texts = [template.template or f"{template.question}{template.answer}"]
-        texts = list(texts[0].values()) if isinstance(texts[0], dict) else texts
-        slot = "{candidate}" if template.candidates else "{label}"
-        if any(slot not in str(text) for text in texts):
-            raise UserError(f"task '{self.name}': its template has no {slot}")
+        slot = "candidate" if template.candidates else "label"
+        parts = (template.question, template.answer, template.template)
         try:
+            question, answer, text = (slots(of_language(part, lang, "template")) for part in parts)
             names = template.names(lang)
-            if isinstance(template.template, dict) and lang not in template.template:
-                raise UserError(f"no template for language '{lang}'; there is one for {', '.join(template.template)}")
         except UserError as error:
             raise UserError(f"task '{self.name}': {error}") from error
-        strange = set(template.labels.values()) - set(names)
+        if slot not in (text or question | answer):
+            raise UserError(f"task '{self.name}': its template has no {{{slot}}}")
+        for name in [*names, *template.labels.values()]:
+            if not isinstance(name, str):
+                raise UserError(f"task '{self.name}': label {name} is no text; quote it, as YAML reads no as false")
+        words = [] if template.candidates else [str(word) for word in template.words_for(lang).values()]
+        if len(set(words)) < len(words):
+            raise UserError(f"task '{self.name}': labels share a word in '{lang}': {', '.join(words)}")
+        strange = [label for label in template.labels.values() if label not in names]
         if strange:
-            raise UserError(
-                f"task '{self.name}': labels name {', '.join(sorted(strange))}, but there is {', '.join(names)}"
-            )
+            raise UserError(f"task '{self.name}': labels name '{strange[0]}', which is none of {', '.join(names)}")
 
     def columns(self, row: Row, lang: str) -> Row:
         """Return the row as the template wants it; overridden where a data set needs cleaning."""
@@ -333,7 +343,11 @@ class CandidateTask(ScoredTask):
         template = self.template
         where = f"task '{self.name}', language '{lang}', row {row['id']}"
         names = template.names(lang)
-        cell = str(row.get(template.label_column))
+        if template.label_column not in row:
+            raise UserError(
+                f"task '{self.name}': the corpus has no column '{template.label_column}'; it has {', '.join(row)}"
+            )
+        cell = str(row[template.label_column])
         right = template.labels.get(cell, cell)
         if right not in names:
             allowed = ", ".join(template.labels or names)
