@@ -204,6 +204,19 @@ def test_the_papers_template_is_one_for_all_languages(tmp_path: Path) -> None:
     assert task.examples("en") == task.examples("fr")
 
 
+def test_a_row_that_one_language_lacks_changes_no_other(tmp_path: Path) -> None:
+    for lang, empty in (("en", ()), ("fr", (3, 40, 71))):
+        rows = [
+            {"id": str(i), "sentence1": f"S{i}.", "sentence2": "" if i in empty else "T.", "label": "1"}
+            for i in range(90)
+        ]
+        write(tmp_path / lang / "test_2k.tsv", rows)
+    task = PawsX(["en", "fr"], path=str(tmp_path), limit=30)
+    english, french = ({example.id for example in task.examples(lang)} for lang in ("en", "fr"))
+    assert len(english) == 30
+    assert french == english - {"3", "40", "71"}
+
+
 def test_native_and_translated_words_of_xnli(tmp_path: Path) -> None:
     write(tmp_path / "xnli.test.tsv", CASES[0].official[1])
     native = Xnli(["fr"], path=str(tmp_path), template="xnli-native")

@@ -306,13 +306,17 @@ class CandidateTask(ScoredTask):
         """Return the row as the template wants it; overridden where a data set needs cleaning."""
         return row
 
+    def complete(self, row: Row) -> bool:
+        """Return whether a row can be asked; the sample is the same in all languages, whatever one of them lacks."""
+        return True
+
     def examples(self, lang: str) -> list[CandidateExample]:
         solved = self._solved_examples(lang)
         same = self.fewshot is not None and self.fewshot.identity == self.corpus.identity
         used = {row_id for row_id, _ in solved} if same else set()
         kept = [row for row in self._rows(self.corpus, lang) if row["id"] not in used]
         chosen = sample_groups(kept, self.limit, self.template.group_size, self.seed)
-        examples = [self._example(row, lang) for row in chosen]
+        examples = [self._example(row, lang) for row in chosen if self.complete(row)]
         if self.chat_template or not solved:
             return examples
         before = "".join(example.candidates[example.label] + self.separator for _, example in solved)
@@ -327,7 +331,7 @@ class CandidateTask(ScoredTask):
         if self.fewshot is None or not self.shots:
             return []
         if lang not in self._solved:
-            rows = self._rows(self.fewshot, lang)
+            rows = [row for row in self._rows(self.fewshot, lang) if self.complete(row)]
             if len(rows) < self.shots:
                 raise UserError(
                     f"task '{self.name}': {self.shots} shots needed in '{lang}', the corpus has {len(rows)}"

@@ -163,8 +163,8 @@ class PawsX(_Preset):
     def hub(self) -> Corpus:
         return HubDataset("google-research-datasets/paws-x", config="{lang}")
 
-    def _rows(self, corpus: Corpus, lang: str) -> list[Row]:
-        return [row for row in super()._rows(corpus, lang) if row["sentence1"] and row["sentence2"]]
+    def complete(self, row: Row) -> bool:
+        return bool(row["sentence1"] and row["sentence2"])
 
     def columns(self, row: Row, lang: str) -> Row:
         first, second = (detokenized(row[name]) for name in ("sentence1", "sentence2"))
