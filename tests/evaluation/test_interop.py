@@ -8,7 +8,7 @@ import torch
 from tiny import tiny_model, tiny_tokenizer
 
 from mlprune.data.corpora import LocalFiles
-from mlprune.evaluation.tasks import CandidateTask, Xnli
+from mlprune.evaluation.tasks import CandidateTask, PawsX, Xcopa, Xnli, XStoryCloze, XWinograd
 from mlprune.models.loading import ModelSource
 from mlprune.models.saving import save_checkpoint
 from mlprune.pruning import Unstructured, Wanda, prune_model
@@ -27,6 +27,16 @@ doc_to_target: "{{{{['entailment', 'neutral', 'contradiction'].index(label)}}}}"
 doc_to_choice: "{{{{[premise+', right? Yes, '+hypothesis, premise+', right? Also, '+hypothesis, premise+', right? No, '+hypothesis]}}}}"
 metric_list: [{{metric: acc}}]
 """  # noqa: E501
+OVERRIDE = """
+include: {file}
+task: local
+dataset_path: json
+dataset_name: null
+dataset_kwargs: {{data_files: {{test: "{rows}"}}}}
+training_split: null
+validation_split: null
+test_split: test
+"""
 WORDS = ("rain", "sun", "a cat", "the river", "music", "bread", "late", "warm", "nobody", "never")
 
 
@@ -75,19 +85,54 @@ def test_the_harness_finds_our_accuracy(tmp_path: Path, monkeypatch: pytest.Monk
         assert [float(value) for ((value, _),) in sample["resps"]] == pytest.approx(record["scores"], abs=1e-3)
 
 
-@pytest.mark.parametrize("lang", ["en", "fr", "sw", "zh", "ur"])
-def test_native_templates_are_the_harness_own(lang: str, tmp_path: Path) -> None:
-    import jinja2
-    import lm_eval
-    import yaml
+STORY = {f"input_sentence_{i}": f"Sentence {i}." for i in range(1, 5)}
+SETS = {
+    "xnli/xnli_fr.yaml": ("fr", {"premise": "Il pleut.", "hypothesis": "Il vente.", "label": 0}),
+    "xnli/xnli_ur.yaml": ("ur", {"premise": "A.", "hypothesis": "B.", "label": 2}),
+    "xnli/xnli_zh.yaml": ("zh", {"premise": "下雨了。", "hypothesis": "有风。", "label": 1}),
+    "paws-x/paws_fr.yaml": ("fr", {"sentence1": "Il n' ( y ) va .", "sentence2": "Elle , non .", "label": 1}),
+    "paws-x/paws_ko.yaml": ("ko", {"sentence1": "A , b ;", "sentence2": 'C " d " .', "label": 0}),
+    "xcopa/default_it.yaml": (
+        "it",
+        {"premise": "Piove. ", "choice1": "Era buio.", "choice2": "Esco.", "question": "cause", "label": 0},
+    ),
+    "xcopa/default_th.yaml": (
+        "th",
+        {"premise": "ฝนตก.", "choice1": "A b.", "choice2": "C.", "question": "effect", "label": 1},
+    ),
+    "xstorycloze/default_sw.yaml": (
+        "sw",
+        STORY | {"sentence_quiz1": "A bad end.", "sentence_quiz2": "A good end.", "answer_right_ending": 2},
+    ),
+    "xwinograd/xwinograd_pt.yaml": (
+        "pt",
+        {"sentence": "O copo caiu porque _ quebrou .", "option1": "o copo", "option2": "a mesa", "answer": "1"},
+    ),
+}
+CLASSES = {"xnli": Xnli, "paws-x": PawsX, "xcopa": Xcopa, "xstorycloze": XStoryCloze, "xwinograd": XWinograd}
 
-    folder = Path(lm_eval.__file__).parent / "tasks" / "xnli"
-    loader = type("Loader", (yaml.SafeLoader,), {})
-    loader.add_constructor("!function", lambda _, node: node.value)
-    theirs = yaml.load((folder / f"xnli_{lang}.yaml").read_text(encoding="utf-8"), loader)
-    row = {"premise": "PREMISE", "hypothesis": "HYPOTHESIS", "label": 0}
-    choices = jinja2.Environment().compile_expression(theirs["doc_to_choice"].strip("{} "))(**row)
-    lines = ["language\tgold_label\tsentence1\tsentence2", f"{lang}\tentailment\tPREMISE\tHYPOTHESIS"]
-    (tmp_path / "xnli.test.tsv").write_text("\n".join(lines) + "\n")
-    (example,) = Xnli([lang], path=str(tmp_path), template="xnli-native").examples(lang)
-    assert [text.removeprefix(" ") for text in example.candidates] == choices
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("file", SETS)
+def test_texts_are_those_of_the_harness_own_tasks(file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+    import lm_eval
+    from lm_eval.tasks import TaskManager
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    (lang, row), name = SETS[file], file.split("/")[0]
+    (tmp_path / f"rows.{lang}.jsonl").write_text(json.dumps(row) + "\n")
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "local.yaml").write_text(
+        OVERRIDE.format(file=Path(lm_eval.__file__).parent / "tasks" / file, rows=tmp_path / f"rows.{lang}.jsonl")
+    )
+    theirs = TaskManager(include_path=str(tmp_path / "tasks"), include_defaults=False).load(["local"])["tasks"]["local"]
+    theirs.build_all_requests(rank=0, world_size=1)
+    options = {"template": "xnli-native"} if name == "xnli" else {}
+    task = CLASSES[name]([lang], corpus=LocalFiles(f"{tmp_path}/rows.{{lang}}.jsonl"), **options)
+    (example,) = task.examples(lang)
+    requests = [request.args for request in theirs.instances]
+    assert [context + continuation for context, continuation in requests] == list(example.candidates)
+    assert [context for context, _ in requests] == list(example.given or [""] * len(requests))
+    assert len(theirs.doc_to_choice(theirs.eval_docs[0])) == len(example.candidates)
+    assert task.normalization == "sum"
