@@ -201,13 +201,19 @@ def test_chat_needs_a_chat_template() -> None:
         task.predict(tiny_model("llama"), tiny_tokenizer(), "en", task.examples("en"))
 
 
-def test_encoder_decoder_reads_the_question_and_scores_the_answer() -> None:
+@pytest.mark.parametrize(
+    ("task", "question"),
+    [
+        (CandidateTask("marc", ["en"], REVIEWS, "marc", limit=2), "It is"),
+        (CandidateTask("nli", ["en"], Bundled("nli"), "xnli-native", limit=3, normalization="token"), ", right?"),
+    ],
+)
+def test_encoder_decoder_reads_the_question_and_scores_the_answer(task: CandidateTask, question: str) -> None:
     model, tokenizer = tiny_model("mt5"), tiny_tokenizer()
-    task = CandidateTask("marc", ["en"], REVIEWS, "marc", limit=2)
     examples = task.examples("en")
     record = task.predict(model, tokenizer, "en", examples)[0]
     context = tokenizer(examples[0].question)["input_ids"]
-    assert examples[0].question.endswith("It is")
+    assert examples[0].question.endswith(question)
     values = plain_log_probs(model, tokenizer(examples[0].answers[1])["input_ids"], context)
     assert record["scores"][1] == pytest.approx(sum(values) / len(values), abs=1e-4)
 

@@ -120,7 +120,9 @@ class ScoredTask(Task):
             texts = [[(p + a.lstrip(), p) for a in e.answers] for p, e in zip(prompts, examples, strict=True)]
         else:
             texts = [list(zip(e.candidates, e.given or [""] * len(e.candidates), strict=True)) for e in examples]
-        ids, given = encode_candidates(tokenizer, texts, self.start_token, special_tokens=not self.chat_template)
+        # a decoder has a start token of its own
+        start_token = self.start_token and contexts is None
+        ids, given = encode_candidates(tokenizer, texts, start_token, special_tokens=not self.chat_template)
         cut = tokens_over(model, ids, contexts)
         for example, over in zip(examples, cut, strict=True):
             if over and self.too_long == "error":
