@@ -10,6 +10,7 @@ import datasets
 import pytest
 from tiny import tiny_model, tiny_tokenizer
 
+from mlprune.data.corpora import Bundled
 from mlprune.errors import UserError
 from mlprune.evaluation.tasks import Bmlama, CandidateTask, Marc, PawsX, Xcopa, Xnli, XStoryCloze, XWinograd
 
@@ -270,6 +271,10 @@ def test_bmlama_from_the_hub(tmp_path: Path, hub: Callable[[Case], None]) -> Non
         (lambda path: Xnli(["en"], path=f"{path}/none"), "XNLI file '.*none' does not exist"),
         (lambda path: Xnli(["fr"], path=str(path)).examples("fr"), r"no column gold_label, .*is it a file of XNLI 1.0"),
         (lambda path: Marc(["en"], path=str(path)).check(), r"dataset_en_test.json' for language 'en' does not exist"),
+        (
+            lambda path: Marc(["fr"], corpus=Bundled("nli")).examples("fr"),
+            "'marc': the corpus has no column 'stars'",
+        ),
         (lambda path: Xcopa(["it"], path="a", corpus=object()), "give path or corpus, not both"),
     ],
 )

@@ -93,6 +93,12 @@ def test_neutral_reviews_are_dropped() -> None:
     assert [example.names[example.label] for example in examples[:4]] == ["negative"] * 2 + ["positive"] * 2
 
 
+def test_a_task_without_rows_is_refused() -> None:
+    neutral = Rows([{"text": "So so.", "stars": "3"}])
+    with pytest.raises(UserError, match="task 'marc': no row of 'en' is left to ask"):
+        CandidateTask("marc", ["en"], neutral, "marc").examples("en")
+
+
 def test_limit_takes_whole_triplets_spread_over_the_file() -> None:
     chosen = [int(example.id) for example in nli(limit=9).examples("en")]
     assert len(chosen) == 9

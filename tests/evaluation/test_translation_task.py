@@ -1,11 +1,12 @@
 """Few-shot translation: prompts, directions, records and figures."""
 
 import copy
+from pathlib import Path
 
 import pytest
 from tiny import tiny_model, tiny_tokenizer
 
-from mlprune.data.corpora import Bundled
+from mlprune.data.corpora import Bundled, LocalFiles
 from mlprune.errors import UserError
 from mlprune.evaluation.results import summarize
 from mlprune.evaluation.tasks import TranslationTask
@@ -76,6 +77,7 @@ def test_records_and_figures(family: str) -> None:
     [
         ({"shots": 0}, "shots 0 is not allowed; give at least 1"),
         ({"num_beams": 0}, "num_beams 0 is not allowed"),
+        ({"languages": ["en"]}, r"languages \['en'\] has none to translate into 'en'"),
         ({"target_lang": "xx"}, "language 'xx' is not known"),
         ({"bleu_tokenizer": "words"}, "bleu_tokenizer 'words' is not allowed"),
     ],
@@ -83,6 +85,20 @@ def test_records_and_figures(family: str) -> None:
 def test_mistakes(options: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         task(**options)
+
+
+def test_sentences_without_translations(tmp_path: Path) -> None:
+    for lang in ("en", "fr"):
+        (tmp_path / f"{lang}.tsv").write_text(f"key\ttext\n{lang}1\tOui.\n")
+    corpus = LocalFiles(f"{tmp_path}/{{lang}}.tsv", id_column="key")
+    with pytest.raises(UserError, match="no row of 'fr' has the id of one in 'en'"):
+        task(corpus=corpus).examples("fr")
+
+
+def test_too_long_prompts_are_told_by_task_and_language() -> None:
+    own = task(limit=1)
+    with pytest.raises(UserError, match=r"task 'translation', language 'fr': prompt 0 has \d+ tokens"):
+        own.predict(tiny_model("gpt2"), tiny_tokenizer(), "fr", own.examples("fr"))
 
 
 def test_too_few_short_sentences() -> None:

@@ -317,6 +317,8 @@ class CandidateTask(ScoredTask):
         same = self.fewshot is not None and self.fewshot.identity == self.corpus.identity
         used = {row_id for row_id, _ in solved} if same else set()
         kept = [row for row in self._rows(self.corpus, lang) if row["id"] not in used]
+        if not kept:
+            raise UserError(f"task '{self.name}': no row of '{lang}' is left to ask")
         chosen = sample_groups(kept, self.limit, self.template.group_size, self.seed)
         examples = [self._example(row, lang) for row in chosen if self.complete(row)]
         if self.chat_template or not solved:

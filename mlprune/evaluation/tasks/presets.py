@@ -8,7 +8,7 @@ from mlprune.data.official import XnliFile
 from mlprune.errors import UserError
 from mlprune.evaluation.lengths import TooLong
 from mlprune.evaluation.scoring import Normalization
-from mlprune.evaluation.tasks.candidates import CandidateTask
+from mlprune.evaluation.tasks.candidates import CandidateExample, CandidateTask
 
 
 class _Preset(CandidateTask):
@@ -69,6 +69,12 @@ class _Preset(CandidateTask):
             chat_template=chat_template,
             rankc_matrix=rankc_matrix,
         )
+
+    def examples(self, lang: str) -> list[CandidateExample]:
+        try:
+            return super().examples(lang)
+        except KeyError as error:  # a corpus of the user's own
+            raise UserError(f"task '{self.name}': the corpus has no column {error}") from error
 
     @abstractmethod
     def hub(self) -> Corpus:

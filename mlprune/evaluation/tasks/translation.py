@@ -79,8 +79,10 @@ class TranslationTask(Task):
         chat_template: bool = False,
         bleu_tokenizer: str | None = None,
     ) -> None:
-        languages = [lang for lang in languages if lang != target_lang]
-        super().__init__(name, languages, corpus or Bundled("parallel", split="test"), limit, seed)
+        sources = [lang for lang in languages if lang != target_lang]
+        if languages and not sources:
+            raise UserError(f"task '{name}': languages {languages} has none to translate into '{target_lang}'")
+        super().__init__(name, sources, corpus or Bundled("parallel", split="test"), limit, seed)
         for key, value in (("shots", shots), ("max_new_tokens", max_new_tokens), ("num_beams", num_beams)):
             if value < 1:
                 raise UserError(f"task '{name}': {key} {value} is not allowed; give at least 1")
@@ -105,6 +107,8 @@ class TranslationTask(Task):
         references = {row["id"]: row for row in self.corpus.rows(self.target_lang)}
         tried = set(self._shot_ids(lang)) if self.fewshot.identity == self.corpus.identity else set()
         rows = [row for row in self.corpus.rows(lang) if row["id"] in references and row["id"] not in tried]
+        if not rows:
+            raise UserError(f"task '{self.name}': no row of '{lang}' has the id of one in '{self.target_lang}'")
         return [
             TranslationExample(row["id"], self._text(row), self._text(references[row["id"]]))
             for row in sample_groups(rows, self.limit, 1, self.seed)
@@ -153,15 +157,19 @@ class TranslationTask(Task):
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, lang: str, examples: list[TranslationExample]
     ) -> list[Record]:
         labels = [f"{language(code).name}:" for code in (lang, self.target_lang)]
-        found = generate(
-            model,
-            tokenizer,
-            self.prompts(tokenizer, lang, [example.source for example in examples]),
-            self.max_new_tokens,
-            stop=["\n", separator_text(tokenizer, self.separator), *labels],
-            num_beams=self.num_beams,
-            special_tokens=not self.chat_template,
-        )
+        prompts = self.prompts(tokenizer, lang, [example.source for example in examples])
+        try:
+            found = generate(
+                model,
+                tokenizer,
+                prompts,
+                self.max_new_tokens,
+                stop=["\n", separator_text(tokenizer, self.separator), *labels],
+                num_beams=self.num_beams,
+                special_tokens=not self.chat_template,
+            )
+        except UserError as error:
+            raise UserError(f"task '{self.name}', language '{lang}': {error}") from error
         return [
             {
                 "id": example.id,
