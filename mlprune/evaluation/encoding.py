@@ -16,14 +16,14 @@ def encode_candidates(
     """Tokenize full texts and find how many of their first tokens are given.
 
     The given part is tokenized by itself without its last blanks, which belong to the word that follows, and its number
-    of tokens is cut off the full text's, as lm-evaluation-harness does.
+    of tokens is cut off the full text's, as lm-evaluation-harness does. A chat template's last line end stays.
 
     Args:
         tokenizer: The model's tokenizer.
         texts: For each example its candidates: the full text, and the part it begins with that is given (or empty).
         start_token: Put the tokenizer's beginning (or end) token, in place of those it adds itself, before texts of
             which nothing is given, so that all of the text is scored; as lm-evaluation-harness does.
-        special_tokens: Whether the tokenizer adds its special tokens; not where a chat template already has.
+        special_tokens: Whether the tokenizer adds its special tokens; not where a chat template has put all there are.
 
     Returns:
         Token ids, and the number of given tokens, at least 1.
@@ -48,7 +48,8 @@ def encode_candidates(
     for example in texts:
         for _, begin in example:
             if begin not in known:
-                known[begin] = max(len(encode(begin.rstrip())), 1) if begin.strip() else 1
+                part = begin.rstrip() if special_tokens else begin
+                known[begin] = max(len(encode(part)), 1) if begin.strip() else 1
         ids.append([encode(text, None if begin.strip() else first) for text, begin in example])
         given.append([known[begin] for _, begin in example])
     return ids, given

@@ -1,11 +1,14 @@
 """Instruction-tuned models, on SmolLM2 135M Instruct itself."""
 
 import pytest
+from plain_scores import plain_log_probs
 
 from mlprune.data.corpora import Bundled
 from mlprune.errors import UserError
 from mlprune.evaluation.tasks import CandidateTask, TranslationTask
 from mlprune.models.loading import ModelSource
+
+ROLES = ("user", "assistant")
 
 
 @pytest.fixture(scope="module")
@@ -21,9 +24,16 @@ def instruct():
 def test_reviews_as_a_chat(instruct) -> None:
     model, tokenizer = instruct
     corpus = Bundled("reviews")
-    task = CandidateTask("reviews", ["en"], corpus, "marc", shots=4, fewshot=corpus, chat_template=True)
-    records = task.predict(model, tokenizer, "en", task.examples("en"))
-    assert sum(record["prediction"] == record["label"] for record in records) / len(records) > 0.6
+    task = CandidateTask("reviews", ["en"], corpus, "marc", shots=2, fewshot=corpus, chat_template=True, limit=4)
+    examples = task.examples("en")
+    for example, record in zip(examples, task.predict(model, tokenizer, "en", examples), strict=True):
+        solved = [{"role": role, "content": text} for shot in task.shots_for("en") for role, text in zip(ROLES, shot)]
+        asked = [*solved, {"role": "user", "content": example.question}]
+        given = tokenizer.apply_chat_template(asked, add_generation_prompt=True, return_dict=False)
+        for answer, score in zip(("negative", "positive"), record["scores"], strict=True):
+            said = tokenizer(answer, add_special_tokens=False)["input_ids"]
+            values = plain_log_probs(model, given + said)[-len(said) :]
+            assert score == pytest.approx(sum(values) / len(values), abs=1e-3)
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from mlprune.evaluation.tasks.candidates import pick
 
 CHAT = (
     "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}\n{% endfor %}"
-    "{% if add_generation_prompt %}<assistant>{% endif %}"
+    "{% if add_generation_prompt %}<assistant>\n{% endif %}"
 )
 
 
@@ -194,7 +194,7 @@ def test_chat() -> None:
     task = CandidateTask("marc", ["en"], REVIEWS, "marc", shots=1, fewshot=REVIEWS, chat_template=True, limit=1)
     (example,) = task.examples("en")
     ((question, answer),) = task.shots_for("en")
-    prompt = f"<user>{question}\n<assistant>{answer}\n<user>{example.question}\n<assistant>"
+    prompt = f"<user>{question}\n<assistant>{answer}\n<user>{example.question}\n<assistant>\n"
     (record,) = task.predict(model, tokenizer, "en", [example])
     given = len(tokenizer(prompt)["input_ids"])
     values = plain_log_probs(model, tokenizer(f"{prompt}negative")["input_ids"])[given - 1 :]
