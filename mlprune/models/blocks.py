@@ -1,10 +1,11 @@
 """Blocks of a model and the prunable layers in them, found by structure, so that no architecture needs code of its own.
 
-A block is an element of the outermost ``nn.ModuleList`` whose elements are of one class and hold prunable layers. A
-layer is a Linear, a transformers ``Conv1D`` or a 3-D parameter that stacks the weights of experts.
+A block is an element of the outermost ``nn.ModuleList`` whose elements all hold prunable layers and are none
+themselves. A layer is a Linear, a transformers ``Conv1D`` or a 3-D parameter that stacks the weights of experts.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -109,17 +110,19 @@ def _experts_transposed(module: nn.Module) -> bool:
 def _is_router(path: str) -> bool:
     """Tell whether a layer only chooses experts: pruning it would reroute tokens, not thin out computation."""
     name = path.rsplit(".", 1)[-1]
-    return name in ("router", "gate", "shared_expert_gate") or ".router." in path
+    return name in ("router", "gate", "shared_expert_gate") or ".router." in path or ".gate." in path
 
 
 def find_blocks(model: nn.Module) -> list[Block]:
     """Find a model's blocks in the order of computation (encoder blocks before decoder blocks).
 
+    Of a model that also sees or hears, only the language model's blocks are found: calibration is on text.
+
     Args:
         model: A transformers model.
 
     Raises:
-        UserError: If nothing prunable is found, naming what was looked for.
+        UserError: If nothing prunable is found, naming what was looked for, or if blocks share weights.
 
     Example:
         >>> model = nn.Sequential(nn.ModuleList([nn.Sequential(nn.Linear(4, 4)) for _ in range(2)]))
@@ -128,20 +131,39 @@ def find_blocks(model: nn.Module) -> list[Block]:
     """
     stacks: list[str] = []
     blocks: list[Block] = []
+    text = set(_language_model(model).modules())
     for path, module in model.named_modules():
         inside = any(path.startswith(f"{stack}.") for stack in stacks)
-        if inside or not isinstance(module, nn.ModuleList) or len({type(child) for child in module}) != 1:
+        if inside or not isinstance(module, nn.ModuleList) or module not in text or not len(module):
             continue
         found = [Block(f"{path}.{i}", child, find_layers(child, f"{path}.{i}")) for i, child in enumerate(module)]
-        if all(block.layers for block in found):
+        if all(block.layers and block.path not in block.layers for block in found):
             stacks.append(path)
             blocks.extend(found)
     if not blocks:
         raise UserError(
-            f"{type(model).__name__}: nothing to prune; looked for an nn.ModuleList of blocks of one class that hold "
+            f"{type(model).__name__}: nothing to prune; looked for an nn.ModuleList of blocks that hold "
             "nn.Linear, Conv1D or stacked expert weights"
         )
+    _check_shared(blocks)
     return blocks
+
+
+def _language_model(model: Any) -> nn.Module:
+    config = getattr(model, "config", None)
+    if config is None or config.is_encoder_decoder or config.get_text_config() is config:
+        return model
+    return model.get_decoder()
+
+
+def _check_shared(blocks: list[Block]) -> None:
+    """A weight that several blocks use would be pruned several times, each time for one of them."""
+    owners: dict[nn.Parameter, str] = {}
+    for path, layer in ((path, layer) for block in blocks for path, layer in block.layers.items()):
+        if layer.stored in owners:
+            first = owners[layer.stored]
+            raise UserError(f"{first} and {path} are one weight; models whose blocks share weights cannot be pruned")
+        owners[layer.stored] = path
 
 
 def model_device(model: nn.Module) -> torch.device:

@@ -14,7 +14,7 @@ from torch import Tensor
 from mlprune.allocator import reusing_memory
 from mlprune.errors import UserError
 from mlprune.models.blocks import find_blocks, model_device
-from mlprune.pruning.capture import Captured, Stop, capture, forward_inputs, probe_outputs
+from mlprune.pruning.capture import Captured, Kind, Stop, capture, forward_inputs, probe_outputs
 from mlprune.pruning.hidden import HiddenFolder
 from mlprune.pruning.layerwise import OnLayer, Run, prune_layerwise
 from mlprune.pruning.observe import BlockStatistics
@@ -117,7 +117,7 @@ class Calibration:
             for i, batch in enumerate(batches)
         ]
         self.run_to_end: set[int] = set()  # batches whose blocks `step` runs to the end, for those who watch outputs
-        self._kinds: dict[str, tuple[bool, bool]] = {}
+        self._kinds: dict[str, Kind] = {}
         self._gathered: BlockStatistics | None = None
         self._gathered_block = -1
 
@@ -278,7 +278,7 @@ def calibrating(model: torch.nn.Module) -> Iterator[None]:
         True
     """
     training = model.training
-    config = getattr(model, "config", None)
+    config: Any = getattr(model, "config", None)
     experts = getattr(config, "_experts_implementation", None)
     model.eval()
     if experts is not None:

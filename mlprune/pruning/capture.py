@@ -18,8 +18,11 @@ from mlprune.models.blocks import Block
 INPUT_NAMES = ("input_ids", "attention_mask", "decoder_input_ids", "decoder_attention_mask")
 
 
+# what a block returns: the number of values (0: a tensor that is in no tuple), and whether others than the first are
+# tensors that later blocks may need (the position bias of T5)
+Kind = tuple[int, bool]
 # stacks that come before: blocks, what probe_outputs said of them, hidden states after the last block
-Finished = list[tuple[list[Block], tuple[bool, bool], Tensor]]
+Finished = list[tuple[list[Block], Kind, Tensor]]
 
 
 class Stop(Exception):
@@ -40,7 +43,7 @@ class Call:
             output = block.module(*self.args, hidden_states=hidden, **self.kwargs)
         else:
             output = block.module(hidden, *self.args, **self.kwargs)
-        return output[0] if isinstance(output, tuple) else output
+        return output if isinstance(output, Tensor) else output[0]
 
 
 @dataclass
@@ -71,9 +74,7 @@ def patched_forwards(replacements: Mapping[nn.Module, Any]) -> Iterator[None]:
             del module.forward
 
 
-def probe_outputs(
-    model: nn.Module, stack: list[Block], inputs: Mapping[str, Tensor], finished: Finished
-) -> tuple[bool, bool]:
+def probe_outputs(model: nn.Module, stack: list[Block], inputs: Mapping[str, Tensor], finished: Finished) -> Kind:
     """Run the model on one prompt, as far as a stack's first block, and see what that returns.
 
     Args:
@@ -83,8 +84,7 @@ def probe_outputs(
         finished: As for :func:`capture`.
 
     Returns:
-        Whether a block returns a tuple, and whether it holds further tensors that later blocks may need (the position
-        bias of T5).
+        What a block returns.
     """
     seen: list[Any] = []
 
@@ -100,15 +100,16 @@ def probe_outputs(
     finally:
         handle.remove()
     output = seen[0]
-    rest = output[1:] if isinstance(output, tuple) else ()
-    return isinstance(output, tuple), any(isinstance(value, Tensor) for value in rest)
+    if isinstance(output, Tensor):
+        return 0, False
+    return len(output), any(isinstance(value, Tensor) for value in output[1:])
 
 
 def capture(
     model: nn.Module,
     stack: list[Block],
     inputs: Mapping[str, Tensor],
-    kind: tuple[bool, bool],
+    kind: Kind,
     finished: Finished,
 ) -> Captured:
     """Capture what the model passes to the blocks of one stack for a batch.
@@ -140,7 +141,7 @@ def capture(
             captured[0].calls.append(call)
             if position == len(stack) - 1:
                 raise Stop
-            return (hidden, *rest) if kind[0] else hidden
+            return (hidden, *(rest or [None] * (kind[0] - 1))) if kind[0] else hidden
 
         return forward
 
@@ -156,9 +157,9 @@ def _replayed(finished: Finished) -> dict[nn.Module, Any]:
     return {block.module: _returning(final, kind) for blocks, kind, final in finished for block in blocks}
 
 
-def _returning(hidden: Tensor, kind: tuple[bool, bool]) -> Any:
-    """A forward that returns given hidden states, with as many empty places as the readers of T5's tuples index."""
-    return lambda *args, **kwargs: (hidden, None, None) if kind[0] else hidden
+def _returning(hidden: Tensor, kind: Kind) -> Any:
+    """A forward that returns given hidden states, with an empty place for each other value."""
+    return lambda *args, **kwargs: (hidden, *[None] * (kind[0] - 1)) if kind[0] else hidden
 
 
 def _no_cache(value: Any) -> Any:

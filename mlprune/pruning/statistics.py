@@ -3,8 +3,9 @@
 Shapes: x (tokens, in_features); energy (in_features,); gram (in_features, in_features).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -294,7 +295,7 @@ def load_statistics(path: str | Path) -> dict[str, LayerStatistics]:
     return loaded
 
 
-def groups_of(batches: Iterable[dict]) -> list[str]:
+def groups_of(batches: Iterable[Mapping[str, Any]]) -> list[str]:
     """Return the names of the groups in batches, in order of first appearance.
 
     Example:
