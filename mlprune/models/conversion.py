@@ -45,6 +45,10 @@ class Conversion:
     def __contains__(self, name: str) -> bool:
         return name in self._sources
 
+    def keys(self, name: str) -> list[str]:
+        """Return the names of the tensors that a parameter is stored as; none if it is not in the checkpoint."""
+        return [key for key, _ in self._sources.get(name, [])]
+
     def read(self, name: str, reader: ShardReader) -> Tensor:
         """Read a parameter, merged from all tensors it is stored as."""
         sources = self._sources[name]

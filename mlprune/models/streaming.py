@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
+from transformers.core_model_loading import build_glob_alternation
 from transformers.initialization import no_init_weights
 
 from mlprune.errors import UserError
@@ -76,10 +77,12 @@ class StreamedModel:
         self.model.tie_weights()
         self.dtype = chosen
         self.device = torch.device(device)
+        self._keep_in_float32()
         self.model.to(self.device) if self.device.type != "cpu" else None
         self.blocks: list[Block] = find_blocks(self.model)
         self._slots = self._find_slots()
         self._conversion = Conversion(self.model, self.reader.entries)
+        self._load_buffers()
         self._in_blocks = [self._names_below(block.path) for block in self.blocks]
         self._check_names()
         self._resident: set[int] = set()
@@ -89,6 +92,25 @@ class StreamedModel:
 
     def _stored_dtype(self) -> torch.dtype:
         return next(entry.dtype for entry in self.reader.entries.values() if entry.dtype.is_floating_point)
+
+    def _keep_in_float32(self) -> None:
+        """Give that dtype to what the architecture wants in it, as loading into memory does."""
+        plan = self.model._get_dtype_plan(self.dtype)
+        if not plan:
+            return
+        kept = build_glob_alternation(list(plan))[0]
+        for name, tensor in self.model.state_dict(keep_vars=True).items():
+            if kept.search(name):
+                tensor.data = tensor.data.float()
+
+    def _load_buffers(self) -> None:
+        """Read what is learned and yet no parameter, such as corrections of a router; all of it is small."""
+        for name, buffer in self.model.state_dict().items():
+            if name not in self._slots:
+                if stored := self._stored_name(name):
+                    buffer.copy_(self.reader.read(stored))
+                elif name in self._conversion:
+                    buffer.copy_(self._conversion.read(name, self.reader))
 
     def _find_slots(self) -> dict[str, tuple[str, list[tuple[nn.Module, str]]]]:
         """Name of each parameter to its name in the checkpoint and the modules that hold it (several if tied)."""
@@ -108,6 +130,11 @@ class StreamedModel:
         prefix = f"{self.model.base_model_prefix}."
         candidates = (name, name.removeprefix(prefix), f"{prefix}{name}")
         return next((candidate for candidate in candidates if candidate in self.reader.entries), None)
+
+    def _keys(self, name: str) -> list[str]:
+        """Names in the checkpoint of all that a tensor of the model is stored as."""
+        stored = self._stored_name(name)
+        return [stored] if stored else self._conversion.keys(name)
 
     def _names_below(self, path: str) -> list[str]:
         return [name for name in self._slots if name.startswith(f"{path}.")]
@@ -145,7 +172,7 @@ class StreamedModel:
             if not stored and name not in self._conversion:
                 raise UserError(f"streaming: '{self.reader.folder}' has no tensor for '{name}'; set streaming: false")
             value = self.reader.read(stored) if stored else self._conversion.read(name, self.reader)
-            parameter = nn.Parameter(value.to(self.device, self.dtype), requires_grad=False)
+            parameter = nn.Parameter(value.to(self.device, getattr(module, slot).dtype), requires_grad=False)
             for module, slot in slots:
                 setattr(module, slot, parameter)
 
@@ -183,9 +210,10 @@ class StreamedModel:
         shutil.rmtree(partial, ignore_errors=True)
         target.parent.mkdir(parents=True, exist_ok=True)
         layout: dict[str, dict[str, tuple[torch.dtype, tuple[int, ...]]]] = {file: {} for file in self.reader.files}
+        dtypes = {key: tensor.dtype for name, tensor in self.model.state_dict().items() for key in self._keys(name)}
         for name, entry in self.reader.entries.items():
-            dtype = self.dtype if entry.dtype.is_floating_point else entry.dtype
-            layout[entry.file][name] = (dtype, entry.shape)
+            unused = self.dtype if entry.dtype.is_floating_point else entry.dtype
+            layout[entry.file][name] = (dtypes.get(name, unused), entry.shape)
         tensors = [tensor for file in layout.values() for tensor in file.values()]
         check_disk(target.parent, sum(dtype.itemsize * torch.Size(shape).numel() for dtype, shape in tensors))
         partial.mkdir()

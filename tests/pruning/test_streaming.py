@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny import BLOCKS, FAMILIES, MIXTURES, tiny_batches, tiny_model, tiny_tokenizer
-from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+from tiny import BLOCKS, EXPERTS, FAMILIES, MIXTURES, ROPE, tiny_batches, tiny_model, tiny_tokenizer
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, DeepseekV3Config, PreTrainedModel
 
 from mlprune.errors import UserError
 from mlprune.models.shards import ShardReader
@@ -52,6 +52,39 @@ def test_equals_memory(family: str, propagate: str, tmp_path: Path) -> None:
     assert {file.name: len(load_file(file)) for file in source.glob("*.safetensors")} == {
         file.name: len(load_file(file)) for file in target.glob("*.safetensors")
     }
+
+
+def deepseek() -> PreTrainedModel:
+    """A mixture whose router's learned corrections are a buffer, and stay in float32."""
+    ranks = {"kv_lora_rank": 8, "q_lora_rank": 8, "qk_rope_head_dim": 4, "qk_nope_head_dim": 4, "v_head_dim": 8}
+    groups = {"n_group": 1, "topk_group": 1, "first_k_dense_replace": 1}
+    experts = EXPERTS | groups | {"n_routed_experts": 4, "n_shared_experts": 1, "moe_intermediate_size": 16}
+    config = DeepseekV3Config(vocab_size=258, num_key_value_heads=4, **ROPE, **ranks, **experts)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(config)
+        for block in model.model.layers[1:]:
+            torch.nn.init.normal_(block.mlp.gate.e_score_correction_bias)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("family", "dtype"), [("deepseek", torch.float32), ("deepseek", torch.bfloat16), ("mt5", torch.float16)]
+)
+def test_buffers_and_what_stays_in_float32(family: str, dtype: torch.dtype, tmp_path: Path) -> None:
+    model = deepseek() if family == "deepseek" else tiny_model(family)
+    auto = AutoModelForSeq2SeqLM if family == "mt5" else AutoModelForCausalLM
+    model.to(dtype).save_pretrained(tmp_path / "dense", max_shard_size="40KB")
+    model = auto.from_pretrained(tmp_path / "dense").eval()
+    batches = tiny_batches(family, LENGTHS)
+    masks = prune_model(model, batches)
+    prune_streaming(tmp_path / "dense", tmp_path / "pruned", batches, masks_path=tmp_path / "masks.safetensors")
+    streamed = load_masks(tmp_path / "masks.safetensors")
+    assert all(torch.equal(streamed[path], mask) for path, mask in masks.items())
+    again = auto.from_pretrained(tmp_path / "pruned").state_dict()
+    for name, tensor in model.state_dict().items():
+        assert again[name].dtype == tensor.dtype, name
+        assert torch.equal(again[name], tensor), name
 
 
 def test_single_file_other_dtype_other_method_hidden_states_on_disk(tmp_path: Path) -> None:
