@@ -42,6 +42,11 @@ class Layer:
         """Whether this is a stack of expert weights, (experts, out_features, in_features)."""
         return self.stored.dim() == 3
 
+    @property
+    def is_routed(self) -> bool:
+        """Whether it sees only tokens that a router chose: stacked experts, or a layer of one of several experts."""
+        return self.is_experts or ".experts." in self.path
+
     def matrix(self) -> Tensor:
         """Return the weight as a view (out_features, in_features), or (experts, out_features, in_features)."""
         weight = self.stored.data

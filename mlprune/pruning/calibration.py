@@ -100,7 +100,7 @@ class Calibration:
         self.pruner = pruner
         self.propagate = propagate
         self.blocks = pruner.select(find_blocks(model))
-        experts = [path for block in self.blocks for path, layer in block.layers.items() if layer.is_experts]
+        experts = [path for block in self.blocks for path, layer in block.layers.items() if layer.is_routed]
         if propagate == "layer" and experts:
             raise UserError(
                 f"propagate 'layer' cannot wait for all batches at experts ({experts[0]}); use 'pruned' or 'dense'"

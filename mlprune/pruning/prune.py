@@ -209,13 +209,13 @@ def check_statistics(blocks: list[Block], statistics: Mapping[str, LayerStatisti
 
 
 def has_experts(model: torch.nn.Module) -> bool:
-    """Tell whether a model has stacked experts, whose batches must be formed without padding.
+    """Tell whether a model has experts: they see chosen tokens, so its batches must be formed without padding.
 
     Example:
         >>> has_experts(torch.nn.Sequential(torch.nn.ModuleList([torch.nn.Sequential(torch.nn.Linear(2, 1))])))
         False
     """
-    return any(layer.is_experts for block in find_blocks(model) for layer in block.layers.values())
+    return any(layer.is_routed for block in find_blocks(model) for layer in block.layers.values())
 
 
 def reform(batches: list[Mapping[str, Any]], max_tokens: int, equal_lengths: bool = False) -> list[dict[str, Any]]:

@@ -5,13 +5,15 @@ from typing import Any
 import pytest
 import torch
 from slow_reference import STACKS, slow_wanda
-from tiny import GROUPED, tiny_batches
+from tiny import GROUPED, tiny_batches, tiny_config
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
     BambaConfig,
     Gemma3Config,
     HunYuanMoEV1Config,
+    NllbMoeConfig,
     PreTrainedConfig,
     PreTrainedModel,
     Zamba2Config,
@@ -50,9 +52,10 @@ STRUCTURES: dict[str, tuple[str, PreTrainedConfig]] = {
 
 
 def build(config: PreTrainedConfig) -> PreTrainedModel:
+    auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return AutoModelForCausalLM.from_config(config).eval()
+        return auto.from_config(config).eval()
 
 
 def prompts(lengths: list[int]) -> list[dict[str, Any]]:
@@ -85,6 +88,19 @@ def test_routers_below_a_gate_are_not_pruned() -> None:
     (block,) = find_blocks(build(config))
     assert "model.layers.0.mlp.gate.wg" not in block.layers
     assert "model.layers.0.mlp.experts.down_proj" in block.layers
+
+
+def test_experts_that_are_modules_get_batches_without_padding() -> None:
+    """They see chosen tokens only, so padding could not be told from tokens."""
+    settings = {name: value for name, value in tiny_config("m2m100").to_dict().items() if name != "model_type"}
+    config = NllbMoeConfig(**settings | {"num_experts": 2, "encoder_sparse_step": 2, "decoder_sparse_step": 2})
+    batches = tiny_batches("m2m100", [9, 4, 7])
+    masks = prune_model(build(config), batches)
+    alone = prune_model(build(config), batches, max_batch_tokens=1)
+    assert any(".experts." in path and not mask.all() for path, mask in masks.items())
+    assert all(torch.equal(mask, alone[path]) for path, mask in masks.items())
+    with pytest.raises(UserError, match=r"propagate 'layer' cannot wait .* at experts .*; use 'pruned' or 'dense'"):
+        prune_model(build(config), batches, propagate="layer")
 
 
 def test_a_list_of_bare_layers_is_no_list_of_blocks() -> None:
