@@ -82,7 +82,8 @@ class Pruner:
         """Return the blocks with the layers that will be pruned.
 
         Raises:
-            UserError: If an expression matches no layer, nothing is left, or a layer cannot have the pattern.
+            UserError: If an expression matches no layer, nothing is left, or a layer is quantized or cannot have the
+                pattern.
         """
         paths = [path for block in blocks for path in block.layers]
         for key, patterns in (("include", self.include), ("exclude", self.exclude)):
@@ -97,6 +98,8 @@ class Pruner:
         if not layers:
             raise UserError("include and exclude leave no layer to prune")
         for layer in layers:
+            if layer.stored.dtype.itemsize < 2:
+                raise UserError(f"{layer.path}: weights are {layer.stored.dtype}; prune the model, then quantize it")
             self.pattern.check_layer(layer.path, layer.matrix().shape)
         return chosen
 

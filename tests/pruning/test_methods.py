@@ -296,6 +296,14 @@ def test_damaged_weights_are_named() -> None:
         prune_model(model, tiny_batches("llama", [5]))
 
 
+def test_quantized_weights_are_refused() -> None:
+    model = tiny_model("llama")
+    packed = model.model.layers[2].mlp.up_proj.weight.to(torch.int8)
+    model.model.layers[2].mlp.up_proj.weight = nn.Parameter(packed, requires_grad=False)
+    with pytest.raises(UserError, match=r"2\.mlp\.up_proj: weights are torch\.int8; prune the model, then quantize it"):
+        prune_model(model, tiny_batches("llama", [5]))
+
+
 def test_include_and_exclude_choose_layers() -> None:
     chosen = {"include": ["mlp"], "exclude": ["down_proj", r"\.2\."]}
     masks = prune_model(tiny_model("llama"), tiny_batches("llama", [5]), **chosen)
