@@ -205,7 +205,7 @@ def _report(mask: Tensor, scores: Tensor) -> LayerReport:
         kept += float((part * part_mask).sum(-1).to(exact).sum())
         lowest = min(lowest, float(torch.where(part_mask, part, float("inf")).amin()))
     return LayerReport(
-        mask=mask.cpu(),
+        mask=mask.cpu().contiguous(),  # a transposed weight has transposed scores
         sparsity=1 - int(torch.count_nonzero(mask)) / mask.numel(),
         threshold=lowest if lowest < float("inf") else 0.0,
         kept_importance=kept / total if total else 1.0,

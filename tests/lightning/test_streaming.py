@@ -1,5 +1,6 @@
 """``validate`` with streaming gives the files of ``validate`` in memory."""
 
+import json
 import os
 import subprocess
 import sys
@@ -7,8 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny import save_tiny
 from tiny_runs import write_config
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 ROOT = Path(__file__).parents[2]
 RUN = Path("lightning_logs/version_0")
@@ -20,7 +22,9 @@ def same(a: Path, b: Path) -> None:
     masks = [load_masks(run / "masks.safetensors") for run in (a, b)]
     assert masks[0].keys() == masks[1].keys()
     assert all(torch.equal(masks[0][path], masks[1][path]) for path in masks[0])
-    first, second = (AutoModelForCausalLM.from_pretrained(run / "pruned").state_dict() for run in (a, b))
+    seq2seq = json.loads((a / "pruned/config.json").read_text()).get("is_encoder_decoder")
+    auto = AutoModelForSeq2SeqLM if seq2seq else AutoModelForCausalLM
+    first, second = (auto.from_pretrained(run / "pruned").state_dict() for run in (a, b))
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert (a / "pruned/mlprune.json").read_text() == (b / "pruned/mlprune.json").read_text()
 
@@ -34,6 +38,16 @@ def test_streaming(mlprune, tmp_path: Path, tiny_folder: Path, propagate: str, h
         assert status == 0, err
     same(Path("whole", RUN), Path("streamed", RUN))
     assert sorted(file.name for file in Path("streamed", RUN).iterdir() if file.name.startswith(".")) == []
+
+
+@pytest.mark.parametrize("family", ["gpt2", "mixtral"])
+def test_other_families(mlprune, tmp_path: Path, family: str) -> None:
+    """Transposed weights and stacked experts."""
+    config = write_config(tmp_path, save_tiny(tmp_path / "model", family))
+    for name, flags in (("whole", ()), ("streamed", ("--pruning.streaming", "true"))):
+        status, _, err = mlprune("validate", "--config", config, "--trainer.default_root_dir", name, *flags)
+        assert status == 0, err
+    same(Path("whole", RUN), Path("streamed", RUN))
 
 
 @pytest.mark.parametrize("propagate", ["pruned", "dense"])
