@@ -104,6 +104,7 @@ class PruningDataModule(LightningDataModule):
         self._chosen: dict[str, list[Prompt]] = {}
         self._chosen_training: dict[str, list[Prompt]] = {}
         self._prompts: dict[str, list[list[int]]] | None = None
+        self._decoder_prompts: dict[str, list[list[int]]] | None = None
         self._examples: dict[str, dict[str, dict[str, Any]]] = {}
         self.calibration_rows: dict[str, list[tuple[str, ...]]] = {}
 
@@ -149,21 +150,44 @@ class PruningDataModule(LightningDataModule):
         return chosen
 
     def prompts(self) -> dict[str, list[list[int]]]:
-        """Return the token ids of every group's prompts."""
+        """Return the token ids of every group's prompts; of encoder-decoder models, of what the encoder reads."""
         if self._prompts is None:
+            side = 0 if self._model().config.is_encoder_decoder else None
             self._prompts = {
-                group: self._tokenized(group, self._chosen[group], self._limit(demonstrations))
+                group: self._tokenized(group, _texts(self._chosen[group], side), self._limit(demonstrations))
                 for group, demonstrations in self.demonstrations.items()
             }
         return self._prompts
 
+    def decoder_prompts(self) -> dict[str, list[list[int]]]:
+        """Return the token ids that the decoder of an encoder-decoder model reads with every group's prompts.
+
+        Raises:
+            UserError: If the model does not say what its decoder starts from.
+        """
+        if self._decoder_prompts is None:
+            model = self._model()
+            if (start := model.config.decoder_start_token_id) is None:
+                name = type(model).__name__
+                raise UserError(f"{name}: its config has no decoder_start_token_id; set it in config.json")
+            self._decoder_prompts = {
+                group: [
+                    [start, *ids[:-1]]
+                    for ids in self._tokenized(f"{group}, decoder", _texts(self._chosen[group], 1), self._limit(own))
+                ]
+                for group, own in self.demonstrations.items()
+            }
+        return self._decoder_prompts
+
+    def _model(self) -> Any:
+        return self.trainer.lightning_module.model
+
     def _limit(self, demonstrations: Demonstrations) -> int:
         return demonstrations.max_tokens or self.max_tokens
 
-    def _tokenized(self, group: str, prompts: list[Prompt], limit: int) -> list[list[int]]:
-        module = self.trainer.lightning_module
-        rows = module.model.get_input_embeddings().weight.shape[0]
-        ids = [encode(module.tokenizer, prompt.text, rows) for prompt in prompts]
+    def _tokenized(self, group: str, texts: list[str], limit: int) -> list[list[int]]:
+        rows = self._model().get_input_embeddings().weight.shape[0]
+        ids = [encode(self.trainer.lightning_module.tokenizer, text, rows) for text in texts]
         cut = sum(len(tokens) > limit for tokens in ids)
         if cut:
             log.info("group '%s': %d of %d prompts were cut to %d tokens", group, cut, len(ids), limit)
@@ -173,16 +197,17 @@ class PruningDataModule(LightningDataModule):
 
     def calibration_batches(self) -> list[dict[str, Any]]:
         """Return this process' share of the calibration batches, which are formed over all prompts."""
-        rows = [
-            {
-                "input_ids": torch.tensor([ids]),
-                "attention_mask": torch.ones(1, len(ids), dtype=torch.int64),
-                "group": group,
-            }
+        model = self._model()
+        rows: list[dict[str, Any]] = [
+            {"input_ids": torch.tensor([ids]), "group": group}
             for group, prompts in self.prompts().items()
             for ids in prompts
         ]
-        batches = reform(rows, self.max_batch_tokens, has_experts(self.trainer.lightning_module.model))
+        if model.config.is_encoder_decoder:
+            decoder = [ids for prompts in self.decoder_prompts().values() for ids in prompts]
+            for row, ids in zip(rows, decoder, strict=True):
+                row["decoder_input_ids"] = torch.tensor([ids])
+        batches = reform(rows, self.max_batch_tokens, has_experts(model))
         return deal(batches, self.trainer.global_rank, self.trainer.world_size)
 
     def val_dataloader(self) -> Any:
@@ -267,10 +292,15 @@ class PruningDataModule(LightningDataModule):
         else:
             self.choose_training(self.trainer.lightning_module.tokenizer)
             made = {
-                group: self._tokenized(group, self._chosen_training[group], self._limit(texts))
+                group: self._tokenized(group, _texts(self._chosen_training[group]), self._limit(texts))
                 for group, texts in self.training.items()
             }
         return [(group, ids) for group, prompts in made.items() for ids in prompts if len(ids) > 1]
+
+
+def _texts(prompts: list[Prompt], side: int | None = None) -> list[str]:
+    """The texts of prompts: whole, or what the encoder (0) or the decoder (1) reads."""
+    return [prompt.text if side is None or prompt.sides is None else prompt.sides[side] for prompt in prompts]
 
 
 def _loader(items: list[Any]) -> DataLoader:

@@ -15,10 +15,18 @@ from mlprune.models.tokens import separator_text
 
 @dataclass(frozen=True)
 class Prompt:
-    """One calibration prompt: its text and the ids of the corpus rows in it."""
+    """One calibration prompt.
+
+    Args:
+        text: Its text.
+        row_ids: Ids of the corpus rows in it.
+        sides: What an encoder-decoder model reads instead: the encoder's text and the decoder's. Both read ``text`` if
+            omitted.
+    """
 
     text: str
     row_ids: tuple[str, ...]
+    sides: tuple[str, str] | None = None
 
 
 class Demonstrations(ABC):
@@ -107,12 +115,15 @@ class _ShotDemonstrations(Demonstrations):
                 for row_id in row_ids
                 for lang, rows in zip(self.languages(), by_language, strict=True)
             ]
-            prompts.append(Prompt("".join(parts), row_ids))
+            sides = ("".join(parts[::2]), "".join(parts[1::2])) if len(by_language) == 2 else None
+            prompts.append(Prompt("".join(parts), row_ids, sides))
         return prompts
 
 
 class TranslationDemonstrations(_ShotDemonstrations):
     """Few-shot translation prompts: ``French: <s1><eos>English: <t1><eos>French: <s2><eos>...``.
+
+    Of encoder-decoder models the encoder reads the French sentences and the decoder the English ones.
 
     Source: Kim et al. 2024, Section 3 (four shots from the FLORES dev split).
 

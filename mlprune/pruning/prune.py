@@ -218,7 +218,7 @@ def has_experts(model: torch.nn.Module) -> bool:
     return any(layer.is_routed for block in find_blocks(model) for layer in block.layers.values())
 
 
-def reform(batches: list[Mapping[str, Any]], max_tokens: int, equal_lengths: bool = False) -> list[dict[str, Any]]:
+def reform(batches: Iterable[Mapping[str, Any]], max_tokens: int, equal_lengths: bool = False) -> list[dict[str, Any]]:
     """Strip the padding and form batches anew, so that results do not depend on how prompts were batched.
 
     Args:

@@ -24,6 +24,10 @@ def test_translation_prompt_is_label_sentence_separator() -> None:
             prompt.text
             == f"French: {french[a]}</s>English: {english[a]}</s>French: {french[b]}</s>English: {english[b]}</s>"
         )
+        assert prompt.sides == (
+            f"French: {french[a]}</s>French: {french[b]}</s>",
+            f"English: {english[a]}</s>English: {english[b]}</s>",
+        )
 
 
 def test_monolingual_prompt_has_as_many_sentences_as_shots() -> None:

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from tiny import save_tiny, tiny_model, tiny_tokenizer
 from tiny_runs import write_config
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from mlprune.data.demonstrations import TranslationDemonstrations
 from mlprune.models.blocks import find_blocks
-from mlprune.pruning import load_masks
+from mlprune.pruning import load_masks, prune_model
 
 RUN = Path("lightning_logs/version_0")
 
@@ -103,6 +105,23 @@ def test_flags_alone_are_enough(mlprune, tiny_folder: Path) -> None:
     assert mlprune("validate", *flags)[0] == 0
     for mask in load_masks(RUN / "masks.safetensors").values():
         assert (mask.view(mask.shape[0], -1, 4).sum(-1) == 2).all()
+
+
+def test_an_encoder_reads_the_sources_and_its_decoder_the_targets(mlprune, tmp_path: Path) -> None:
+    config = write_config(tmp_path, save_tiny(tmp_path / "model", "mt5"))
+    status, _, err = mlprune("validate", "--config", config)
+    assert status == 0, err
+    tokenizer = tiny_tokenizer()
+    demonstrations = TranslationDemonstrations("fr", shots=2).prompts(tokenizer, 5, seed=0)
+    sides = [[tokenizer(text)["input_ids"][:100] for text in prompt.sides] for prompt in demonstrations]
+    batches = [
+        {"input_ids": torch.tensor([source]), "decoder_input_ids": torch.tensor([[0, *target[:-1]]])}  # 0: its start
+        for source, target in sides
+    ]
+    expected = prune_model(tiny_model("mt5"), batches, max_batch_tokens=200)
+    masks = load_masks(RUN / "masks.safetensors")
+    assert masks.keys() == expected.keys()
+    assert all(torch.equal(mask, expected[path]) for path, mask in masks.items())
 
 
 def test_an_importance_of_the_users_own(mlprune, tmp_path: Path, tiny_folder: Path, monkeypatch) -> None:

@@ -40,9 +40,9 @@ def test_streaming(mlprune, tmp_path: Path, tiny_folder: Path, propagate: str, h
     assert sorted(file.name for file in Path("streamed", RUN).iterdir() if file.name.startswith(".")) == []
 
 
-@pytest.mark.parametrize("family", ["gpt2", "mixtral"])
+@pytest.mark.parametrize("family", ["gpt2", "mixtral", "mt5"])
 def test_other_families(mlprune, tmp_path: Path, family: str) -> None:
-    """Transposed weights and stacked experts."""
+    """Transposed weights, stacked experts, and an encoder."""
     config = write_config(tmp_path, save_tiny(tmp_path / "model", family))
     for name, flags in (("whole", ()), ("streamed", ("--pruning.streaming", "true"))):
         status, _, err = mlprune("validate", "--config", config, "--trainer.default_root_dir", name, *flags)
