@@ -26,10 +26,18 @@ def run_experiment(
         model: The dense model.
         datamodule: Calibration prompts and tasks.
         ckpt_path: Lightning checkpoint that recovery training resumes from.
+
+    Raises:
+        UserError: If settings of recovery training do not go with the model or with one another.
     """
     trains = bool(trainer.max_epochs)
     if model.lora is not None and not trains:
         raise UserError("model.lora trains adapters; give trainer.max_epochs above 0, or leave it out")
+    if trains and model.source.has_encoder():
+        raise UserError(
+            f"trainer.max_epochs {trainer.max_epochs}: recovery training is of models that continue text; "
+            f"{model.source.name} has an encoder; leave it out"
+        )
     steps = 4 if trains else 3
     trainer.experiment = True
     trainer.recovery_follows = trains

@@ -92,6 +92,13 @@ class ModelSource:
         except (OSError, ValueError, KeyError) as error:
             raise UserError(f"tokenizer of model.name '{self.name}' cannot be loaded: {_reason(error)}") from error
 
+    def has_encoder(self) -> bool:
+        """Tell from the configuration alone whether this is an encoder-decoder model; False if none can be read."""
+        try:
+            return AutoConfig.from_pretrained(self.location, **self._hub_options).is_encoder_decoder
+        except (OSError, ValueError, KeyError):
+            return False  # loading the model says what is wrong
+
     def load_model(self) -> PreTrainedModel:
         """Load the model, on the CPU, in evaluation mode.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from lightning.pytorch import Callback
+from tiny import save_tiny
 from tiny_runs import write_config
 from transformers import AutoModelForCausalLM
 
@@ -157,3 +158,10 @@ def test_two_processes_hold_the_masks(tmp_path: Path, tiny_folder: Path) -> None
     assert run.returncode == 0, run.stderr
     masks = load_masks(tmp_path / RUN / "masks.safetensors")
     assert held(AutoModelForCausalLM.from_pretrained(tmp_path / RUN / "pruned"), masks)
+
+
+def test_encoder_decoder_models_are_refused_before_the_dense_evaluation(mlprune, tmp_path: Path) -> None:
+    config = write_config(tmp_path, save_tiny(tmp_path / "model", "mt5"))
+    status, _, err = mlprune("fit", "--config", config, "--trainer.max_epochs", 1)
+    assert (status, "max_epochs 1: recovery training is of models that continue text" in err) == (2, True), err
+    assert "evaluating" not in err
