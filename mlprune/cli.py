@@ -3,18 +3,18 @@
 import logging
 import sys
 import warnings
-from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from rich.console import Console
 from rich.logging import RichHandler
+from torch.nn import Parameter
 
 from mlprune.callbacks import (
     FeatureAnalysis,
@@ -26,6 +26,7 @@ from mlprune.callbacks import (
     SaveConfig,
     TensorBoard,
 )
+from mlprune.checks import check_checkpoint, check_files, check_trainer
 from mlprune.datamodule import PruningDataModule
 from mlprune.errors import UserError
 from mlprune.experiment import run_experiment
@@ -82,7 +83,7 @@ class MlpruneCLI(LightningCLI):
 
     def __init__(self, args: list[str] | None = None) -> None:
         args, self.resumed = take_resume(list(sys.argv[1:] if args is None else args))
-        check_configs(args)
+        check_files(args)
         super().__init__(
             PruningModule,
             PruningDataModule,
@@ -109,20 +110,17 @@ class MlpruneCLI(LightningCLI):
         parser.add_lightning_class_args(PruningCallback, "pruning")
         parser.link_arguments("seed_everything", "data.seed", compute_fn=_plain_seed)
 
+    def _parse_ckpt_path(self) -> None:
+        """Take no settings from a Lightning checkpoint, for the run has its own; only see that it is one."""
+        check_checkpoint(self.config[self.config.subcommand].get("ckpt_path"))
+
     def before_instantiate_classes(self) -> None:
         """Check what Lightning would only find later, and make ``fast_dev_run`` mean a small but whole run."""
         config = self.config[self.subcommand]
         trainer = config.trainer
-        if trainer.max_epochs is not None and trainer.max_epochs < 0:
-            raise UserError(f"trainer.max_epochs {trainer.max_epochs} would never end; give 0 or more")
+        check_trainer(self.subcommand, trainer)
         if self.resumed is not None:
-            refuse_differences(self.resumed, self._parser(self.subcommand).dump(config, skip_none=False))
-        checkpoint = config.get("ckpt_path")
-        if checkpoint is not None and not Path(checkpoint).is_file():
-            raise UserError(f"ckpt_path '{checkpoint}' does not exist; give a Lightning checkpoint")
-        if self.subcommand != "test" and trainer.limit_val_batches not in (None, 1.0):
-            value = trainer.limit_val_batches
-            raise UserError(f"trainer.limit_val_batches {value} would prune half a model; use data.num_prompts instead")
+            refuse_differences(self.resumed, self._settings())
         if trainer.fast_dev_run:
             trainer.fast_dev_run = False
             trainer.logger = False
@@ -130,10 +128,16 @@ class MlpruneCLI(LightningCLI):
             for demonstrations in (config.data.demonstrations or {}).values():
                 demonstrations.init_args.num_prompts = None
 
+    def _settings(self) -> dict[str, Any]:
+        """The run's whole configuration, as config.yaml has it."""
+        return yaml.safe_load(self._parser(self.subcommand).dump(self.config[self.subcommand], skip_none=False))
+
     def instantiate_classes(self) -> None:
         """Build trainer, model and data; what they refuse is the user's to mend."""
         try:
             super().instantiate_classes()
+            if self.subcommand == "fit" and self.trainer.max_epochs:
+                check_optimizer(self.model.optimizer)
         except UserError:
             raise
         except (MisconfigurationException, ModuleNotFoundError) as error:
@@ -149,6 +153,7 @@ class MlpruneCLI(LightningCLI):
         """Add the callbacks that write and print what a run found; refuse strategies that split the weights."""
         chosen = self.config_init[self.subcommand].trainer.callbacks or []
         own_bar = any(isinstance(callback, ProgressBar) for callback in chosen)  # before Lightning adds its own
+        check_callbacks(chosen)
         trainer = super().instantiate_trainer(**kwargs)
         if not isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy):
             name = type(trainer.strategy).__name__
@@ -163,8 +168,8 @@ class MlpruneCLI(LightningCLI):
             trainer.mlprune_run_folder = run = self.resumed
             if trainer.loggers and type(trainer.loggers[0]) is TensorBoardLogger:
                 trainer.loggers = [TensorBoardLogger(run.parents[1], run.parent.name, run.name), *trainer.loggers[1:]]
-        config = self.config[self.subcommand].as_dict()
-        described = {name: config[name] for name in ("model", "data", "pruning", "seed_everything")}
+        settings = self._settings()
+        described = {name: settings[name] for name in ("model", "data", "pruning", "seed_everything")}
         trainer.callbacks += [
             RunWriter(described, self.subcommand),
             ResultsTable(quiet=self.subcommand == "fit"),
@@ -198,20 +203,24 @@ class MlpruneCLI(LightningCLI):
         self.trainer.test(model, datamodule=datamodule, verbose=False)
 
 
-def check_configs(args: list[str]) -> None:
-    """Raise UserError if a configuration file holds something else than settings."""
-    for flag, following in pairwise([*args, ""]):
-        name = following if flag == "--config" else flag.removeprefix("--config=")
-        if not flag.startswith("--config") or not Path(name).is_file():
-            continue  # the parser tells what is missing
-        try:
-            settings = yaml.safe_load(Path(name).read_text(encoding="utf-8"))
-        except yaml.YAMLError as error:
-            raise UserError(f"--config {name}: not YAML: {one_line(str(error))}") from error
-        if not isinstance(settings, dict):
+def check_callbacks(callbacks: list[Callback]) -> None:
+    """Raise UserError if a callback of the user's cannot do its work here."""
+    for callback in callbacks:
+        if isinstance(callback, PruningCallback):
+            raise UserError("trainer.callbacks: PruningCallback is there already; its settings are the section pruning")
+        if isinstance(callback, EarlyStopping) and callback.strict and callback.monitor != "fit/loss":
             raise UserError(
-                f"--config {name}: holds no settings; give keys and values, such as `model: {{name: demo}}`"
+                f"trainer.callbacks: EarlyStopping monitor '{callback.monitor}' is not logged; give fit/loss, or "
+                "strict: false"
             )
+
+
+def check_optimizer(optimizer: Any) -> None:
+    """Raise UserError if an optimizer refuses its settings, which else would be told after pruning."""
+    try:
+        optimizer([Parameter(torch.zeros(1))])
+    except (TypeError, ValueError) as error:
+        raise UserError(f"model.optimizer: {one_line(str(error))}") from error
 
 
 def _plain_seed(seed: bool | int) -> int:

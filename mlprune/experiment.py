@@ -56,7 +56,8 @@ def run_experiment(
     trainer.validate(model, datamodule=datamodule, verbose=False)
     if trains:
         log.info("(3/%d) recovery training with the masks held", steps)
-        trainer.fit(model, datamodule=datamodule, ckpt_path=ckpt_path or _last_checkpoint(folder))
+        checkpoint = ckpt_path or _last_checkpoint(folder)
+        trainer.fit(model, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
     log.info("(%d/%d) evaluating the pruned model", steps, steps)
     trainer.test(model, datamodule=datamodule, verbose=False)
     if trainer.is_global_zero:

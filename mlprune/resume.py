@@ -44,15 +44,15 @@ def take_resume(args: list[str]) -> tuple[list[str], Path | None]:
     return [args[0], "--config", str(run / "config.yaml"), *rest], run.resolve()
 
 
-def refuse_differences(run: Path, config: str) -> None:
+def refuse_differences(run: Path, settings: dict[str, Any]) -> None:
     """Raise UserError if a configuration is not the run's own.
 
     Args:
         run: The run's folder.
-        config: The configuration as parsed now, as YAML.
+        settings: The configuration as parsed now.
     """
     stored = flat(yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")))
-    given = flat(yaml.safe_load(config))
+    given = flat(settings)
     for key in sorted(stored.keys() | given.keys()):
         before, now = stored.get(key, MISSING), given.get(key, MISSING)
         if before != now:

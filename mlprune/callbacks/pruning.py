@@ -12,7 +12,9 @@ from mlprune.callbacks.streaming import Streaming
 from mlprune.callbacks.unfinished import Unfinished, restore
 from mlprune.errors import UserError
 from mlprune.log import log
+from mlprune.models.blocks import find_blocks
 from mlprune.models.saving import check_disk, save_checkpoint
+from mlprune.models.skeleton import skeleton
 from mlprune.pruning import (
     Allocation,
     Calibration,
@@ -121,8 +123,12 @@ class PruningCallback(Callback):
                 raise UserError(f"{name} needs the group '{group}'; data.demonstrations has {', '.join(groups)}")
         if self.sweep is not None and stage == "validate":
             raise UserError("pruning.sweep goes with fit, which evaluates at each sparsity")
+        if prunes and pl_module.source.recipe():
+            raise UserError(f"model.name '{pl_module.source.name}' is pruned already; give the dense model")
         if self.streaming and prunes:
             self._open_stream(trainer, pl_module)
+        elif prunes and pl_module.model is None:
+            self.pruner.select(find_blocks(skeleton(pl_module.source)))  # refuses what does not fit the layers
 
     def _open_stream(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if getattr(trainer, "experiment", False):
@@ -142,8 +148,6 @@ class PruningCallback(Callback):
         """Prepare calibration on this process' batches; take up the blocks that an unfinished run left."""
         if trainer.state.fn != "validate":
             return
-        if pl_module.recipe:
-            raise UserError(f"model.name '{pl_module.source.name}' is pruned already; give the dense model")
         data, model = trainer.datamodule, pl_module.model
         if self.save_model and self._stream is None and trainer.is_global_zero:
             check_disk(trainer.default_root_dir, sum(parameter.nbytes for parameter in model.parameters()))

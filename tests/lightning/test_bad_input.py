@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from tiny_runs import tiny_config
 
@@ -199,6 +200,80 @@ CONFIGS: dict[str, tuple[Callable[[Config], None], list[str]]] = {
         section("trainer", callbacks=[{"class_path": "mlprune.callbacks.GradualPruning"}]),
         ["GradualPruning", "trainer.max_epochs"],
     ),
+    "a section of text": (lambda c: c.update(pruning="wanda"), ["run.yaml: pruning", "'wanda'", "keys and values"]),
+    "an empty section": (lambda c: c.update(pruning=None), ["run.yaml: pruning", "is empty", "keys and values"]),
+    "a second seed": (section("data", seed=3), ["data.seed", "seed_everything"]),
+    "a task that is nothing": (section("data", tasks=[None]), ["data.tasks", "None", "class_path", "CandidateTask"]),
+    "no class_path": (lambda c: c["data"]["tasks"][0].pop("class_path"), ["data.tasks", "class_path", "CandidateTask"]),
+    "class_path null": (
+        lambda c: c["data"]["tasks"][0].update(class_path=None),
+        ["data.tasks", "'class_path': None", "CandidateTask"],
+    ),
+    "an option beside class_path": (
+        section("pruning", pattern={"class_path": "mlprune.pruning.Unstructured", "sparsity": 0.3}),
+        ["pruning.pattern", "'sparsity'", "under init_args"],
+    ),
+    "init_args of text": (
+        section("pruning", importance={"class_path": "mlprune.pruning.Wanda", "init_args": "variant"}),
+        ["pruning.importance", "mlprune.pruning.Wanda", "init_args are not a mapping"],
+    ),
+    "an abstract class": (
+        section("pruning", importance={"class_path": "mlprune.pruning.Importance"}),
+        ["pruning.importance", "abstract", "ContrastiveWanda"],
+    ),
+    "a corpus without its class": (task(corpus={"name": "nli"}), ["data.tasks.corpus", "Bundled", "LocalFiles"]),
+    "misspelt corpus": (
+        task(corpus=corpus("mlprune.data.corpora.Bundledd")),
+        ["data.tasks.corpus", "Bundledd", "did you mean 'Bundled'"],
+    ),
+    "a module of the user's that is broken": (
+        section("pruning", importance={"class_path": "broken_scores.Loudest"}),
+        ["pruning.importance", "broken_scores.Loudest", "nobody thought of this"],
+    ),
+    "a class of the user's that is broken": (
+        section("pruning", importance={"class_path": "own_scores.Broken"}),
+        ["own_scores.Broken", "not today"],
+    ),
+    "a logger that is not installed": (
+        section("trainer", logger={"class_path": "lightning.pytorch.loggers.CometLogger"}),
+        ["CometLogger", "cannot be used", "comet"],
+    ),
+    "a callback of another kind": (
+        section("trainer", callbacks=[{"class_path": "own_scores.Broken"}]),
+        ["trainer.callbacks", "own_scores.Broken", "not a Callback"],
+    ),
+    "pruning twice": (
+        section("trainer", callbacks=[{"class_path": "mlprune.callbacks.PruningCallback"}]),
+        ["trainer.callbacks", "PruningCallback", "section pruning"],
+    ),
+    "no such metric": (
+        section("trainer", callbacks=[corpus("lightning.pytorch.callbacks.EarlyStopping", monitor="loss")]),
+        ["trainer.callbacks", "'loss'", "fit/loss"],
+    ),
+    "half a test": (section("trainer", limit_test_batches=2), ["trainer.limit_test_batches 2", "data.limit"]),
+    "batches to overfit": (section("trainer", overfit_batches=1), ["trainer.overfit_batches 1", "data.num_prompts"]),
+    "steps without epochs": (section("trainer", max_steps=10), ["trainer.max_steps 10", "max_epochs"]),
+    "epochs of null": (section("trainer", max_epochs=None), ["trainer.max_epochs null", "give a number"]),
+    "no batches to a step": (
+        section("trainer", accumulate_grad_batches=0),
+        ["trainer.accumulate_grad_batches 0", "at least 1"],
+    ),
+    "validation within training": (section("trainer", val_check_interval=5), ["trainer.val_check_interval 5"]),
+    "learning rate below 0": (
+        lambda c: c.update(
+            model=c["model"] | {"optimizer": corpus("torch.optim.SGD", lr=-1.0)},
+            trainer=c["trainer"] | {"max_epochs": 1},
+        ),
+        ["model.optimizer", "learning rate", "-1.0"],
+    ),
+    "learning rate in words": (
+        section("model", optimizer=corpus("torch.optim.SGD", lr="fast")),
+        ["model.optimizer.lr", "'fast'", "a number"],
+    ),
+    "attention": (section("model", attn_implementation="flashy"), ["model.name", "flashy", "sdpa"]),
+    "include matches nothing": (section("pruning", include=["nope"]), ["include", "'nope'", "model.layers.0"]),
+    "nothing left to prune": (section("pruning", exclude=["."]), ["include and exclude", "no layer"]),
+    "M that does not divide": (pruning(pattern=("NofM", {"kept": 2, "of": 5})), ["q_proj", "32 inputs", "5"]),
 }  # fmt: skip
 
 COMMANDS: dict[str, tuple[list[str], list[str]]] = {
@@ -210,6 +285,17 @@ COMMANDS: dict[str, tuple[list[str], list[str]]] = {
     "broken YAML": (["fit", "--config", "broken.yaml"], ["--config broken.yaml", "line 2"]),
     "a config that is a list": (["fit", "--config", "list.yaml"], ["--config list.yaml", "keys and values"]),
     "an empty config": (["fit", "--config=empty.yaml"], ["--config empty.yaml", "keys and values"]),
+    "a key that is given twice": (["fit", "--config", "twice.yaml"], ["twice.yaml", "'model'", "again in line 3"]),
+    "the same by its short flag": (["fit", "-c", "twice.yaml"], ["twice.yaml", "'model'", "again in line 3"]),
+    "a section without its keys": (["fit", "--model", "demo"], ["model: 'demo'", "--model.KEY"]),
+    "one dash": (["fit", "--config", "CONFIG", "-model.name", "x"], ["'-model.name'", "two dashes"]),
+    "an option before its class": (["fit", "--config", "CONFIG", "--pruning.pattern.sparsity", "0.3"],
+                                   ["pruning.pattern.sparsity", "no class yet", "Unstructured"]),
+    "a value for a class": (["fit", "--config", "CONFIG", "--pruning.pattern", "0.3"],
+                            ["pruning.pattern", "'0.3'", "Unstructured"]),
+    "a flag for the second seed": (["fit", "--config", "CONFIG", "--data.seed", "3"], ["data.seed", "seed_everything"]),
+    "a checkpoint that is none": (["fit", "--config", "CONFIG", "--ckpt_path", "CONFIG"], ["ckpt_path", "run.yaml"]),
+    "a checkpoint that runs code": (["fit", "--config", "CONFIG", "--ckpt_path", "hostile.ckpt"], ["hostile.ckpt"]),
     "no model": (["validate"], ["model.name", "required"]),
     "misspelt flag": (["fit", "--config", "CONFIG", "--model.nme", "x"], ["model.nme", "did you mean 'model.name'"]),
     "type of a flag": (
@@ -219,6 +305,25 @@ COMMANDS: dict[str, tuple[list[str], list[str]]] = {
     "no such checkpoint": (["fit", "--config", "CONFIG", "--ckpt_path", "none.ckpt"], ["ckpt_path", "none.ckpt"]),
     "nothing to resume": (["fit", "--resume", "nowhere"], ["--resume", "nowhere", "config.yaml"]),
 }  # fmt: skip
+
+
+OWN_SCORES = """
+from mlprune.pruning import Wanda
+
+class Broken(Wanda):
+    def __init__(self) -> None:
+        raise RuntimeError("not today")
+"""
+
+
+class Hostile:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
 
 
 @pytest.fixture
@@ -232,6 +337,11 @@ def refused(mlprune, tmp_path: Path, tiny_folder: Path, monkeypatch):
     (tmp_path / "broken.yaml").write_text("model:\n  name: [x\n data: 3\n")
     (tmp_path / "list.yaml").write_text("- model\n- data\n")
     (tmp_path / "empty.yaml").write_text("")
+    (tmp_path / "twice.yaml").write_text("model: {name: a}\ndata: {num_prompts: 3}\nmodel: {dtype: float32}\n")
+    (tmp_path / "broken_scores.py").write_text("raise RuntimeError('nobody thought of this')\n")
+    (tmp_path / "own_scores.py").write_text(OWN_SCORES)
+    torch.save({"state_dict": Hostile(tmp_path / "ran")}, tmp_path / "hostile.ckpt")
+    monkeypatch.syspath_prepend(str(tmp_path))
 
     def run(arguments: list[str], edit: Callable[[Config], Any], words: list[str]) -> None:
         config = tiny_config(tiny_folder)
@@ -244,6 +354,7 @@ def refused(mlprune, tmp_path: Path, tiny_folder: Path, monkeypatch):
         assert "Traceback" not in err + out
         for word in words:
             assert word in told[0], told[0]
+        assert not (tmp_path / "ran").exists()
 
     return run
 
