@@ -1,5 +1,6 @@
 """The command line: LightningCLI with fit, validate and test, and errors of one line."""
 
+import errno
 import logging
 import sys
 import warnings
@@ -118,7 +119,7 @@ class MlpruneCLI(LightningCLI):
         """Check what Lightning would only find later, and make ``fast_dev_run`` mean a small but whole run."""
         config = self.config[self.subcommand]
         trainer = config.trainer
-        check_trainer(self.subcommand, trainer)
+        check_trainer(str(self.subcommand), trainer)
         if self.resumed is not None:
             refuse_differences(self.resumed, self._settings())
         if trainer.fast_dev_run:
@@ -189,10 +190,15 @@ class MlpruneCLI(LightningCLI):
     def fit(self, model: PruningModule, datamodule: PruningDataModule, ckpt_path: str | None = None) -> None:
         """Run the whole experiment, or the sweep if one is asked for."""
         pruning = next(callback for callback in self.trainer.callbacks if isinstance(callback, PruningCallback))
-        if pruning.sweep is not None:
-            run_sweep(self.trainer, model, datamodule, pruning)
-            return
-        run_experiment(self.trainer, model, datamodule, ckpt_path)
+        try:
+            if pruning.sweep is not None:
+                run_sweep(self.trainer, model, datamodule, pruning)
+            else:
+                run_experiment(self.trainer, model, datamodule, ckpt_path)
+        except KeyboardInterrupt as interrupt:  # between the trainer's loops, where it tells no callback
+            for callback in self.trainer.callbacks:
+                callback.on_exception(self.trainer, model, interrupt)
+            sys.exit(1)
 
     def validate(self, model: PruningModule, datamodule: PruningDataModule) -> None:
         """Calibrate and prune."""
@@ -253,13 +259,17 @@ def main(args: list[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {one_line(str(error))}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted before the run began", file=sys.stderr)
+        return 1
     except UnicodeDecodeError as error:
         print(f"error: --config: a file is not UTF-8 text ({error.reason} at byte {error.start})", file=sys.stderr)
         return 2
     except OSError as error:  # a folder or disk that refuses, wherever that was noticed
-        if error.filename is None:
+        if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
             raise
-        print(f"error: '{error.filename}': {error.strerror}", file=sys.stderr)
+        place = "the run's folder cannot be written" if error.filename is None else f"'{error.filename}'"
+        print(f"error: {place}: {error.strerror}", file=sys.stderr)
         return 2
     return 0
 

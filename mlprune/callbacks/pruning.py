@@ -123,12 +123,16 @@ class PruningCallback(Callback):
                 raise UserError(f"{name} needs the group '{group}'; data.demonstrations has {', '.join(groups)}")
         if self.sweep is not None and stage == "validate":
             raise UserError("pruning.sweep goes with fit, which evaluates at each sparsity")
-        if prunes and pl_module.source.recipe():
-            raise UserError(f"model.name '{pl_module.source.name}' is pruned already; give the dense model")
+        source: Any = pl_module.source
+        if prunes and source.recipe():
+            raise UserError(f"model.name '{source.name}' is pruned already; give the dense model")
         if self.streaming and prunes:
             self._open_stream(trainer, pl_module)
         elif prunes and pl_module.model is None:
-            self.pruner.select(find_blocks(skeleton(pl_module.source)))  # refuses what does not fit the layers
+            model = skeleton(source)
+            self.pruner.select(find_blocks(model))  # refuses what does not fit the layers
+            if self.save_model and trainer.is_global_zero:
+                check_disk(trainer.default_root_dir, sum(parameter.nbytes for parameter in model.parameters()))
 
     def _open_stream(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if getattr(trainer, "experiment", False):
@@ -149,8 +153,6 @@ class PruningCallback(Callback):
         if trainer.state.fn != "validate":
             return
         data, model = trainer.datamodule, pl_module.model
-        if self.save_model and self._stream is None and trainer.is_global_zero:
-            check_disk(trainer.default_root_dir, sum(parameter.nbytes for parameter in model.parameters()))
         batches, groups = data.calibration_batches(), list(data.demonstrations)
         self._context = calibrating(model)
         self._context.__enter__()

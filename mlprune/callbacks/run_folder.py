@@ -4,6 +4,8 @@ import hashlib
 import json
 import os
 import platform
+import shlex
+import sys
 from collections.abc import Mapping
 from functools import partial
 from importlib.metadata import version
@@ -15,7 +17,6 @@ from lightning.pytorch.cli import SaveConfigCallback
 
 from mlprune.callbacks.unfinished import Unfinished
 from mlprune.errors import UserError
-from mlprune.log import log
 
 SCHEMA_VERSION = 1
 PACKAGES = ("mlprune", "torch", "lightning", "transformers", "torchmetrics", "datasets", "sacrebleu", "safetensors")
@@ -134,10 +135,15 @@ class RunWriter(Callback):
         pl_module.on_records = partial(store.add_records, stage, trainer.global_rank)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Say how to go on after Ctrl-C."""
-        if isinstance(exception, KeyboardInterrupt) and trainer.is_global_zero:
-            folder = run_folder(trainer)
-            log.warning("interrupted; go on with: python main.py %s --resume %s", self.subcommand, folder)
+        """Say how to go on after Ctrl-C, in a line to be pasted."""
+        if not isinstance(exception, KeyboardInterrupt) or not trainer.is_global_zero:
+            return
+        folder = run_folder(trainer)
+        program = f"python {shlex.quote(sys.argv[0])}" if sys.argv[0].endswith(".py") else "mlprune"
+        command = f"{program} {self.subcommand} --resume {shlex.quote(str(folder))}"
+        kept = Unfinished(folder).folder.is_dir() and not getattr(trainer, "sweeps", False)
+        told = f"go on with: {command}" if kept else "nothing was kept to go on with; start it again"
+        print(f"interrupted; {told}", file=sys.stderr)  # the log would break the line
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the evaluation, on one process."""

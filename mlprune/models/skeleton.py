@@ -1,5 +1,8 @@
 """A model without its weights: its modules and their shapes, from the configuration alone."""
 
+from typing import Any
+
+import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedModel
 from transformers.initialization import no_init_weights
 
@@ -17,7 +20,9 @@ def skeleton(source: ModelSource) -> PreTrainedModel:
     Raises:
         UserError: If it cannot be built.
     """
-    options = {"attn_implementation": source.attn_implementation} if source.attn_implementation else {}
+    options: dict[str, Any] = {"dtype": getattr(torch, source.dtype)} if source.dtype != "auto" else {}
+    if source.attn_implementation:
+        options["attn_implementation"] = source.attn_implementation
     trusted = {"trust_remote_code": source.trust_remote_code}
     try:
         config = AutoConfig.from_pretrained(source.location, revision=source.revision or "main", **trusted)
