@@ -91,8 +91,6 @@ def assert_same_run(a: Path, b: Path) -> None:
     assert all(torch.equal(masks[0][path], masks[1][path]) for path in masks[0])
     for name in ("results.json", "results.dense.json", "comparison.json"):
         first, second = (json.loads((run / name).read_text()) for run in (a, b))
-        for figures in (first, second):
-            figures.pop("config_hash", None)
         assert first == second, name
     for folder in ("predictions", "predictions.dense"):
         files = [sorted((run / folder).iterdir()) for run in (a, b)]

@@ -42,11 +42,14 @@ class Corpus(ABC):
         """Return the rows of a language, which must have a column ``text``.
 
         Raises:
-            UserError: As :meth:`rows`, and if the column is missing.
+            UserError: As :meth:`rows`, and if the column is missing or holds something else than text.
         """
         rows = self.rows(lang)
         if rows and "text" not in rows[0]:
             raise UserError(f"the corpus has no column 'text' in '{lang}'; it has {', '.join(rows[0])}")
+        for number, row in enumerate(rows, start=1):
+            if not isinstance(row["text"], str):
+                raise UserError(f"row {number} of the corpus in '{lang}': text is {row['text']!r}; quote it as text")
         return rows
 
     @abstractmethod
