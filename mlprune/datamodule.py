@@ -146,7 +146,10 @@ class PruningDataModule(LightningDataModule):
             count = demonstrations.num_prompts or self.num_prompts
             seed = self.seed if demonstrations.seed is None else demonstrations.seed
             exclude = used.get(demonstrations.corpus.identity, set())
-            chosen[group] = demonstrations.prompts(tokenizer, count, seed, exclude)
+            try:
+                chosen[group] = demonstrations.prompts(tokenizer, count, seed, exclude)
+            except UserError as error:
+                raise UserError(f"data, group '{group}': {error}") from error
         return chosen
 
     def prompts(self) -> dict[str, list[list[int]]]:

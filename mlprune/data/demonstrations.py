@@ -106,7 +106,7 @@ class _ShotDemonstrations(Demonstrations):
         by_language = [{row["id"]: row for row in self.corpus.sentences(lang)} for lang in self.languages()]
         shared = [row_id for row_id in by_language[0] if all(row_id in rows for rows in by_language)]
         usable = [row_id for row_id in shared if row_id not in exclude and _has_text(row_id, by_language)]
-        chosen = choose(usable, self.shots * num_prompts, seed, f"{num_prompts} prompts of {self.shots} shots")
+        chosen = choose(usable, num_prompts, seed, self.shots)
         prompts = []
         for start in range(0, len(chosen), self.shots):
             row_ids = tuple(chosen[start : start + self.shots])
@@ -221,22 +221,26 @@ class CodeDemonstrations(Demonstrations):
     ) -> list[Prompt]:
         rows = {row["id"]: row for row in self.corpus.sentences("code")}
         usable = [row_id for row_id in rows if row_id not in exclude and _has_text(row_id, [rows])]
-        chosen = choose(usable, num_prompts, seed, f"{num_prompts} code prompts")
+        chosen = choose(usable, num_prompts, seed)
         return [Prompt(rows[row_id]["text"], (row_id,)) for row_id in chosen]
 
 
-def choose(row_ids: list[str], count: int, seed: int, purpose: str) -> list[str]:
-    """Choose rows at random, none twice.
+def choose(row_ids: list[str], num_prompts: int, seed: int, shots: int = 1) -> list[str]:
+    """Choose the rows of prompts at random, none twice.
 
     Raises:
-        UserError: If there are too few, saying how many are needed.
+        UserError: If there are too few, saying how many prompts they are enough for.
 
     Example:
-        >>> sorted(choose(["a", "b", "c"], 3, seed=0, purpose="a test"))
-        ['a', 'b', 'c']
+        >>> sorted(choose(["a", "b", "c", "d"], 2, seed=0, shots=2))
+        ['a', 'b', 'c', 'd']
     """
+    count = num_prompts * shots
     if len(row_ids) < count:
-        raise UserError(f"the corpus is too small: {purpose} need {count} unused rows, it has {len(row_ids)}")
+        raise UserError(
+            f"num_prompts {num_prompts}: prompts of {shots} rows need {count} unused rows, the corpus has "
+            f"{len(row_ids)}; give at most {len(row_ids) // shots}, or a larger corpus"
+        )
     return random.Random(seed).sample(row_ids, count)
 
 

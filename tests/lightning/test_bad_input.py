@@ -114,7 +114,7 @@ CONFIGS: dict[str, tuple[Callable[[Config], None], list[str]]] = {
     ),
     "shots 0": (demonstrations(shots=0), ["shots 0", "at least 1"]),
     "prompts 0": (section("data", num_prompts=0), ["data.num_prompts", "0", "at least 1"]),
-    "more prompts than rows": (section("data", num_prompts=5000), ["5000 prompts", "10000 unused rows"]),
+    "more prompts than rows": (section("data", num_prompts=5000), ["num_prompts 5000", "10000 unused rows", "give at most"]),
     "tokens 0": (section("data", max_tokens=0), ["data.max_tokens", "0", "at least 1"]),
     "limit 0": (section("data", limit=0), ["data.limit", "0", "at least 1"]),
     "two tasks of one name": (task(1, name="nli"), ["data.tasks", "'nli'", "a name of its own"]),
@@ -132,7 +132,7 @@ CONFIGS: dict[str, tuple[Callable[[Config], None], list[str]]] = {
     ),
     "columns that the template lacks": (
         task(corpus=corpus("mlprune.data.corpora.Bundled", name="reviews")),
-        ["task 'nli'", "row 3", "label", "entailment, neutral"],
+        ["task 'nli'", "no column 'label'", "id, stars, text"],
     ),
     "no FLORES folder": (demonstrations(corpus=corpus(FLORES, path="/nowhere")), ["'/nowhere'", "eng_Latn.dev"]),
     "no known extension": (
@@ -188,7 +188,7 @@ CONFIGS: dict[str, tuple[Callable[[Config], None], list[str]]] = {
             data=c["data"] | {"training": {"mt": demonstrations_of(num_prompts=5000)}},
             trainer=c["trainer"] | {"max_epochs": 1},
         ),
-        ["5000 prompts", "unused rows"],
+        ["num_prompts 5000", "unused rows"],
     ),
     "epochs in words": (section("trainer", max_epochs="lots"), ["trainer.max_epochs", "'lots'", "an integer"]),
     "logger": (section("trainer", logger="tensorbord"), ["trainer.logger", "tensorbord", "TensorBoardLogger"]),
