@@ -1,13 +1,14 @@
 """The paper's Figures 1 to 3 and what they do not show: largest features, overlap by layer and over depth."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
+from mlprune.analysis.kinds import block_of
 from mlprune.analysis.overlap import largest
 
 COLUMNS = 5
@@ -23,44 +24,45 @@ def top_bars(magnitudes: Mapping[str, Tensor], title: str, top: int = 20) -> Fig
         top: How many features a layer.
     """
     figure, grid = _grid(len(magnitudes), 3.4, 2.0)
-    for axes, (layer, values) in zip(grid, magnitudes.items(), strict=False):
+    for axes, name, values in zip(grid, layer_titles(list(magnitudes)), magnitudes.values(), strict=False):
         dims = values.argsort(descending=True, stable=True)[:top].tolist()
         heights = [float(values[dim]) for dim in dims]
         axes.bar(range(len(dims)), heights, color=COLORS[0], log=True)
         axes.set_xticks(range(len(dims)), [str(dim) for dim in dims], rotation=90, fontsize=6)
         axes.tick_params(axis="y", labelsize=6, which="both")
-        axes.set_title(f"layer {layer}", fontsize=8)
-    figure.suptitle(f"{title}: the {top} largest features of each layer (l2 norm over a prompt's tokens, log axis)")
+        axes.set_title(name, fontsize=8)
+    figure.suptitle(f"{title}: the {top} largest features of each layer")
+    figure.supylabel("l2 norm over a prompt's tokens, log axis; under each bar the dimension", fontsize=8)
     return figure
 
 
-def top_lines(magnitudes: Mapping[str, Tensor], title: str, top: int = 20) -> Figure:
+def top_lines(magnitudes: Mapping[str, Tensor], kinds: Mapping[str, list[str]], title: str, top: int = 20) -> Figure:
     """Draw the largest features of the inputs of many linear layers, one panel a kind of layer.
 
     Args:
         magnitudes: Layer path to (in_features,).
+        kinds: Kind of layer to layer paths.
         title: The group.
         top: How many features a layer.
     """
-    kinds: dict[str, list[Tensor]] = {}
-    for path, values in magnitudes.items():
-        kinds.setdefault(_kind(path), []).append(values)
     figure, grid = _grid(len(kinds), 6.0, 2.2, columns=2)
-    for axes, (kind, layers) in zip(grid, kinds.items(), strict=False):
+    for axes, (kind, paths) in zip(grid, kinds.items(), strict=False):
         bars = [
-            (block * (top + 6) + rank, float(value))
-            for block, values in enumerate(layers)
-            for rank, value in enumerate(values.sort(descending=True).values[:top])
+            (place * (top + 6) + rank, float(value))
+            for place, path in enumerate(paths)
+            for rank, value in enumerate(magnitudes[path].sort(descending=True).values[:top])
             if value > 0
         ]
         if bars:
             places, heights = zip(*bars, strict=True)
             axes.vlines(places, min(heights) / 2, heights, COLORS[0], linewidth=0.7)
             axes.set_yscale("log")
-        axes.set_xticks([block * (top + 6) + top / 2 for block in range(len(layers))], range(len(layers)), fontsize=6)
-        axes.set_title(kind, fontsize=8)
+        middles = [place * (top + 6) + top / 2 for place in range(len(paths))]
+        axes.set_xticks(middles, [block_of(path) for path in paths], fontsize=6)
+        axes.set_title(f"input of {kind}", fontsize=8)
         axes.set_xlabel("block", fontsize=7)
-    figure.suptitle(f"{title}: the {top} largest input features of each linear layer (l2 norm, log axis)")
+    figure.suptitle(f"{title}: the {top} largest input features of each linear layer")
+    figure.supylabel("l2 norm over a prompt's tokens, log axis", fontsize=8)
     return figure
 
 
@@ -72,40 +74,58 @@ def overlap_maps(table: Mapping[str, Any], what: str) -> Figure:
         what: Whose features, for the title.
     """
     groups, percent = table["groups"], table["percent"]
-    layers = table["layers"]
-    figure, grid = _grid(len(layers), 2.2, 2.3)
-    high = max(max(max(row) for row in layer) for layer in table["overlap"]) or 1.0
+    names = layer_titles(table["layers"])
+    figure, grid = _grid(len(names), 2.3, 2.3)
+    high = 100 * max(max(max(row) for row in layer) for layer in table["overlap"]) or 1.0
     image = None
-    for place, (layer, values) in enumerate(zip(layers, table["overlap"], strict=True)):
+    for place, (name, values) in enumerate(zip(names, table["overlap"], strict=True)):
         axes = grid[place]
-        image = axes.imshow(values, cmap="viridis", vmin=0, vmax=high)
-        lowest, first = place + COLUMNS >= len(layers), place % COLUMNS == 0
+        image = axes.imshow([[100 * value for value in row] for row in values], cmap="viridis", vmin=0, vmax=high)
+        lowest, first = place + COLUMNS >= len(names), place % COLUMNS == 0
         axes.set_xticks(range(len(groups)) if lowest else [], groups if lowest else [], rotation=90, fontsize=7)
         axes.set_yticks(range(len(groups)) if first else [], groups if first else [], fontsize=7)
-        axes.set_title(layer if "." in layer else f"layer {layer}", fontsize=6 if "." in layer else 8)
-    figure.colorbar(image, ax=grid, label=f"share of the row's top {percent:g}% in the column's bottom {percent:g}%")
+        axes.set_title(name, fontsize=8)
+    label = f"of the row's top {percent:g}% are in the column's bottom {percent:g}%, %"
+    figure.colorbar(image, ax=grid, label=label)
     figure.suptitle(f"{what}: top {percent:g}% of one group among the bottom {percent:g}% of another")
     return figure
 
 
-def overlap_curves(table: Mapping[str, Any], what: str) -> Figure:
+def overlap_curves(tables: Mapping[str, Mapping[str, Any]]) -> Figure:
     """Draw how many of the largest features kinds of groups share, over depth.
 
     Args:
-        table: What :func:`mlprune.analysis.overlap.overlap_table` returned.
-        what: Whose features, for the title.
+        tables: Title of a panel to what :func:`mlprune.analysis.overlap.overlap_table` returned.
     """
-    figure = Figure(figsize=(8, 4), layout="constrained")
-    axes = figure.subplots()
-    for number, (name, values) in enumerate(table["curves"].items()):
-        axes.plot([100 * value for value in values], label=name, color=COLORS[number % len(COLORS)], marker=".")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_xlabel("layer (0: after the embedding)" if "0" in table["layers"] else "layer, in order")
-    axes.set_ylabel(f"top {table['percent']:g}% shared, %")
-    axes.set_title(what)
-    if table["curves"]:
-        axes.legend(fontsize="small")
+    columns = min(len(tables), 2)
+    figure, grid = _grid(len(tables), 8 if columns == 1 else 5.5, 3.2, columns)
+    names: dict[str, Any] = {}
+    for axes, (title, table) in zip(grid, tables.items(), strict=False):
+        for number, (name, values) in enumerate(table["curves"].items()):
+            color = COLORS[number % len(COLORS)]
+            names[name] = axes.plot([100 * value for value in values], label=name, color=color, marker=".")[0]
+        blocks = all(layer.startswith("block ") for layer in table["layers"])
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlabel("block" if blocks else "layer (0: after the embedding)")
+        axes.set_ylabel(f"top {table['percent']:g}% shared, %")
+        axes.set_title(title, fontsize="medium")
+    if names:
+        figure.legend(names.values(), names, loc="outside lower center", ncols=3, fontsize="small")
     return figure
+
+
+def layer_titles(layers: Sequence[str]) -> list[str]:
+    """Say what the hidden states of a layer are; other names stay.
+
+    Example:
+        >>> layer_titles(["0", "1", "2"])
+        ['layer 0 (embedding)', 'layer 1', 'layer 2 (after the norm)']
+    """
+    titles = [f"layer {layer}" if layer.isdigit() else layer for layer in layers]
+    if titles and titles[0] == "layer 0":
+        titles[0] += " (embedding)"
+        titles[-1] += " (after the norm)"
+    return titles
 
 
 def stage_curves(means: Mapping[str, Mapping[str, Mapping[str, Tensor]]], percent: float) -> Figure:
@@ -136,10 +156,3 @@ def _grid(count: int, width: float, height: float, columns: int = COLUMNS) -> tu
     for axes in grid[count:]:
         axes.set_axis_off()
     return figure, grid
-
-
-def _kind(path: str) -> str:
-    """The part of a path behind the block's number."""
-    parts = path.split(".")
-    place = next((i for i, part in enumerate(parts) if part.isdigit()), -1)
-    return ".".join(parts[place + 1 :])

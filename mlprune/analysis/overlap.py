@@ -77,6 +77,19 @@ def overlap_table(means: Means, percent: float, kinds: Mapping[str, str]) -> dic
     }
 
 
+def part_of(table: Mapping[str, Any], layers: Mapping[str, str]) -> dict[str, Any]:
+    """Return some layers of a table.
+
+    Args:
+        table: What :func:`overlap_table` returned.
+        layers: Layer to the name it gets.
+    """
+    places = [table["layers"].index(layer) for layer in layers]
+    by_layer = {name: [table[name][i] for i in places] for name in ("overlap", "shared", "only_translation")}
+    curves = {name: [values[i] for i in places] for name, values in table["curves"].items()}
+    return {**table, **by_layer, "layers": list(layers.values()), "curves": curves}
+
+
 def _shares(rows: Sequence[set[int]], columns: Sequence[set[int]]) -> list[list[float]]:
     return [[len(row & column) / len(row) for column in columns] for row in rows]
 

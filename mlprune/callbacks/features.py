@@ -12,9 +12,10 @@ from matplotlib.image import imsave
 from safetensors.torch import save_file
 
 from mlprune.analysis.feature_figures import overlap_curves, overlap_maps, top_bars, top_lines
+from mlprune.analysis.kinds import block_of, layers_by_kind
 from mlprune.analysis.magnitudes import Magnitudes, Means
-from mlprune.analysis.overlap import overlap_table
-from mlprune.callbacks.run_folder import run_folder, write_json, write_text
+from mlprune.analysis.overlap import overlap_table, part_of
+from mlprune.callbacks.run_folder import calibration_facts, run_folder, versions, write_json, write_text
 from mlprune.data.demonstrations import MonolingualDemonstrations, TranslationDemonstrations
 from mlprune.errors import UserError
 from mlprune.log import log
@@ -75,7 +76,7 @@ class FeatureAnalysis(Callback):
             return
         self._magnitudes.reduce()
         if trainer.is_global_zero:
-            self._write(trainer, run_folder(trainer))
+            self._write(trainer, pl_module, run_folder(trainer))
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Leave the model as it was found."""
@@ -86,16 +87,19 @@ class FeatureAnalysis(Callback):
             context, self._context = self._context, None
             context.__exit__(None, None, None)
 
-    def _write(self, trainer: Trainer, folder: Path) -> None:
+    def _write(self, trainer: Trainer, pl_module: LightningModule, folder: Path) -> None:
         assert self._magnitudes is not None
+        data = trainer.datamodule
+        facts = {"model": pl_module.source.name, "seed": data.seed, "calibration": calibration_facts(data.prompts())}
+        facts["versions"] = versions()
         names = list(trainer.datamodule.demonstrations)
         kinds = {name: kind(group) for name, group in trainer.datamodule.demonstrations.items()}
         hidden = {name: self._magnitudes.hidden()[name] for name in names}
         write_text(folder / "features.csv", csv_text(hidden))
         table = overlap_table(hidden, self.percent, kinds)
-        write_json(folder / "overlap.json", table)
+        write_json(folder / "overlap.json", facts | table)
         what = "hidden states"
-        drawn = {"overlap": overlap_maps(table, what), "overlap.depth": overlap_curves(table, what)}
+        drawn = {"overlap": overlap_maps(table, what), "overlap.depth": overlap_curves({what: table})}
         drawn |= {f"top{self.top}.{name}": top_bars(hidden[name], name, self.top) for name in names}
         if self.linear_inputs:
             inputs = {name: self._magnitudes.inputs()[name] for name in names}
@@ -104,10 +108,16 @@ class FeatureAnalysis(Callback):
                 folder / "features.linear.safetensors",
             )
             linear = overlap_table(inputs, self.percent, kinds)
-            write_json(folder / "overlap.linear.json", linear)
-            drawn["overlap.linear"] = overlap_maps(linear, "inputs of linear layers")
-            drawn["overlap.linear.depth"] = overlap_curves(linear, "inputs of linear layers")
-            drawn |= {f"top{self.top}.linear.{name}": top_lines(inputs[name], name, self.top) for name in names}
+            layers = layers_by_kind(inputs[names[0]])
+            write_json(folder / "overlap.linear.json", linear | {"layers_by_kind": layers})
+            tables = {
+                f"input of {kind}": part_of(linear, {path: f"block {block_of(path)}" for path in paths})
+                for kind, paths in layers.items()
+            }
+            drawn["overlap.linear.depth"] = overlap_curves(tables)
+            for kind, (what, part) in zip(layers, tables.items(), strict=True):
+                drawn[f"overlap.linear.{kind.partition(',')[0].replace(': ', '.')}"] = overlap_maps(part, what)
+            drawn |= {f"top{self.top}.linear.{name}": top_lines(inputs[name], layers, name, self.top) for name in names}
         if self.figures:
             save_figures(trainer, folder, drawn)
         only = sum(map(len, table["only_translation"]))

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from mlprune.callbacks.run_folder import describe, digest, run_folder, versions
+from mlprune.callbacks.run_folder import calibration_facts, describe, run_folder, versions
 from mlprune.callbacks.streaming import Streaming
 from mlprune.callbacks.unfinished import Unfinished, restore
 from mlprune.errors import UserError
@@ -339,10 +339,7 @@ class PruningCallback(Callback):
             "propagate": self.propagate,
             "count_padding": self.count_padding,
             "seed": data.seed,
-            "calibration": {
-                group: {"prompts": len(ids), "tokens": sum(map(len, ids)), "sha256": digest(ids)}
-                for group, ids in data.prompts().items()
-            },
+            "calibration": calibration_facts(data.prompts()),
             "sparsity": pruned / sum(self._sizes.values()),
             "layers": {path: report.sparsity for path, report in self.reports.items()},
             "versions": versions(),

@@ -78,6 +78,22 @@ def digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
+def calibration_facts(prompts: Mapping[str, list[list[int]]]) -> dict[str, dict[str, Any]]:
+    """Return how many prompts and tokens each group has, and their hash.
+
+    Args:
+        prompts: Group to the token ids of its prompts.
+
+    Example:
+        >>> calibration_facts({"mt": [[1, 2], [3]]})
+        {'mt': {'prompts': 2, 'tokens': 3, 'sha256': '192f318fa6690229'}}
+    """
+    return {
+        group: {"prompts": len(ids), "tokens": sum(map(len, ids)), "sha256": digest(ids)}
+        for group, ids in prompts.items()
+    }
+
+
 def versions() -> dict[str, str]:
     """Return the versions that a result depends on."""
     found = {"python": platform.python_version()}

@@ -51,7 +51,7 @@ def bar_chart(series: Mapping[str, Bars], label: str, alt: str, line: tuple[str,
     categories = list(dict.fromkeys(name for bars in series.values() for name in bars))
     width = 0.8 / max(len(series), 1)
     with matplotlib.rc_context(SETTINGS):
-        figure, axes = _axes(max(5.0, 0.22 * len(categories) * (len(series) + 1) + 1.5), 2.8)
+        figure, axes = _axes(max(5.6, 0.22 * len(categories) * (len(series) + 1) + 1.5), 2.8)
         for i, (name, bars) in enumerate(series.items()):
             places = [k + (i - (len(series) - 1) / 2) * width for k, c in enumerate(categories) if c in bars]
             values = [bars[category] for category in categories if category in bars]
@@ -74,15 +74,16 @@ def line_chart(series: Mapping[str, Sequence[tuple[float, float]]], labels: tupl
     """Draw lines.
 
     Args:
-        series: Name of a line to its points.
+        series: Name of a line to its points; ``dense`` has the colour of dense bars.
         labels: What the two axes show, with units.
         alt: What the chart shows, in words.
     """
     with matplotlib.rc_context(SETTINGS):
-        figure, axes = _axes(5.4, 3.0)
-        for i, (name, points) in enumerate(series.items()):
+        figure, axes = _axes(5.6, 3.0)
+        for i, (name, points) in enumerate(series.items(), start=1):
             x, y = zip(*points, strict=True) if points else ((), ())
-            style = {"color": SERIES[i % NUM_COLOURS], "linestyle": STYLES[i // NUM_COLOURS % len(STYLES)]}
+            colour = SERIES[0 if name == "dense" else i % NUM_COLOURS]
+            style = {"color": colour, "linestyle": STYLES[i // NUM_COLOURS % len(STYLES)]}
             axes.plot(x, y, label=name, linewidth=1.6, marker="o", markersize=3, **style)
         axes.set_xlabel(labels[0])
         axes.set_ylabel(labels[1])

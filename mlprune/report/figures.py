@@ -134,18 +134,3 @@ def kind_of(path: str) -> str:
     parts = path.split(".")
     place = next((i for i, part in enumerate(parts) if part.isdigit()), -1)
     return ".".join(parts[place + 1 :])
-
-
-def overlap_figures(overlap: Json) -> list[tuple[str, str]]:
-    """Features that pairs of groups share, over depth.
-
-    Args:
-        overlap: Content of overlap.json; ``curves`` maps a pair's name to its values over the layers.
-    """
-    curves = {name: list(enumerate(100 * v for v in values)) for name, values in overlap.get("curves", {}).items()}
-    if not curves:
-        return []
-    percent = overlap["percent"]
-    label = f"top {percent:g}% shared, %"
-    alt = f"Lines over the layers: share of the top {percent:g}% features that two groups have in common."
-    return [("Features shared over depth", line_chart(curves, ("layer (0 = embedding)", label), alt))]

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-from markupsafe import Markup
 
 from mlprune.errors import UserError
 from mlprune.languages import LANGUAGES
 from mlprune.report.changes import changed_predictions, translations
-from mlprune.report.figures import layer_figures, overlap_figures, result_figures
+from mlprune.report.features import feature_section
+from mlprune.report.figures import layer_figures, result_figures
+from mlprune.report.headline import headline, question
 from mlprune.report.reading import Json, Run
+from mlprune.report.sweep import sweep_section
 from mlprune.report.tables import comparison_tables, layer_summary, result_tables, settings_rows
 
 MAX_BYTES = 3_000_000
@@ -57,17 +59,19 @@ def render(runs: Sequence[Run]) -> str:
     content: dict[str, Any] = {
         "title": title_of(runs),
         "runs": runs,
-        "asks": any(run.recipe or "pruned" in run.results for run in runs),
-        "headlines": [(run.name, run.comparison["headline"]) for run in runs if run.comparison.get("headline")],
+        "questions": list(dict.fromkeys(filter(None, map(question, runs)))),
+        "headlines": [(run.name, headline(run)) for run in runs if headline(run)],
         "settings": settings_rows(runs),
-        "comparisons": comparison_tables(runs[0].comparison) if len(runs) == 1 else [],
+        "comparisons": comparison_tables(runs[0].comparison, runs[0].final) if len(runs) == 1 else [],
         "tables": result_tables(systems),
         "figures": result_figures(systems),
         "layer_figures": layer_figures(runs),
         "layer_rows": layer_summary(runs[0]) if len(runs) == 1 else [],
         "changes": {},
         "translations": [],
-        "overlap": _overlap(runs[0]) if len(runs) == 1 else None,
+        "sweep": sweep_section(runs[0]) if len(runs) == 1 else None,
+        "features": feature_section(runs[0]) if len(runs) == 1 else None,
+        "prunes": any(run.pruned for run in runs),
         "commands": [(run.name, command(run)) for run in runs],
     }
     if len(runs) == 1:
@@ -82,6 +86,8 @@ def title_of(runs: Sequence[Run]) -> str:
     if len(runs) > 1:
         return f"{len(runs)} runs side by side"
     run = runs[0]
+    if run.sweep:
+        return "Dense against pruned, by sparsity"
     if len(run.results) == 2:
         return "Dense against pruned"
     if run.results:
@@ -135,41 +141,5 @@ def distinctly_named(runs: Sequence[Run]) -> list[Run]:
 
 def command(run: Run) -> str:
     """Return the command that repeats a run."""
-    subcommand = "fit" if len(run.results) == 2 else "test" if run.results else "validate"
+    subcommand = "fit" if run.sweep or len(run.results) == 2 else "test" if run.results else "validate"
     return f"python main.py {subcommand} --config {run.name}/config.yaml"
-
-
-def layer_name(layer: str | int) -> str:
-    """Return what a layer of hidden states is called.
-
-    Example:
-        >>> layer_name("0"), layer_name("3"), layer_name("h.0.mlp")
-        ('embedding', 'block 2', 'h.0.mlp')
-    """
-    if not str(layer).isdigit():
-        return str(layer)
-    return f"block {int(layer) - 1}" if int(layer) else "embedding"
-
-
-def listed(dimensions: Sequence[int], most: int = 24) -> str:
-    """Return dimensions as text, the first few by number.
-
-    Example:
-        >>> listed([]), listed([5, 3]), listed([5, 3, 1], most=2)
-        ('none', '2: 5, 3', '3: 5, 3, ...')
-    """
-    shown = [str(dimension) for dimension in dimensions[:most]] + ["..."] * (len(dimensions) > most)
-    return f"{len(dimensions)}: {', '.join(shown)}" if dimensions else "none"
-
-
-def _overlap(run: Run) -> dict[str, Any] | None:
-    """The heatmaps' numbers for the slider, rounded, and the charts over depth."""
-    if not run.overlap:
-        return None
-    kept = ("percent", "groups", "layers", "overlap", "only_translation")
-    data = {name: run.overlap.get(name) for name in kept}
-    data["layers"] = [layer_name(layer) for layer in run.overlap["layers"]]
-    data["only_translation"] = [listed(dimensions) for dimensions in run.overlap.get("only_translation") or []]
-    data["overlap"] = [[[round(x, 4) for x in row] for row in layer] for layer in run.overlap["overlap"]]
-    data["peak"] = max((x for layer in data["overlap"] for row in layer for x in row), default=0) or 1  # darkest cell
-    return {"data": data, "figures": [(title, Markup(svg)) for title, svg in overlap_figures(run.overlap)]}

@@ -27,7 +27,9 @@ class Run:
         predictions: ``dense`` and ``pruned`` to predictions.
         recipe: mlprune.json.
         layers: Rows of layers.csv: what pruning did to each layer.
+        sweep: Rows of sweep.csv: figures by sparsity.
         overlap: overlap.json of a feature analysis.
+        overlap_linear: overlap.linear.json of a feature analysis.
     """
 
     folder: Path
@@ -38,12 +40,19 @@ class Run:
     predictions: dict[str, Predictions] = field(default_factory=dict)
     recipe: Json = field(default_factory=dict)
     layers: list[dict[str, str]] = field(default_factory=list)
+    sweep: list[dict[str, str]] = field(default_factory=list)
     overlap: Json = field(default_factory=dict)
+    overlap_linear: Json = field(default_factory=dict)
 
     @property
     def final(self) -> Json:
         """The results of the last evaluation; empty if there is none."""
         return self.results.get("pruned") or self.results.get("dense") or {}
+
+    @property
+    def pruned(self) -> bool:
+        """Whether the run pruned a model, or evaluated a pruned one."""
+        return bool(self.recipe or self.layers or self.sweep or "pruned" in self.results)
 
 
 def read_run(folder: Path) -> Run:
@@ -71,8 +80,10 @@ def read_run(folder: Path) -> Run:
         comparison=_json(folder / "comparison.json"),
         predictions={stage: found for stage, found in predictions.items() if found},
         recipe=_json(folder / "pruned" / "mlprune.json") or _json(folder / "mlprune.json"),
-        layers=_layers(folder / "layers.csv"),
+        layers=_rows(folder / "layers.csv"),
+        sweep=_rows(folder / "sweep.csv"),
         overlap=_json(folder / "overlap.json"),
+        overlap_linear=_json(folder / "overlap.linear.json"),
     )
     if not (run.config or run.results or run.recipe or run.layers or run.overlap):
         raise UserError(f"'{folder}' is no run folder; give one that fit, validate or test wrote")
@@ -112,7 +123,7 @@ def _predictions(folder: Path) -> Predictions:
     return found
 
 
-def _layers(path: Path) -> list[dict[str, str]]:
+def _rows(path: Path) -> list[dict[str, str]]:
     if not path.is_file():
         return []
     with path.open(encoding="utf-8", newline="") as file:

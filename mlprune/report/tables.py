@@ -1,6 +1,6 @@
 """The tables of a report as rows of text, formatted here so that the template only lays them out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,21 +10,25 @@ from mlprune.report.reading import Json, Run
 
 @dataclass(frozen=True)
 class Table:
-    """A table: its title, its head, its rows; the first cell of a row names it."""
+    """A table: its title, its head, its rows; the first cell of a row names it. ``prose``: the last column is text."""
 
     title: str
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
+    prose: bool = False
 
 
-def comparison_tables(comparison: Json) -> list[Table]:
+def comparison_tables(comparison: Json, results: Json) -> list[Table]:
     """Dense against pruned with intervals and p values.
 
     Args:
         comparison: Content of comparison.json; empty gives no table.
+        results: Content of results.json, for the order of tasks and languages.
     """
     tables = []
-    for task, rows in comparison.get("tasks", {}).items():
+    measured, ranked = results.get("tasks", {}), results.get("rankc", {})
+    for task, unordered in _ordered(comparison.get("tasks", {}), measured).items():
+        rows = _ordered(unordered, measured.get(task, {}))
         head = ("language", "dense", "pruned", "difference", "95% CI of it", "p (McNemar)", "p (Holm)", "n")
         cells = [
             (lang, *_change(row, 100, 1), _p(row.get("p")), _p(row.get("p_holm")), str(row["n"]))
@@ -34,7 +38,7 @@ def comparison_tables(comparison: Json) -> list[Table]:
         if average:
             cells.append(("without English", *_change(average, 100, 1), "", "", str(average["n"])))
         tables.append(Table(f"{task}: accuracy, %", head, cells))
-        pairs = comparison.get("rankc", {}).get(task, {})
+        pairs = _ordered(comparison.get("rankc", {}).get(task, {}), ranked.get(task, {}))
         if pairs:
             head = ("languages", "dense", "pruned", "difference", "95% CI of it", "by chance", "n")
             cells = [
@@ -50,14 +54,20 @@ def comparison_tables(comparison: Json) -> list[Table]:
         )
         cells = [
             (direction, *_scores(row), *_scores(row.get("chrf") or {}), str(row["n"]))
-            for direction, row in comparison["translation"].items()
+            for direction, row in _ordered(comparison["translation"], results.get("translation", {})).items()
         ]
         tables.append(Table("Translation (p by paired bootstrap)", head, cells))
     if comparison.get("perplexity"):
         head = ("language", "dense", "pruned", "difference", "95% CI of it", "n")
-        cells = [(lang, *_change(row, 1, 3), str(row["n"])) for lang, row in comparison["perplexity"].items()]
+        rows = _ordered(comparison["perplexity"], results.get("perplexity", {}))
+        cells = [(lang, *_change(row, 1, 3), str(row["n"])) for lang, row in rows.items()]
         tables.append(Table("Bits per character, lower is better", head, cells))
     return tables
+
+
+def _ordered(rows: Mapping[str, Any], like: Iterable[str]) -> dict[str, Any]:
+    """The rows in the order of the run's own settings, which the charts have too."""
+    return {key: rows[key] for key in dict.fromkeys([*like, *rows]) if key in rows}
 
 
 def _change(row: Mapping[str, Any], scale: float, digits: int) -> tuple[str, str, str, str]:
@@ -137,9 +147,11 @@ def settings_rows(runs: Sequence[Run]) -> list[tuple[str, list[str], bool]]:
 
 
 def _settings(run: Run) -> dict[str, str]:
-    recipe, final = run.recipe, run.final
-    pruning, data = run.config.get("pruning") or {}, run.config.get("data") or {}
-    sparsity = recipe.get("sparsity", final.get("sparsity"))
+    recipe, final = run.recipe or run.overlap, run.final
+    data = run.config.get("data") or {}
+    prunes, calibrates = bool(run.recipe or run.layers or run.sweep), run.pruned or bool(run.overlap)
+    pruning = (run.config.get("pruning") or {}) if prunes else {}  # else not what the evaluated model was pruned by
+    sparsity = run.recipe.get("sparsity", final.get("sparsity"))
     settings = {
         "model": final.get("model") or recipe.get("base_model") or (run.config.get("model") or {}).get("name"),
         "sparsity reached": f"{100 * sparsity:.2f}%" if sparsity else None,
@@ -148,17 +160,30 @@ def _settings(run: Run) -> dict[str, str]:
         "allocation": recipe.get("allocation") or _class(pruning.get("allocation")),
         "propagate": recipe.get("propagate") or pruning.get("propagate"),
     }
-    described = data.get("demonstrations") or {}
+    name = "calibration" if prunes else "demonstrations"
+    described = (data.get("demonstrations") or {}) if calibrates else {}
     for group, entry in (recipe.get("calibration") or {}).items():
         text = f"{entry['prompts']} prompts, {entry['tokens']} tokens, SHA-256 {entry['sha256']}"
-        settings[f"calibration '{group}'"] = f"{_class(described.get(group))}; {text}" if group in described else text
+        settings[f"{name} '{group}'"] = f"{_class(described.get(group))}; {text}" if group in described else text
     for group in described:
-        settings.setdefault(f"calibration '{group}'", _class(described[group]))
+        settings.setdefault(f"{name} '{group}'", _class(described[group]))
+    settings |= _training(run)
     settings["seed"] = final.get("seed", recipe.get("seed", run.config.get("seed_everything")))
     settings["configuration hash"] = final.get("config_hash")
     versions = final.get("versions") or recipe.get("versions") or {}
     settings["versions"] = ", ".join(f"{name} {version}" for name, version in versions.items())
     return {key: "" if value is None else str(value) for key, value in settings.items()}
+
+
+def _training(run: Run) -> dict[str, str | None]:
+    """Settings of recovery training, of a run that trained."""
+    epochs = (run.config.get("trainer") or {}).get("max_epochs") or 0
+    if epochs < 1 or len(run.results) < 2:
+        return {}
+    model = run.config.get("model") or {}
+    lora = ", ".join(f"{key}={value}" for key, value in (model.get("lora") or {}).items())
+    text = f"{epochs} epoch{'s' if epochs > 1 else ''}, {_class(model.get('optimizer')) or 'default optimizer'}"
+    return {"recovery training": text + (f", adapters ({lora})" if lora else "")}
 
 
 def _class(entry: Any) -> str | None:

@@ -1,0 +1,62 @@
+"""Linear layers by kind: what a layer is within its block, so that a figure shows one kind over depth."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+
+def layers_by_kind(inputs: Mapping[str, Tensor]) -> dict[str, list[str]]:
+    """Return kinds of layers to the paths of their layers, in order; kinds that read the same inputs are one.
+
+    Args:
+        inputs: Layer path to the magnitudes of the layer's input, (in_features,).
+
+    Example:
+        >>> x, y = torch.ones(2), torch.zeros(2)
+        >>> layers_by_kind({"h.0.attn.q": x, "h.0.attn.k": x, "h.0.mlp": y, "h.1.attn.q": y, "h.1.attn.k": y})
+        {'attn.q, k': ['h.0.attn.q', 'h.1.attn.q'], 'mlp': ['h.0.mlp']}
+    """
+    paths: dict[tuple[str, str], list[str]] = {}
+    for path in inputs:
+        stack, _, kind = _split(path)
+        paths.setdefault((stack, kind), []).append(path)
+    together: list[list[tuple[str, str]]] = []
+    for key, own in paths.items():
+        for group in together:
+            if key[0] == group[0][0] and _same([inputs[p] for p in paths[group[0]]], [inputs[p] for p in own]):
+                group.append(key)
+                break
+        else:
+            together.append([key])
+    several = len({stack for stack, _ in paths}) > 1
+    return {
+        (f"{group[0][0]}: " if several else "") + _joined([kind for _, kind in group]): paths[group[0]]
+        for group in together
+    }
+
+
+def block_of(path: str) -> str:
+    """Return the number of a layer's block.
+
+    Example:
+        >>> block_of("model.layers.3.self_attn.q_proj")
+        '3'
+    """
+    return _split(path)[1]
+
+
+def _split(path: str) -> tuple[str, str, str]:
+    """The stack of blocks, the block's number, the layer within the block."""
+    parts = path.split(".")
+    place = next((i for i, part in enumerate(parts) if part.isdigit()), 0)
+    return ".".join(parts[:place]), parts[place], ".".join(parts[place + 1 :])
+
+
+def _same(one: list[Tensor], other: list[Tensor]) -> bool:
+    return len(one) == len(other) and all(map(torch.equal, one, other))
+
+
+def _joined(kinds: list[str]) -> str:
+    parent = kinds[0].rpartition(".")[0]
+    return ", ".join([kinds[0], *(kind.removeprefix(f"{parent}.") for kind in kinds[1:])])
