@@ -249,10 +249,18 @@ def quiet_libraries() -> None:
         warnings.filterwarnings("ignore", pattern)
 
 
+def log_handler() -> logging.Handler:
+    """Return what writes the log to stderr: beside live lines on a terminal, elsewhere whole lines of plain text."""
+    console = Console(stderr=True)
+    if console.is_terminal:
+        return RichHandler(console=console, show_time=False, show_level=False, show_path=False)
+    return logging.StreamHandler()
+
+
 def main(args: list[str] | None = None) -> int:
     """Run the command line; a user's mistake is one line and exit status 2."""
     log.setLevel(logging.INFO)
-    log.handlers = [RichHandler(console=Console(stderr=True), show_time=False, show_level=False, show_path=False)]
+    log.handlers = [log_handler()]
     quiet_libraries()
     try:
         MlpruneCLI(args)

@@ -85,7 +85,7 @@ def overlap_maps(table: Mapping[str, Any], what: str) -> Figure:
         axes.set_xticks(range(len(groups)) if lowest else [], groups if lowest else [], rotation=90, fontsize=7)
         axes.set_yticks(range(len(groups)) if first else [], groups if first else [], fontsize=7)
         axes.set_title(name, fontsize=8)
-    label = f"of the row's top {percent:g}% are in the column's bottom {percent:g}%, %"
+    label = f"share of the row's top {percent:g}% in the column's bottom {percent:g}%, %"
     figure.colorbar(image, ax=grid, label=label)
     figure.suptitle(f"{what}: top {percent:g}% of one group among the bottom {percent:g}% of another")
     return figure
@@ -129,22 +129,31 @@ def layer_titles(layers: Sequence[str]) -> list[str]:
 
 
 def stage_curves(means: Mapping[str, Mapping[str, Mapping[str, Tensor]]], percent: float) -> Figure:
-    """Draw, for each evaluated text set, the share of the dense model's largest features that pruning leaves largest.
+    """Draw the share of the dense model's largest features that pruning leaves largest, a panel a task.
 
     Args:
-        means: ``dense`` and ``pruned`` to set to layer to magnitudes.
+        means: ``dense`` and ``pruned`` to ``<task>,<language>`` to layer to magnitudes.
         percent: p of top-p%.
     """
-    figure = Figure(figsize=(8, 4), layout="constrained")
-    axes = figure.subplots()
+    tasks = list(dict.fromkeys(name.partition(",")[0] for name in means["dense"]))
+    languages = list(dict.fromkeys(name.partition(",")[2] for name in means["dense"]))
+    figure, grid = _grid(len(tasks), 5.0, 3.2, columns=2)
+    lines: dict[str, Any] = {}
     for name, layers in means["dense"].items():
+        task, _, lang = name.partition(",")
+        axes, number = grid[tasks.index(task)], languages.index(lang)
         pairs = [(largest(v, percent), largest(means["pruned"][name][layer], percent)) for layer, v in layers.items()]
-        axes.plot([100 * len(set(a) & set(b)) / len(a) for a, b in pairs], label=name, marker=".")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_xlabel("layer (0: after the embedding)")
-    axes.set_ylabel(f"top {percent:g}% kept, %")
-    axes.set_title("largest features of the dense model that are largest after pruning too")
-    axes.legend(fontsize="x-small", ncols=2)
+        kept = [100 * len(set(a) & set(b)) / len(a) for a, b in pairs]
+        lines[lang] = axes.plot(kept, color=COLORS[number % len(COLORS)], linestyle="-:"[number // 6 % 2], marker=".")[
+            0
+        ]
+    for axes, task in zip(grid, tasks, strict=False):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlabel("layer (0: after the embedding)")
+        axes.set_ylabel(f"top {percent:g}% kept, %")
+        axes.set_title(task, fontsize="medium")
+    figure.suptitle("largest features of the dense model that are largest after pruning too", fontsize="medium")
+    figure.legend([lines[lang] for lang in languages], languages, loc="outside lower center", ncols=8, fontsize="small")
     return figure
 
 

@@ -4,9 +4,23 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 DENSE, PRUNED = "#8a94a6", "#0b6e99"
+
+
+def picture(figure: Figure) -> np.ndarray:
+    """Draw a figure and return it as (height, width, 3), uint8; without pyplot and its windows.
+
+    Example:
+        >>> picture(Figure(figsize=(2, 1), dpi=100)).shape
+        (100, 200, 3)
+    """
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3]
 
 
 def accuracy_bars(dense: Mapping[str, Any], results: Mapping[str, Any], stage: str) -> dict[str, Figure]:
@@ -87,7 +101,7 @@ def layer_map(values: Mapping[str, Sequence[float]], label: str) -> Figure:
         label: What the values are.
     """
     blocks = max(map(len, values.values()))
-    figure = Figure(figsize=(3 + 0.3 * blocks, 1.2 + 0.3 * len(values)), layout="constrained")
+    figure = Figure(figsize=(2.6 + 0.16 * blocks, 1.2 + 0.3 * len(values)), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow([list(row) for row in values.values()], aspect="auto", cmap="viridis")
     axes.set_yticks(range(len(values)), list(values))

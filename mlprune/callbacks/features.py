@@ -3,15 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from safetensors.torch import save_file
 
 from mlprune.analysis.feature_figures import overlap_curves, overlap_maps, top_bars, top_lines
+from mlprune.analysis.figures import picture
 from mlprune.analysis.kinds import block_of, layers_by_kind
 from mlprune.analysis.magnitudes import Magnitudes, Means
 from mlprune.analysis.overlap import overlap_table, part_of
@@ -167,10 +166,9 @@ def save_figures(trainer: Trainer, folder: Path, figures: dict[str, Figure]) -> 
     """Write figures as ``figures/<name>.png``, and to TensorBoard; each is drawn once."""
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
-        canvas = FigureCanvasAgg(figure)
-        canvas.draw()
-        picture = np.asarray(canvas.buffer_rgba())
-        imsave(folder / "figures" / f"{name}.png", picture)
+        drawn = picture(figure)
+        imsave(folder / "figures" / f"{name}.png", drawn)
         for writer in trainer.loggers:
             if isinstance(writer, TensorBoardLogger):
-                writer.experiment.add_image(f"features/{name}", picture[..., :3], dataformats="HWC")
+                tag = f"features/{name.removeprefix('features.')}"
+                writer.experiment.add_image(tag, drawn, dataformats="HWC")

@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
-from mlprune.analysis.figures import accuracy_bars, layer_map
+from mlprune.analysis.figures import accuracy_bars, layer_map, picture
 from mlprune.callbacks.output_error import OutputError
 from mlprune.callbacks.run_folder import run_folder
 from mlprune.models.blocks import Block
@@ -75,9 +76,10 @@ class TensorBoard(Callback):
             return
         self._seconds += seconds
         prefix = pl_module.calibration.blocks[k].path + "."
-        pruned = sum(int((~report.mask).sum()) for report in reports.values())
+        sizes = {path: report.mask.numel() for path, report in reports.items()}
+        pruned = sum(report.sparsity * sizes[path] for path, report in reports.items())
         figures = {
-            "pruning/block/sparsity": pruned / sum(report.mask.numel() for report in reports.values()),
+            "pruning/block/sparsity": pruned / sum(sizes.values()),
             "pruning/block/seconds": seconds,
         }
         for path, report in reports.items():
@@ -97,7 +99,7 @@ class TensorBoard(Callback):
         if self.figures and self._kept and trainer.is_global_zero:
             for writer in _writers(trainer):
                 figure = layer_map(self._kept, "share of importance kept")
-                writer.experiment.add_figure("pruning/kept_importance", figure)
+                writer.experiment.add_image("pruning/kept_importance", picture(figure), dataformats="HWC")
         if pl_module.recipe and not getattr(trainer, "experiment", False):
             self._log_settings(trainer, pl_module, {"headline/pruning/seconds": self._seconds})
 
@@ -160,7 +162,7 @@ class TensorBoard(Callback):
                 writer.experiment.add_text("results", _table(self._dense, results, stage))
                 if self.figures:
                     for task, figure in accuracy_bars(self._dense, results, stage).items():
-                        writer.experiment.add_figure(f"results/{task}", figure)
+                        writer.experiment.add_image(f"results/{task}", picture(figure), dataformats="HWC")
         self._log_settings(trainer, pl_module, headline_figures(results, self._dense))
 
     def _log_settings(self, trainer: Trainer, pl_module: LightningModule, figures: dict[str, float]) -> None:
@@ -209,7 +211,9 @@ def _writers(trainer: Trainer) -> list[TensorBoardLogger]:
 
 
 def _log10(values: Tensor) -> Tensor:
-    return values[values.isfinite()].float().clamp_min(1e-30).log10()
+    """Of what is above zero: a zero, such as the score of a silent input, would stretch the axis out of sight."""
+    found = values[(values > 0) & values.isfinite()].float().log10()
+    return found if len(found) else torch.zeros(1)
 
 
 def _read(trainer: Trainer) -> dict[str, Any]:

@@ -6,9 +6,11 @@ folder in the user's cache.
 
 import hashlib
 import importlib.util
+import io
 import os
 import shutil
 import tempfile
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,7 +124,8 @@ def _load_gguf(folder: Path):
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    model = AutoModelForCausalLM.from_pretrained(folder, gguf_file="model.gguf", dtype=torch.float32)
+    with redirect_stderr(io.StringIO()):  # a progress bar that transformers' own setting does not silence
+        model = AutoModelForCausalLM.from_pretrained(folder, gguf_file="model.gguf", dtype=torch.float32)
     # What is left of the quantizer would make save_pretrained refuse or mark the checkpoint as quantized.
     for attribute in ("hf_quantizer", "quantization_method", "is_quantized"):
         if hasattr(model, attribute):

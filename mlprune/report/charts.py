@@ -40,7 +40,7 @@ def bar_chart(series: Mapping[str, Bars], label: str, alt: str, line: tuple[str,
     """Draw groups of bars with intervals.
 
     Args:
-        series: Name of a series to its bars; categories in order of first appearance.
+        series: Name of a series to its bars; ``dense`` is grey; categories in order of first appearance.
         label: What the vertical axis shows, with its unit.
         alt: What the chart shows, in words.
         line: Name and height of a horizontal line.
@@ -52,18 +52,21 @@ def bar_chart(series: Mapping[str, Bars], label: str, alt: str, line: tuple[str,
     width = 0.8 / max(len(series), 1)
     with matplotlib.rc_context(SETTINGS):
         figure, axes = _axes(max(5.6, 0.22 * len(categories) * (len(series) + 1) + 1.5), 2.8)
+        first = 0 if next(iter(series), "").endswith("dense") else 1
         for i, (name, bars) in enumerate(series.items()):
             places = [k + (i - (len(series) - 1) / 2) * width for k, c in enumerate(categories) if c in bars]
             values = [bars[category] for category in categories if category in bars]
             heights = [value for value, _, _ in values]
             errors = [[max(v - lo, 0) for v, lo, _ in values], [max(hi - v, 0) for v, _, hi in values]]
             shown = errors if any(map(any, errors)) else None
-            style = {"color": SERIES[i % NUM_COLOURS], "edgecolor": INK, "linewidth": 0.4}
+            style = {"color": SERIES[(i + first) % NUM_COLOURS], "edgecolor": INK, "linewidth": 0.4}
             axes.bar(places, heights, width * 0.94, label=name, yerr=shown, ecolor=INK, capsize=2, **style)
         if line is not None:
             axes.axhline(line[1], color=INK, linewidth=0.8, linestyle="--", label=line[0])
         axes.set_xticks(range(len(categories)), categories)
         axes.set_ylabel(label)
+        if not any(value for bars in series.values() for value, _, _ in bars.values()):
+            axes.set_ylim(0, 1)  # bars of no height
         axes.yaxis.grid(True)
         axes.set_axisbelow(True)
         _legend(axes)

@@ -29,6 +29,8 @@ def headline(run: Run) -> str:
     """Return a run's finding in one sentence; empty if there is none."""
     if run.comparison.get("headline"):
         return str(run.comparison["headline"])
+    if run.sweep:
+        return _swept(run.sweep)
     if run.results:
         return _evaluated(run.final)
     if run.layers:
@@ -47,6 +49,21 @@ def _evaluated(results: Json) -> str:
     if not found:
         return ""
     return f"The {results.get('stage', 'dense')} model answers right: {'; '.join(found)}."
+
+
+def _swept(rows: list[dict[str, str]]) -> str:
+    found = []
+    for task in dict.fromkeys(row["task"] for row in rows if row["language"] == "non_en"):
+        own = [row for row in rows if (row["task"], row["language"]) == (task, "non_en")]
+        own.sort(key=lambda row: float(row["sparsity"]))
+        clear = [row for row in own if float(row["low"] or 0) > 0 or float(row["high"] or 0) < 0]
+        if clear:
+            row = clear[0]
+            moved = f"{100 * float(row['delta']):+.1f} points at {100 * float(row['sparsity']):g}%"
+            found.append(f"{task} accuracy first changes beyond doubt by {moved}")
+        else:
+            found.append(f"{task} accuracy shows no clear change up to {100 * float(own[-1]['sparsity']):g}%")
+    return f"Outside English, as more weights are pruned: {'; '.join(found)}." if found else ""
 
 
 def _pruned(run: Run) -> str:

@@ -31,7 +31,7 @@ def sweep_section(run: Run) -> dict[str, Any] | None:
     dense = ["0 (dense)"]
     figures = []
     for name, points in curves.items():
-        scale, digits = (100, 1) if "accuracy" in name else (1, 3)
+        scale, digits = (100, 1) if "accuracy" in name else (1, 1 if "BLEU" in name else 3)
         before = _mean(next(iter(points.values())), "dense")
         dense.append(f"{scale * before:.{digits}f}")
         for sparsity, row in rows.items():

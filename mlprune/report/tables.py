@@ -149,7 +149,7 @@ def settings_rows(runs: Sequence[Run]) -> list[tuple[str, list[str], bool]]:
 def _settings(run: Run) -> dict[str, str]:
     recipe, final = run.recipe or run.overlap, run.final
     data = run.config.get("data") or {}
-    prunes, calibrates = bool(run.recipe or run.layers or run.sweep), run.pruned or bool(run.overlap)
+    prunes = bool(run.recipe or run.layers or run.sweep)
     pruning = (run.config.get("pruning") or {}) if prunes else {}  # else not what the evaluated model was pruned by
     sparsity = run.recipe.get("sparsity", final.get("sparsity"))
     settings = {
@@ -161,7 +161,7 @@ def _settings(run: Run) -> dict[str, str]:
         "propagate": recipe.get("propagate") or pruning.get("propagate"),
     }
     name = "calibration" if prunes else "demonstrations"
-    described = (data.get("demonstrations") or {}) if calibrates else {}
+    described = (data.get("demonstrations") or {}) if prunes or run.overlap else {}
     for group, entry in (recipe.get("calibration") or {}).items():
         text = f"{entry['prompts']} prompts, {entry['tokens']} tokens, SHA-256 {entry['sha256']}"
         settings[f"{name} '{group}'"] = f"{_class(described.get(group))}; {text}" if group in described else text
@@ -182,7 +182,7 @@ def _training(run: Run) -> dict[str, str | None]:
         return {}
     model = run.config.get("model") or {}
     lora = ", ".join(f"{key}={value}" for key, value in (model.get("lora") or {}).items())
-    text = f"{epochs} epoch{'s' if epochs > 1 else ''}, {_class(model.get('optimizer')) or 'default optimizer'}"
+    text = f"{epochs} epoch{'s' if epochs > 1 else ''}, {_class(model.get('optimizer')) or 'AdamW'}"
     return {"recovery training": text + (f", adapters ({lora})" if lora else "")}
 
 

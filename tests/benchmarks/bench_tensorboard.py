@@ -1,9 +1,10 @@
 """What TensorBoard costs a whole run: ``fit`` with all that is logged by default against the same run with nothing.
 
-    python tests/benchmarks/bench_tensorboard.py [--model demo] [--rounds 3]
+    python tests/benchmarks/bench_tensorboard.py [--config configs/demo.yaml] [--tiny] [--rounds 1]
 
-Prints the processor seconds of each round and the cost in percent of the run (medians; the aim is at most 5 %). Without
-``--model`` a random Llama of 60 million weights is made on the spot.
+Prints the processor seconds of each round and the cost in percent of the run (medians; the aim is at most 5 %). The runs
+are the demo's unless another config is given, twice a round. ``--tiny`` is a minute's check on a random Llama of 60
+million weights, where the run is short and the same figures weigh more.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from tiny_runs import tiny_config  # noqa: E402
 from mlprune.cli import main  # noqa: E402
 
 AIM = 5.0
+DEMO = Path(__file__).parents[2] / "configs" / "demo.yaml"
 SIZES = {
     "hidden_size": 640,
     "intermediate_size": 2048,
@@ -55,17 +57,29 @@ def seconds(folder: Path, config: dict, logs: bool) -> float:
     return time.process_time() - start
 
 
-def run(model: str | None, rounds: int) -> float:
-    """Print the cost in percent and return it."""
+def tiny(root: Path) -> dict:
+    """Make a small random model and return the settings of a short run."""
+    model = root / "model"
+    tiny_model("llama", **SIZES).save_pretrained(model)
+    tiny_tokenizer().save_pretrained(model)
+    config = tiny_config(model)
+    config["data"] |= {"num_prompts": 12, "max_tokens": 400, "max_batch_tokens": 2048, "max_batch_chars": 4096}
+    return config
+
+
+def run(config_file: Path | None, rounds: int) -> float:
+    """Print the cost in percent and return it.
+
+    Args:
+        config_file: The run's config; a tiny run if omitted.
+        rounds: Runs with and runs without logs.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
-        if model is None:
-            model = str(root / "model")
-            tiny_model("llama", **SIZES).save_pretrained(model)
-            tiny_tokenizer().save_pretrained(model)
-        config = tiny_config(model, pruning={"save_model": False})
-        config["data"] |= {"num_prompts": 12, "max_tokens": 400, "max_batch_tokens": 2048, "max_batch_chars": 4096}
-        seconds(root / "warm", config, logs=True)
+        config = yaml.safe_load(config_file.read_text(encoding="utf-8")) if config_file else tiny(root)
+        config["pruning"] = config.get("pruning", {}) | {"save_model": False}
+        if config_file is None:
+            seconds(root / "warm", config, logs=True)
         times: dict[bool, list[float]] = {False: [], True: []}
         for turn in range(rounds):
             for logs in (False, True) if turn % 2 else (True, False):
@@ -78,7 +92,8 @@ def run(model: str | None, rounds: int) -> float:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--config", type=Path, default=DEMO)
+    parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--rounds", type=int, default=1)
     arguments = parser.parse_args()
-    sys.exit(run(arguments.model, arguments.rounds) > AIM)
+    sys.exit(run(None if arguments.tiny else arguments.config, arguments.rounds) > AIM)

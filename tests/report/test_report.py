@@ -142,6 +142,63 @@ def test_what_people_wrote_is_never_markup(tmp_path: Path) -> None:
     assert json.loads(data)["groups"] == OVERLAP["groups"]
 
 
+def test_heatmaps_of_hidden_states_and_of_what_linear_layers_read(tmp_path: Path) -> None:
+    layers = ["h.0.q", "h.0.up", "h.1.q", "h.1.up"]
+    linear = OVERLAP | {
+        "layers": layers,
+        "overlap": [[[0.0, share], [share, 0.0]] for share in (0.1, 0.2, 0.3, 0.4)],
+        "only_translation": [[], [7], [], [9, 8]],
+        "curves": {"fr and fr-en": [0.1, 0.2, 0.3, 0.4]},
+        "layers_by_kind": {"q, k": ["h.0.q", "h.1.q"], "up": ["h.0.up", "h.1.up"]},
+    }
+    parts = {"overlap.json": OVERLAP | {"layers": ["0", "1"]}, "overlap.linear.json": linear}
+    text = render([read_run(write(tmp_path, parts))])
+    page = Page(text)
+    data = json.loads(re.search(r'id="overlap">(.*?)</script>', text, re.DOTALL)[1])
+    hidden, q, up = data["parts"]
+    assert [part["name"] for part in data["parts"]] == ["hidden states", "input of q, k", "input of up"]
+    assert (hidden["layers"], q["layers"]) == (["embedding", "block 0"], ["block 0", "block 1"])
+    assert up["overlap"] == [[[0.0, 20.0], [20.0, 0.0]], [[0.0, 40.0], [40.0, 0.0]]]
+    assert up["only"] == ["7", "9, 8"]
+    assert "Large only under translation: input of up" in page.text
+    assert "Large only under translation: input of q, k" not in page.text
+    assert any("3 over 2 layers are large under translation" in part for part in page.text)
+
+
+def test_a_sweep_is_shown_by_sparsity(tmp_path: Path) -> None:
+    lines = ["sparsity,task,language,metric,dense,pruned,delta,low,high,p,n"]
+    for sparsity, pruned, low, high in ((0.2, 0.5, -0.1, 0.1), (0.5, 0.3, -0.3, -0.1)):
+        lines.append(f"{sparsity},nli,non_en,accuracy,0.5,{pruned},{pruned - 0.5},{low},{high},,40")
+        lines.append(f"{sparsity},nli,fr,accuracy,0.9,0.9,0,-1,1,1,20")
+        lines += [f"{sparsity},translation,{pair}-en,bleu,{d},{d},0,,,,5" for pair, d in (("fr", 10), ("es", 20))]
+    parts = {"sweep.csv": "\n".join(lines) + "\n", "results.dense.json": results("dense", 0.4)}
+    page = Page(render([read_run(write(tmp_path, parts))]))
+    assert page.headings[:3] == ["Settings", "Sweep over sparsities", "The dense model"]
+    assert "30.0*" in page.text
+    assert "50.0*" not in page.text
+    assert "15.0" in page.text  # BLEU, mean of two directions
+    assert any("nli accuracy first changes beyond doubt by -20.0 points at 50%" in part for part in page.text)
+
+
+def test_settings_name_no_pruning_that_did_not_happen(tmp_path: Path) -> None:
+    pruning = "pruning: {propagate: layer, importance: {class_path: mlprune.pruning.RIA}}\n"
+    training = "trainer: {max_epochs: 3}\nmodel: {name: tiny, lora: {r: 4}}\n"
+    tested = write(tmp_path / "test", {"config.yaml": pruning, "results.json": results("dense", 0.4)})
+    assert "RIA" not in render([read_run(tested)])
+    fitted = write(whole(tmp_path / "fit"), {"config.yaml": pruning + training})
+    text = render([read_run(fitted)])
+    assert "Wanda()" in text  # what mlprune.json says
+    assert "3 epochs, AdamW, adapters (r=4)" in text
+
+
+def test_tables_have_the_order_of_the_charts(tmp_path: Path) -> None:
+    row = COMPARISON["tasks"]["nli"]["fr"]
+    comparison = COMPARISON | {"tasks": {"nli": {"ar": row, "en": row, "fr": row}}}
+    text = Page(render([read_run(write(whole(tmp_path), {"comparison.json": comparison}))])).text
+    start = text.index("nli: accuracy, %")
+    assert [cell for cell in text[start:] if cell in ("ar", "en", "fr")][:3] == ["en", "fr", "ar"]
+
+
 def test_nothing_is_asked_of_the_network(tmp_path: Path) -> None:
     text = render([read_run(whole(tmp_path))])
     addresses = set(re.findall(r"""(?:src|href|url\()\s*=?\s*["']?([^"')\s>]+)""", text))
@@ -158,7 +215,7 @@ def test_it_can_be_read_without_eyes_and_in_the_dark(tmp_path: Path) -> None:
     ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
     assert len(ids) == len(set(ids))
     labelled = {attrs["for"] for tag, attrs in page.tags if tag == "label"}
-    assert {attrs["id"] for tag, attrs in page.tags if tag == "input"} <= labelled
+    assert {attrs["id"] for tag, attrs in page.tags if tag in ("input", "select")} <= labelled
     assert all(attrs.get("scope") for tag, attrs in page.tags if tag == "th")
     assert dict(page.tags)["html"] == {"lang": "en"}
     assert "prefers-color-scheme: dark" in text
