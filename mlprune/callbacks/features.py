@@ -110,12 +110,12 @@ class FeatureAnalysis(Callback):
             layers = layers_by_kind(inputs[names[0]])
             write_json(folder / "overlap.linear.json", linear | {"layers_by_kind": layers})
             tables = {
-                f"input of {kind}": part_of(linear, {path: f"block {block_of(path)}" for path in paths})
-                for kind, paths in layers.items()
+                f"input of {layer}": part_of(linear, {path: f"block {block_of(path)}" for path in paths})
+                for layer, paths in layers.items()
             }
             drawn["overlap.linear.depth"] = overlap_curves(tables)
-            for kind, (what, part) in zip(layers, tables.items(), strict=True):
-                drawn[f"overlap.linear.{kind.partition(',')[0].replace(': ', '.')}"] = overlap_maps(part, what)
+            for layer, (title, part) in zip(layers, tables.items(), strict=True):
+                drawn[f"overlap.linear.{layer.partition(',')[0].replace(': ', '.')}"] = overlap_maps(part, title)
             drawn |= {f"top{self.top}.linear.{name}": top_lines(inputs[name], layers, name, self.top) for name in names}
         if self.figures:
             save_figures(trainer, folder, drawn)

@@ -2,7 +2,7 @@
 
     python tests/benchmarks/bench_tensorboard.py [--config configs/demo.yaml] [--tiny] [--rounds 1]
 
-Prints the processor seconds of each round and the cost in percent of the run (medians; the aim is at most 5 %). The runs
+Prints the processor seconds of each round and the cost in percent of the run (medians; the aim: at most 5 %). The runs
 are the demo's unless another config is given, twice a round. ``--tiny`` is a minute's check on a random Llama of 60
 million weights, where the run is short and the same figures weigh more.
 """

@@ -67,7 +67,11 @@ def test_it_measures_and_prunes_nothing(mlprune, tmp_path: Path, tiny_folder: Pa
     linear = load_file(RUN / "features.linear.safetensors")
     assert linear["fr-en/model.layers.1.mlp.down_proj"].shape == (64,)
     names = {path.stem for path in (RUN / "figures").glob("*.png")}
-    assert names >= {"overlap", "overlap.depth", "overlap.linear", "top5.fr", "top5.fr-en", "top5.linear.fr"}
+    assert names >= {"overlap", "overlap.depth", "overlap.linear.depth", "top5.fr", "top5.fr-en", "top5.linear.fr"}
+    linear = {name.removeprefix("overlap.linear.") for name in names if name.startswith("overlap.linear.")}
+    # one figure for the layers that read the same
+    assert linear == {"depth", "self_attn.q_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.down_proj"}
+    assert table["calibration"]["fr"]["prompts"] == 5
 
 
 def test_figures_can_be_left_out(mlprune, tmp_path: Path, tiny_folder: Path) -> None:
