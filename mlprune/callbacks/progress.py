@@ -138,7 +138,8 @@ class ProgressDisplay(ProgressBar):
         self._done += 1
         self._amount += amount
         now = time.monotonic()
-        speed = f"{self._amount / max(now - self._start, 1e-9):,.0f} {self._unit}/s"
+        rate = self._amount / max(now - self._start, 1e-9)
+        speed = f"{rate:,.{0 if rate >= 10 else 1}f} {self._unit}/s"
         if self._live is not None:
             self._live.update(self._task, completed=self._done, place=place, speed=speed)
         elif self._enabled and now - self._last_line >= self.seconds_between_lines:

@@ -77,17 +77,19 @@ def line_chart(series: Mapping[str, Sequence[tuple[float, float]]], labels: tupl
     """Draw lines.
 
     Args:
-        series: Name of a line to its points; ``dense`` has the colour of dense bars.
+        series: Name of a line to its points; ``dense`` is a dashed grey level.
         labels: What the two axes show, with units.
         alt: What the chart shows, in words.
     """
     with matplotlib.rc_context(SETTINGS):
         figure, axes = _axes(5.6, 3.0)
-        for i, (name, points) in enumerate(series.items(), start=1):
+        styles = {"dense": {"color": SERIES[0], "linestyle": "--"}}
+        for i, name in enumerate((name for name in series if name != "dense"), start=1):
+            styles[name] = {"color": SERIES[i % NUM_COLOURS], "linestyle": STYLES[i // NUM_COLOURS % len(STYLES)]}
+            styles[name] |= {"marker": "o", "markersize": 3}
+        for name, points in series.items():
             x, y = zip(*points, strict=True) if points else ((), ())
-            colour = SERIES[0 if name == "dense" else i % NUM_COLOURS]
-            style = {"color": colour, "linestyle": STYLES[i // NUM_COLOURS % len(STYLES)]}
-            axes.plot(x, y, label=name, linewidth=1.6, marker="o", markersize=3, **style)
+            axes.plot(x, y, label=name, linewidth=1.6, **styles[name])
         axes.set_xlabel(labels[0])
         axes.set_ylabel(labels[1])
         axes.xaxis.get_major_locator().set_params(integer=True)

@@ -39,10 +39,10 @@ def sweep_section(run: Run) -> dict[str, Any] | None:
             row.append(f"{scale * _mean(own, 'pruned'):.{digits}f}{_star(own)}" if own else "")
         line = [(100 * sparsity, scale * _mean(own, "pruned")) for sparsity, own in sorted(points.items())]
         level = [(0.0, scale * before), (line[-1][0], scale * before)]
-        label = f"{name}, %" if scale == 100 else name
+        label = "accuracy, %" if scale == 100 else name.removesuffix(", mean")
         alt = f"Lines over sparsity: {name} of the pruned model, and of the dense one for comparison; see the table."
-        chart = line_chart({"pruned": line, "dense": level}, ("weights pruned, %", label), alt)
-        figures.append((f"{name[0].upper()}{name[1:]}", Markup(chart)))
+        chart = line_chart({"dense": level, "pruned": line}, ("weights pruned, %", label), alt)
+        figures.append((name, Markup(chart)))
     title = "Figures by sparsity (* the 95% interval of the difference from dense excludes zero)"
     return {"table": Table(title, ("weights pruned, %", *curves), [dense, *rows.values()]), "figures": figures}
 

@@ -50,7 +50,7 @@ def test_its_formats_are_current() -> None:
 
 def test_a_visitor_finds_everything_but_weights() -> None:
     names = {file.name for file in DEMO.rglob("*") if file.is_file()}
-    assert {"report.html", "comparison.md", "layers.csv"} <= names
+    assert {"report.html", "comparison.md", "layers.csv", "mlprune.json"} <= names
     assert any(name.startswith("events.out.tfevents") for name in names)
     assert not [name for name in names if name.endswith(".safetensors")]
     assert sum(file.stat().st_size for file in DEMO.rglob("*") if file.is_file()) < 4 * 2**20
@@ -59,6 +59,7 @@ def test_a_visitor_finds_everything_but_weights() -> None:
 def test_it_names_no_folder_of_the_machine_it_ran_on() -> None:
     home = ("/home/", "/root/", "/tmp/", "/Users/", "/work/", "/opt/")
     for name in (
+        "pruned/mlprune.json",
         "config.yaml",
         "results.json",
         "results.dense.json",
