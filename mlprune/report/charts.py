@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -83,7 +84,7 @@ def line_chart(series: Mapping[str, Sequence[tuple[float, float]]], labels: tupl
     """
     with matplotlib.rc_context(SETTINGS):
         figure, axes = _axes(5.6, 3.0)
-        styles = {"dense": {"color": SERIES[0], "linestyle": "--"}}
+        styles: dict[str, dict[str, Any]] = {"dense": {"color": SERIES[0], "linestyle": "--"}}
         for i, name in enumerate((name for name in series if name != "dense"), start=1):
             styles[name] = {"color": SERIES[i % NUM_COLOURS], "linestyle": STYLES[i // NUM_COLOURS % len(STYLES)]}
             styles[name] |= {"marker": "o", "markersize": 3}
