@@ -34,9 +34,9 @@ def sweep_section(run: Run) -> dict[str, Any] | None:
         scale, digits = (100, 1) if "accuracy" in name else (1, 1 if "BLEU" in name else 3)
         before = _mean(next(iter(points.values())), "dense")
         dense.append(f"{scale * before:.{digits}f}")
-        for sparsity, row in rows.items():
+        for sparsity, cells in rows.items():
             own = points.get(sparsity, [])
-            row.append(f"{scale * _mean(own, 'pruned'):.{digits}f}{_star(own)}" if own else "")
+            cells.append(f"{scale * _mean(own, 'pruned'):.{digits}f}{_star(own)}" if own else "")
         line = [(100 * sparsity, scale * _mean(own, "pruned")) for sparsity, own in sorted(points.items())]
         level = [(0.0, scale * before), (line[-1][0], scale * before)]
         label = "accuracy, %" if scale == 100 else name.removesuffix(", mean")
