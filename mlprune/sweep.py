@@ -2,6 +2,9 @@
 
 import csv
 import io
+import json
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +22,15 @@ from mlprune.evaluation.sweep import COLUMNS, sweep_curves, sweep_rows
 from mlprune.experiment import keep_dense
 from mlprune.log import log
 from mlprune.module import PruningModule
-from mlprune.pruning import collect_statistics, save_statistics, sweep
+from mlprune.pruning import LayerStatistics, collect_statistics, load_statistics, save_statistics, sweep
 
 
 def run_sweep(trainer: Trainer, model: PruningModule, datamodule: PruningDataModule, pruning: PruningCallback) -> None:
     """Evaluate the dense model and, from one calibration, the model pruned to each of ``pruning.sweep``.
 
     Writes ``sweep.csv`` (a line a sparsity, task, language and metric), ``figures/sweep.png``, and for each sparsity a
-    folder ``sweep/<sparsity>`` with results.json, predictions and comparison.json. The model is dense again at the end.
+    folder ``sweep/<sparsity>`` with results.json, predictions and comparison.json, which comes last. A resumed
+    run takes up what is there. The model is dense again at the end.
 
     Args:
         trainer: The trainer.
@@ -35,10 +39,8 @@ def run_sweep(trainer: Trainer, model: PruningModule, datamodule: PruningDataMod
         pruning: The pruning callback, whose settings all sparsities share.
 
     Raises:
-        UserError: If the run is to be resumed, or would train.
+        UserError: If the run would train.
     """
-    if getattr(trainer, "resumes", False):
-        raise UserError("--resume: a sweep does not go on where it ended; start it again")
     if trainer.max_epochs:
         raise UserError(f"pruning.sweep trains nothing; leave trainer.max_epochs {trainer.max_epochs} out")
     trainer.experiment = trainer.sweeps = True
@@ -50,26 +52,25 @@ def run_sweep(trainer: Trainer, model: PruningModule, datamodule: PruningDataMod
     folder, device = run_folder(trainer), trainer.strategy.root_device
     if trainer.is_global_zero:
         keep_dense(folder)
-    trainer.strategy.barrier("mlprune-dense")
-    log.info("(2/%d) calibrating the dense model, once", steps)
+    finished = {level for level in pruning.sweep or [] if (_own(folder, level) / "comparison.json").is_file()}
+    trainer.strategy.barrier("mlprune-finished")  # nobody finishes a sparsity before all have looked
     model.to(device)  # Lightning leaves it on the CPU after each evaluation
-    batches, groups = datamodule.calibration_batches(), list(datamodule.demonstrations)
-    statistics = collect_statistics(model.model, batches, pruning.pruner, pruning.count_padding, groups)
-    if trainer.is_global_zero and pruning.pruner.importance.needs == "energy":
-        save_statistics(statistics, folder / "statistics.safetensors")
-    rows: list[dict[str, Any]] = []
-    for k, (pruner, masks) in enumerate(sweep(model.model, statistics, pruners)):
+    log.info("(2/%d) calibrating the dense model, once", steps)
+    statistics = _calibrate(trainer, model, datamodule, pruning)
+    left = [pruner for pruner in pruners if pruner.pattern.sparsity not in finished]
+    for pruner, masks in sweep(model.model, statistics, left):
         asked = pruner.pattern.sparsity
         pruned = sum(int((~mask).sum()) for mask in masks.values()) / sum(mask.numel() for mask in masks.values())
         model.recipe = {"sparsity": pruned, "pattern": describe(pruner.pattern)}
-        log.info("(%d/%d) evaluating at sparsity %g", k + 3, steps, asked)
+        log.info("(%d/%d) evaluating at sparsity %g", pruners.index(pruner) + 3, steps, asked)
         trainer.test(model, datamodule=datamodule, verbose=False)
         if trainer.is_global_zero:
-            rows += _keep(folder, asked, datamodule.seed)
+            _keep(folder, asked, datamodule.seed)
         trainer.strategy.barrier("mlprune-swept")
         model.to(device)
     model.recipe = {}
     if trainer.is_global_zero:
+        rows = [row for level in pruning.sweep or [] for row in sweep_rows(level, _comparison(folder, level))]
         out = io.StringIO()
         writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
         writer.writeheader()
@@ -87,12 +88,34 @@ def run_sweep(trainer: Trainer, model: PruningModule, datamodule: PruningDataMod
     trainer.strategy.barrier("mlprune-sweep")
 
 
-def _keep(folder: Path, sparsity: float, seed: int) -> list[dict[str, Any]]:
+def _calibrate(
+    trainer: Trainer, model: PruningModule, datamodule: PruningDataModule, pruning: PruningCallback
+) -> Mapping[str, LayerStatistics]:
+    """Return the dense model's statistics; an earlier start of the run may have left them."""
+    file = run_folder(trainer) / "statistics.safetensors"
+    if getattr(trainer, "resumes", False) and file.is_file():
+        return load_statistics(file)
+    batches, groups = datamodule.calibration_batches(), list(datamodule.demonstrations)
+    statistics = collect_statistics(model.model, batches, pruning.pruner, pruning.count_padding, groups)
+    if trainer.is_global_zero and pruning.pruner.importance.needs == "energy":
+        save_statistics(statistics, file)
+    return statistics
+
+
+def _own(folder: Path, sparsity: float) -> Path:
+    return folder / "sweep" / f"{sparsity:g}"
+
+
+def _comparison(folder: Path, sparsity: float) -> dict[str, Any]:
+    return json.loads((_own(folder, sparsity) / "comparison.json").read_text(encoding="utf-8"))
+
+
+def _keep(folder: Path, sparsity: float, seed: int) -> None:
     """Give an evaluation a folder of its own and compare it with the dense model's."""
-    own = folder / "sweep" / f"{sparsity:g}"
+    Unfinished(folder).forget_records("pruned")  # the next sparsity has records of its own
+    own = _own(folder, sparsity)
+    shutil.rmtree(own, ignore_errors=True)
     own.mkdir(parents=True)
     (folder / "predictions").rename(own / "predictions")
     (folder / "results.json").rename(own / "results.json")
-    comparison = compare(folder / "predictions.dense", own / "predictions", seed)
-    write_json(own / "comparison.json", comparison)
-    return sweep_rows(sparsity, comparison)
+    write_json(own / "comparison.json", compare(folder / "predictions.dense", own / "predictions", seed))

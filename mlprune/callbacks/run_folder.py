@@ -157,7 +157,7 @@ class RunWriter(Callback):
         folder = run_folder(trainer)
         program = f"python {shlex.quote(sys.argv[0])}" if sys.argv[0].endswith(".py") else "mlprune"
         command = f"{program} {self.subcommand} --resume {shlex.quote(str(folder))}"
-        kept = Unfinished(folder).folder.is_dir() and not getattr(trainer, "sweeps", False)
+        kept = Unfinished(folder).folder.is_dir()
         told = f"go on with: {command}" if kept else "nothing was kept to go on with; start it again"
         print(f"interrupted; {told}", file=sys.stderr)  # the log would break the line
 

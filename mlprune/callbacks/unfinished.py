@@ -114,6 +114,11 @@ class Unfinished:
         except OSError as error:
             raise UserError(f"'{self.folder}' cannot be written: {error.strerror}") from error
 
+    def forget_records(self, stage: str) -> None:
+        """Remove the records of a stage, of all processes."""
+        for file in self.folder.glob(f"{stage}.*.jsonl"):
+            file.unlink()
+
     def load_records(self, stage: str) -> dict[tuple[str, str, int], dict[str, Any]]:
         """Return (task, language, position) to record, of all processes; a line cut short by a kill is left out."""
         found = {}

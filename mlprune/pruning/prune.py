@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mlprune.batching import token_batches
 from mlprune.errors import UserError
-from mlprune.models.blocks import Block, find_blocks
+from mlprune.models.blocks import Block, find_blocks, model_device
 from mlprune.pruning.allocation import Allocation
 from mlprune.pruning.calibration import Calibration, Propagate, calibrating
 from mlprune.pruning.importance import Importance
@@ -146,6 +146,8 @@ def prune_from_statistics(
     """
     blocks = pruner.select(find_blocks(model))
     check_statistics(blocks, statistics, pruner.importance)
+    device = model_device(model)
+    statistics = {path: own.to(device) for path, own in statistics.items()}  # a file's are on the CPU
     pruner.allocate(blocks, statistics)
     reports = {path: report for block in blocks for path, report in pruner.prune_block(block, statistics).items()}
     return {path: report.mask for path, report in reports.items()}

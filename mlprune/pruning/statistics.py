@@ -219,6 +219,12 @@ class LayerStatistics:
         """Return the number of tokens of all groups: a scalar, or (experts,)."""
         return torch.stack(list(self.tokens.values())).sum(0)
 
+    def to(self, device: torch.device) -> "LayerStatistics":
+        """Return the same statistics on a device, as exact as it can have them."""
+        exact = accumulator_dtype(device)
+        means = {group: mean.to(device, exact) for group, mean in self.means.items()}
+        return LayerStatistics(means, {group: tokens.to(device) for group, tokens in self.tokens.items()})
+
     def energies(self) -> "LayerStatistics":
         """Return the same statistics as energies (a Gram matrix's diagonal is its energy)."""
         stacked = next(iter(self.tokens.values())).dim()  # one more dimension for stacked experts

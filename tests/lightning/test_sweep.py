@@ -4,9 +4,10 @@ import csv
 import json
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_runs import write_config
+from tiny_runs import RUN, write_config
 
 LEVELS = [0.1, 0.5]
 
@@ -42,3 +43,36 @@ def test_every_sparsity_is_what_a_run_of_its_own_gives(mlprune, tiny_folder: Pat
     assert (folder / "figures" / "sweep.png").stat().st_size > 1000
     assert (folder / "report.html").is_file()
     assert not (folder / ".unfinished").exists()
+
+
+def test_an_interrupted_sweep_goes_on(mlprune, tiny_folder: Path, tmp_path: Path, monkeypatch) -> None:
+    from mlprune.evaluation.tasks import CandidateTask
+    from mlprune.pruning import Calibration
+
+    config = write_config(tmp_path, tiny_folder, pruning={"propagate": "dense", "sweep": [0.2, 0.4, 0.6]})
+    asked: list[str] = []
+    predict, limit = CandidateTask.predict, 1000
+
+    def some(self, model, tokenizer, lang, examples):
+        asked.extend(example.id for example in examples)
+        if len(asked) > limit:
+            raise KeyboardInterrupt
+        return predict(self, model, tokenizer, lang, examples)
+
+    monkeypatch.setattr(CandidateTask, "predict", some)
+    assert mlprune("fit", "--config", config, "--trainer.default_root_dir", "whole")[0] == 0
+    an_evaluation = len(asked) // 4
+    asked.clear()
+    limit = int(2.5 * an_evaluation)  # dense, 0.2, and half of 0.4
+    with pytest.raises(SystemExit):
+        mlprune("fit", "--config", config, "--trainer.default_root_dir", "broken")
+    asked.clear()
+    limit = 1000
+    monkeypatch.setattr(Calibration, "step", None)  # the dense model is not calibrated again
+    status, _, err = mlprune("fit", "--resume", Path("broken", RUN))
+    assert status == 0, err
+    assert len(asked) < 1.6 * an_evaluation
+    whole, broken = (sorted(Path(folder, RUN).rglob("*.json*")) for folder in ("whole", "broken"))
+    assert [file.relative_to("whole") for file in whole] == [file.relative_to("broken") for file in broken]
+    assert all(a.read_text() == b.read_text() for a, b in zip(whole, broken, strict=True))
+    assert Path("whole", RUN, "sweep.csv").read_bytes() == Path("broken", RUN, "sweep.csv").read_bytes()
