@@ -9,15 +9,17 @@ from typing import Any
 import torch
 import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, SingleDeviceStrategy
 from rich.console import Console
 from rich.logging import RichHandler
 from torch.nn import Parameter
 
 from mlprune.callbacks import (
+    EndOnSigterm,
     FeatureAnalysis,
     ProgressDisplay,
     PruningCallback,
@@ -151,19 +153,12 @@ class MlpruneCLI(LightningCLI):
             raise UserError(plain(str(error))) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
-        """Add the callbacks that write and print what a run found; refuse strategies that split the weights."""
+        """Add the callbacks that write and print what a run found; refuse strategies that cannot hold masks."""
         chosen = self.config_init[self.subcommand].trainer.callbacks or []
         own_bar = any(isinstance(callback, ProgressBar) for callback in chosen)  # before Lightning adds its own
         check_callbacks(chosen)
         trainer = super().instantiate_trainer(**kwargs)
-        if not isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy):
-            name = type(trainer.strategy).__name__
-            raise UserError(
-                f"trainer.strategy {name} splits weight matrices, and masks are held on whole ones; give auto or ddp, "
-                "and prune a model that is too large for a device with --pruning.streaming true"
-            )
-        if getattr(trainer.strategy, "_start_method", "popen") != "popen":
-            raise UserError("trainer.strategy: spawned or forked processes give nothing back; give ddp")
+        check_strategy(trainer)
         if self.resumed is not None:
             trainer.resumes = True
             trainer.mlprune_run_folder = run = self.resumed
@@ -175,6 +170,7 @@ class MlpruneCLI(LightningCLI):
             RunWriter(described, self.subcommand),
             ResultsTable(quiet=self.subcommand == "fit"),
             ReportCallback(),
+            EndOnSigterm(),
         ]
         if not any(isinstance(callback, TensorBoard) for callback in trainer.callbacks):
             trainer.callbacks.append(TensorBoard())
@@ -207,6 +203,26 @@ class MlpruneCLI(LightningCLI):
     def test(self, model: PruningModule, datamodule: PruningDataModule) -> None:
         """Evaluate."""
         self.trainer.test(model, datamodule=datamodule, verbose=False)
+
+
+def check_strategy(trainer: Trainer) -> None:
+    """Raise UserError if a strategy cannot calibrate, or cannot hold masks while a model trains."""
+    strategy, world = trainer.strategy, trainer.num_devices * trainer.num_nodes
+    name = type(strategy).__name__
+    if isinstance(strategy, ModelParallelStrategy):
+        sizes = strategy._data_parallel_size, strategy._tensor_parallel_size
+        if sizes != (world, 1):
+            raise UserError(
+                f"trainer.strategy {name}: data_parallel_size {sizes[0]}, tensor_parallel_size {sizes[1]} is not "
+                f"supported; give data_parallel_size: {world}, as many as processes, and tensor_parallel_size: 1"
+            )
+    elif not isinstance(strategy, SingleDeviceStrategy | DDPStrategy):
+        raise UserError(
+            f"trainer.strategy {name} splits weights in ways that masks are not held on; give auto, ddp or "
+            "ModelParallelStrategy, and prune a model that is too large for a device with --pruning.streaming true"
+        )
+    elif getattr(strategy, "_start_method", "popen") != "popen":
+        raise UserError("trainer.strategy: spawned or forked processes give nothing back; give ddp")
 
 
 def check_callbacks(callbacks: list[Callback]) -> None:

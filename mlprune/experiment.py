@@ -5,8 +5,9 @@ import shutil
 from pathlib import Path
 
 from lightning.pytorch import Trainer
+from rich.console import Console
 
-from mlprune.callbacks.console import comparison_tables, console
+from mlprune.callbacks.console import comparison_tables, console, results_tables
 from mlprune.callbacks.run_folder import run_folder, write_json, write_text
 from mlprune.callbacks.unfinished import Unfinished
 from mlprune.datamodule import PruningDataModule
@@ -21,16 +22,18 @@ def run_experiment(
 ) -> None:
     """Run the experiment in the trainer's run folder.
 
+    A model that is pruned already is only trained, with its zeros held, and evaluated if there are tasks.
+
     Args:
         trainer: The trainer; ``max_epochs`` above 0 adds recovery training with the masks held.
-        model: The dense model.
+        model: The dense model, or a pruned one to train.
         datamodule: Calibration prompts and tasks.
         ckpt_path: Lightning checkpoint that recovery training resumes from.
 
     Raises:
         UserError: If settings of recovery training do not go with the model or with one another.
     """
-    trains = bool(trainer.max_epochs)
+    trains, was_pruned = bool(trainer.max_epochs), bool(model.recipe)
     if model.lora is not None and not trains:
         raise UserError("model.lora trains adapters; give trainer.max_epochs above 0, or leave it out")
     if trains and model.source.has_encoder():
@@ -38,39 +41,36 @@ def run_experiment(
             f"trainer.max_epochs {trainer.max_epochs}: recovery training is of models that continue text; "
             f"{model.source.name} has an encoder; leave it out"
         )
-    steps = 4 if trains else 3
+    if was_pruned and not trains:
+        raise UserError(
+            f"model.name '{model.source.name}' is pruned already; give the dense model, or trainer.max_epochs above 0"
+        )
+    phases = [] if was_pruned else ["evaluating the dense model", "calibrating and pruning"]
+    phases += ["recovery training with the masks held"] if trains else []
+    phases += ["evaluating the pruned model"] if datamodule.tasks or not was_pruned else []
+    phases = [f"({k}/{len(phases)}) {phase}" for k, phase in enumerate(phases, start=1)]
     trainer.experiment = True
     trainer.recovery_follows = trains
     datamodule.choose_prompts(model.tokenizer)
     if trains:
         datamodule.choose_training(model.tokenizer)
-    resumes = getattr(trainer, "resumes", False)
-    if not (resumes and (run_folder(trainer) / "results.dense.json").is_file()):
-        log.info("(1/%d) evaluating the dense model", steps)
-        trainer.test(model, datamodule=datamodule, verbose=False)
-        if trainer.is_global_zero:
-            keep_dense(run_folder(trainer))
-        trainer.strategy.barrier("mlprune-dense")
-    folder = run_folder(trainer)  # settled by now on every process
-    log.info("(2/%d) calibrating and pruning", steps)
-    trainer.validate(model, datamodule=datamodule, verbose=False)
+    if not was_pruned:
+        _evaluate_dense(trainer, model, datamodule, phases.pop(0))
+        log.info(phases.pop(0))
+        trainer.validate(model, datamodule=datamodule, verbose=False)
     if trains:
-        log.info("(3/%d) recovery training with the masks held", steps)
-        checkpoint = ckpt_path or _last_checkpoint(folder)
+        log.info(phases.pop(0))
+        checkpoint = ckpt_path or _last_checkpoint(trainer)
         trainer.fit(model, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
-    log.info("(%d/%d) evaluating the pruned model", steps, steps)
-    trainer.test(model, datamodule=datamodule, verbose=False)
+    if phases:
+        log.info(phases.pop(0))
+        trainer.test(model, datamodule=datamodule, verbose=False)
     if trainer.is_global_zero:
-        comparison = compare(folder / "predictions.dense", folder / "predictions", datamodule.seed)
-        write_json(folder / "comparison.json", comparison)
-        write_text(folder / "comparison.md", markdown(comparison))
-        dense, pruned = (
-            json.loads((folder / name).read_text(encoding="utf-8")) for name in ("results.dense.json", "results.json")
-        )
-        out = console()
-        for table in comparison_tables(comparison, dense, pruned):
+        folder, out = run_folder(trainer), console()
+        for table in results_tables(model.results) if was_pruned else []:
             out.print(table)
-        out.print(f"[bold]{comparison['headline']}[/bold]")
+        if not was_pruned:
+            _compare(folder, datamodule.seed, out)
         shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
         out.print(f"Run folder: {shown}", soft_wrap=True)
         Unfinished(folder).remove()
@@ -80,6 +80,30 @@ def run_experiment(
     trainer.strategy.barrier("mlprune-compared")
 
 
+def _evaluate_dense(trainer: Trainer, model: PruningModule, datamodule: PruningDataModule, phase: str) -> None:
+    """Evaluate the dense model, unless an earlier start of the run did."""
+    if getattr(trainer, "resumes", False) and (run_folder(trainer) / "results.dense.json").is_file():
+        return
+    log.info(phase)
+    trainer.test(model, datamodule=datamodule, verbose=False)
+    if trainer.is_global_zero:
+        keep_dense(run_folder(trainer))
+    trainer.strategy.barrier("mlprune-dense")
+
+
+def _compare(folder: Path, seed: int, out: Console) -> None:
+    """Compare the two evaluations, on files and on the console."""
+    comparison = compare(folder / "predictions.dense", folder / "predictions", seed)
+    write_json(folder / "comparison.json", comparison)
+    write_text(folder / "comparison.md", markdown(comparison))
+    dense, pruned = (
+        json.loads((folder / name).read_text(encoding="utf-8")) for name in ("results.dense.json", "results.json")
+    )
+    for table in comparison_tables(comparison, dense, pruned):
+        out.print(table)
+    out.print(f"[bold]{comparison['headline']}[/bold]")
+
+
 def keep_dense(folder: Path) -> None:
     """Name the dense model's results so; results.json comes last, since its new name says that this is done."""
     shutil.rmtree(folder / "predictions.dense", ignore_errors=True)
@@ -87,7 +111,9 @@ def keep_dense(folder: Path) -> None:
     (folder / "results.json").rename(folder / "results.dense.json")
 
 
-def _last_checkpoint(folder: Path) -> str | None:
+def _last_checkpoint(trainer: Trainer) -> str | None:
     """The newest Lightning checkpoint of an earlier start (with ``trainer.enable_checkpointing: true``)."""
-    files = sorted((folder / "checkpoints").glob("*.ckpt"), key=lambda file: file.stat().st_mtime)
+    if not getattr(trainer, "resumes", False):
+        return None
+    files = sorted((run_folder(trainer) / "checkpoints").glob("*.ckpt"), key=lambda file: file.stat().st_mtime)
     return str(files[-1]) if files else None

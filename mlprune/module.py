@@ -1,21 +1,23 @@
 """The LightningModule: gathers activation statistics in validation, evaluates in test, trains for recovery in fit."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor
 from torchmetrics import Metric
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mlprune.datamodule import CalibrationStep, EvaluationBatch
 from mlprune.evaluation.results import summarize
-from mlprune.models.blocks import find_blocks
+from mlprune.models.blocks import Layer, find_blocks
 from mlprune.models.loading import ModelSource
 from mlprune.models.lora import add_lora, check_lora, merge_lora
+from mlprune.models.sharding import shard
 from mlprune.pruning import Calibration
 
 
@@ -70,6 +72,7 @@ class PruningModule(LightningModule):
         self.records: dict[tuple[str, str], list[dict[str, Any]]] = {}
         self._metrics: dict[tuple[str, str], Metric] = {}
         self._tokenizer: PreTrainedTokenizerBase | None = None
+        self._gather: Callable[[], PreTrainedModel] | None = None  # makes the model whole whose weights are split
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -84,9 +87,11 @@ class PruningModule(LightningModule):
         return "pruned" if self.recipe else "dense"
 
     def configure_model(self) -> None:
-        """Load the weights, once, when Lightning is ready for them."""
+        """Load the weights, once, when Lightning is ready for them; for recovery training make them ready to train."""
         if self.model is None:
             self.model = self.source.load_model()
+        if self.trainer.state.fn == "fit":
+            self._begin_training()
 
     def use_streamed(self, model: PreTrainedModel) -> None:
         """Use a model whose blocks are read when they are needed; Lightning must not try to move it."""
@@ -157,17 +162,24 @@ class PruningModule(LightningModule):
 
     # -- fit: recovery training -----------------------------------------------------------------------------------
 
-    def setup(self, stage: str) -> None:
-        """Make the model ready to train: in training mode, with adapters before the optimizer is made."""
-        if stage == "fit":
-            assert self.model is not None
-            self.model = self.model if self.lora is None else add_lora(self.model, self.lora)
-            self.model.train()
-
-    def on_train_end(self) -> None:
-        """Merge the adapters; the pruning callback then applies the masks again."""
+    def _begin_training(self) -> None:
+        """Put the model in training mode, with adapters and split weights before the optimizer is made."""
         assert self.model is not None
+        if not self.masks:  # the checkpoint was pruned before, and its zeros are to stay
+            self.masks = {path: layer.matrix() != 0 for path, layer in self._layers() if path in self.recipe["layers"]}
+        self.model = self.model if self.lora is None else add_lora(self.model, self.lora)
+        self.model.train()
+        if isinstance(self.trainer.strategy, ModelParallelStrategy):
+            assert self.device_mesh is not None
+            self._gather = shard(self.model, self.device_mesh["data_parallel"])
+
+    def end_training(self) -> None:
+        """Make a plain model of the trained one: weights whole, adapters merged, pruned weights at zero."""
+        assert self.model is not None
+        if self._gather is not None:
+            self.model, self._gather = self._gather(), None
         self.model = (self.model if self.lora is None else merge_lora(self.model)).eval()
+        self.hold_masks()
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Step, and set the pruned weights back to zero at once."""
@@ -178,9 +190,12 @@ class PruningModule(LightningModule):
     @torch.no_grad()
     def hold_masks(self) -> None:
         """Set the pruned weights to zero."""
-        layers = {path: layer for block in find_blocks(self.model) for path, layer in block.layers.items()}
+        layers = dict(self._layers())
         for path, mask in self.masks.items():
             layers[path].zero(mask)
+
+    def _layers(self) -> Iterable[tuple[str, Layer]]:
+        return (item for block in find_blocks(self.model) for item in block.layers.items())
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Causal language modelling loss on one batch of demonstrations."""

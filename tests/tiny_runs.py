@@ -103,7 +103,8 @@ def begin(folder: Path, *args: object, launcher: tuple[str, ...] = ()) -> subpro
     """Start main.py in a process of its own, in a folder, with one thread."""
     folder.mkdir(exist_ok=True)
     command = [*(launcher or (sys.executable,)), ROOT / "main.py", *args]
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
+    folders = ":".join(str(ROOT / name) for name in ("", "tests", "tests/lightning"))
+    environment = os.environ | {"PYTHONPATH": folders, "OMP_NUM_THREADS": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen([str(part) for part in command], cwd=folder, env=environment, **pipes)
 

@@ -9,9 +9,11 @@ from mlprune.callbacks.progress import ProgressDisplay
 from mlprune.callbacks.pruning import PruningCallback
 from mlprune.callbacks.report import ReportCallback
 from mlprune.callbacks.run_folder import RunWriter, SaveConfig
+from mlprune.callbacks.sigterm import EndOnSigterm
 from mlprune.callbacks.tensorboard import TensorBoard
 
 __all__ = [
+    "EndOnSigterm",
     "EvaluatedFeatures",
     "FeatureAblation",
     "FeatureAnalysis",

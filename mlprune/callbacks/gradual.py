@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.strategies import ModelParallelStrategy
 
 from mlprune.callbacks.pruning import PruningCallback
 from mlprune.errors import UserError
@@ -58,6 +59,10 @@ class GradualPruning(Callback):
         if self.final is None:
             if not trainer.max_epochs or not isinstance(pattern, Unstructured) or pruning.pruner.allocation is not None:
                 raise UserError("GradualPruning needs trainer.max_epochs above 0, Unstructured and no allocation")
+            if pl_module.recipe:
+                raise UserError("GradualPruning needs the dense model, and model.name is pruned already")
+            if isinstance(trainer.strategy, ModelParallelStrategy):
+                raise UserError("GradualPruning needs whole weights; give trainer.strategy auto or ddp")
             if pl_module.lora is not None:
                 raise UserError("GradualPruning prunes while weights train; leave model.lora out")
             if self.initial > pattern.sparsity:

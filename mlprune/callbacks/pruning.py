@@ -23,7 +23,6 @@ from mlprune.pruning import (
     Pattern,
     Pruner,
     Unstructured,
-    apply_masks,
     calibrating,
     collect_statistics,
     save_masks,
@@ -347,10 +346,16 @@ class PruningCallback(Callback):
 
     # -- recovery training ----------------------------------------------------------------------------------------
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Mark the run as one to go on with; a model that was pruned before begins here."""
+        if trainer.is_global_zero:
+            self.unfinished.start()
+
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the trained checkpoint, its pruned weights at zero."""
-        pl_module.hold_masks()
-        pl_module.recipe = self.recipe(trainer, pl_module)
+        pl_module.end_training()
+        if self.reports:  # else it was pruned before, as its checkpoint says
+            pl_module.recipe = self.recipe(trainer, pl_module)
         if trainer.is_global_zero:
             save_masks(pl_module.masks, run_folder(trainer) / "masks.safetensors")
         self._save(trainer, pl_module)
@@ -363,6 +368,4 @@ class PruningCallback(Callback):
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Take the masks from a Lightning checkpoint."""
-        pl_module.masks = checkpoint.get("mlprune_masks", {})
-        if pl_module.masks:
-            apply_masks(pl_module.model, pl_module.masks)
+        pl_module.masks = checkpoint.get("mlprune_masks", pl_module.masks)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers.pytorch_utils import Conv1D
 
 from mlprune.errors import UserError
@@ -64,7 +65,10 @@ class Layer:
         matrix = self.matrix()
         if mask.shape != matrix.shape:
             raise UserError(f"mask of {self.path} has shape {tuple(mask.shape)}; the layer needs {tuple(matrix.shape)}")
-        matrix.masked_fill_(~mask.to(matrix.device), 0)
+        mask = mask.to(matrix.device)
+        if isinstance(matrix, DTensor):  # a process that holds a part of the weight needs that part of the mask
+            mask = distribute_tensor(mask, matrix.device_mesh, matrix.placements, src_data_rank=None)
+        matrix.masked_fill_(~mask, 0)
 
 
 @dataclass(frozen=True, eq=False)

@@ -139,9 +139,8 @@ class ModelSource:
     def card(self) -> dict[str, str]:
         """Return the licence and notice of the base model, as far as they are in its folder."""
         folder = Path(self.location)
-        card = {"base_model": self.name, "license": "", "notice": ""}
-        if self.name in PACKAGED:
-            card["base_model"] = PACKAGED[self.name].title
+        base = self.recipe().get("base_model", self.name)
+        card = {"base_model": PACKAGED[base].title if base in PACKAGED else base, "license": "", "notice": ""}
         if (folder / "README.md").is_file():
             lines = (folder / "README.md").read_text(encoding="utf-8").splitlines()
             card["license"] = next((line[8:].strip() for line in lines if line.startswith("license:")), "")

@@ -170,7 +170,11 @@ CONFIGS: dict[str, tuple[Callable[[Config], None], list[str]]] = {
     "spawned processes": (section("trainer", strategy="ddp_spawn", devices=2), ["trainer.strategy", "give ddp"]),
     "split weights": (
         section("trainer", strategy={"class_path": "lightning.pytorch.strategies.ModelParallelStrategy"}),
-        ["trainer.strategy ModelParallelStrategy", "auto or ddp", "streaming"],
+        ["trainer.strategy ModelParallelStrategy", "tensor_parallel_size auto", "give data_parallel_size: 1"],
+    ),
+    "flattened weights": (
+        section("trainer", strategy="fsdp"),
+        ["strategy `fsdp`", "GPU", "accelerator='cpu'"],
     ),
     "strategy": (section("trainer", strategy="ddpp"), ["strategy='ddpp'", "ddp"]),
     "precision": (section("trainer", precision="17"), ["trainer.precision", "'17'", "bf16-mixed"]),

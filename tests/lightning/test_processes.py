@@ -51,3 +51,22 @@ def test_one_process_that_fails_ends_all(tmp_path: Path, tiny_folder: Path) -> N
     assert run.returncode != 0
     assert "process 1 has had enough" in run.stderr
     assert not (tmp_path / RUN / "results.json").exists()
+
+
+def test_sigterm_ends_all_and_tells_how_to_go_on(tmp_path: Path, tiny_folder: Path) -> None:
+    (tmp_path / "signalled.py").write_text(
+        "import os, signal\nfrom lightning.pytorch import Callback\n\n\n"
+        "class Signal(Callback):\n"
+        "    def on_test_batch_start(self, trainer, *args):\n"
+        "        if trainer.is_global_zero:\n"
+        "            os.kill(os.getpid(), signal.SIGTERM)\n"
+    )
+    callbacks = [{"class_path": "signalled.Signal"}]
+    trainer = {"accelerator": "cpu", "devices": 2, "strategy": "ddp", "callbacks": callbacks}
+    config = write_config(tmp_path, tiny_folder, trainer=trainer)
+    command = [sys.executable, str(ROOT / "main.py"), "test", "--config", str(config)]
+    settings = os.environ | {"PYTHONPATH": f"{ROOT}:{tmp_path}", "OMP_NUM_THREADS": "1"}
+    run = subprocess.run(command, cwd=tmp_path, env=settings, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 1
+    assert "--resume" in run.stderr
+    assert not (tmp_path / RUN / "results.json").exists()

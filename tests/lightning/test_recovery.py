@@ -1,22 +1,21 @@
 """Recovery training: the pruned weights stay zero, whatever trains the others."""
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 from lightning.pytorch import Callback
 from tiny import save_tiny
-from tiny_runs import write_config
+from tiny_runs import RUN, start, write_config
+from torch import Tensor
+from torch.distributed.tensor import DTensor
 from transformers import AutoModelForCausalLM
 
 from mlprune.models.blocks import find_blocks
 from mlprune.pruning import load_masks
 
-ROOT = Path(__file__).parents[2]
-RUN = Path("lightning_logs/version_0")
 DECAY = {"class_path": "torch.optim.AdamW", "init_args": {"lr": 0.01, "weight_decay": 0.1}}
 MOMENTUM = {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.01, "momentum": 0.9}}
 
@@ -35,9 +34,24 @@ class Watch(Callback):
         Watch.broken += not held(pl_module.model, pl_module.masks)
 
 
+class Demand(Callback):
+    """Fails the run if a pruned weight is not zero after a step, or if a process holds weights that it should not."""
+
+    def __init__(self, split: bool) -> None:
+        self.split = split
+
+    def on_train_batch_end(self, trainer, pl_module, *args) -> None:
+        assert held(pl_module.model, pl_module.masks)
+        assert all(isinstance(parameter, DTensor) == self.split for parameter in pl_module.parameters())
+
+
 def held(model, masks) -> bool:
     layers = {path: layer for block in find_blocks(model) for path, layer in block.layers.items()}
-    return all(not layers[path].matrix()[~mask].any() for path, mask in masks.items())
+    return all(not whole(layers[path].matrix())[~mask].any() for path, mask in masks.items())
+
+
+def whole(weight: Tensor) -> Tensor:
+    return weight.full_tensor() if isinstance(weight, DTensor) else weight
 
 
 def trained(mlprune, tmp_path: Path, tiny: Path, /, trainer: dict | None = None, **sections) -> tuple[Path, str]:
@@ -125,39 +139,86 @@ def test_sparsity_rises_to_its_target(mlprune, tmp_path: Path, tiny_folder: Path
     assert reached == pytest.approx([0.381, 0.485, 0.5], abs=0.001)  # cubic over three of the four epochs
 
 
-def test_a_resumed_training_holds_the_masks(mlprune, tmp_path: Path, tiny_folder: Path) -> None:
+def test_a_resumed_training_holds_the_masks(tmp_path: Path, tiny_folder: Path) -> None:
     """Killed in its last epoch, the run goes on from its Lightning checkpoint."""
-    trainer = {
-        "accelerator": "cpu",
-        "devices": 1,
-        "max_epochs": 3,
-        "enable_checkpointing": True,
-        "callbacks": [
-            {"class_path": "kill_once.KillOnce", "init_args": {"stage": "train", "batch": 6, "marker": "killed"}}
-        ],
-    }
-    config = write_config(tmp_path, tiny_folder, trainer=trainer)
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(ROOT / "main.py"), "fit"]
-    killed = subprocess.run([*command, "--config", str(config)], cwd=tmp_path, env=environment, capture_output=True)
-    assert killed.returncode == -9
+    kill = {"class_path": "kill_once.KillOnce", "init_args": {"stage": "train", "batch": 6, "marker": "killed"}}
+    demand = {"class_path": "test_recovery.Demand", "init_args": {"split": False}}
+    trainer = {"accelerator": "cpu", "devices": 1, "max_epochs": 3, "enable_checkpointing": True}
+    config = write_config(tmp_path, tiny_folder, trainer=trainer | {"callbacks": [kill, demand]})
+    assert start(tmp_path, "fit", "--config", config).returncode == -9
     assert list((tmp_path / RUN / "checkpoints").glob("*.ckpt"))
-    again = subprocess.run(
-        [*command, "--resume", str(RUN)], cwd=tmp_path, env=environment, capture_output=True, text=True
-    )
+    again = start(tmp_path, "fit", "--resume", RUN)
     assert again.returncode == 0, again.stderr
-    assert held(AutoModelForCausalLM.from_pretrained(RUN / "pruned"), load_masks(RUN / "masks.safetensors"))
+    run = tmp_path / RUN
+    assert held(AutoModelForCausalLM.from_pretrained(run / "pruned"), load_masks(run / "masks.safetensors"))
 
 
-def test_two_processes_hold_the_masks(tmp_path: Path, tiny_folder: Path) -> None:
-    trainer = {"accelerator": "cpu", "devices": 2, "strategy": "ddp", "max_epochs": 1}
-    config = write_config(tmp_path, tiny_folder, trainer=trainer)
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(ROOT / "main.py"), "fit", "--config", str(config)]
-    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    masks = load_masks(tmp_path / RUN / "masks.safetensors")
-    assert held(AutoModelForCausalLM.from_pretrained(tmp_path / RUN / "pruned"), masks)
+def test_adapters_go_on_from_a_lightning_checkpoint(mlprune, tmp_path: Path, tiny_folder: Path) -> None:
+    model = {"name": str(tiny_folder), "lora": {"r": 2}, "optimizer": DECAY}
+    settings = {"callbacks": [], "enable_checkpointing": True, "max_epochs": 1}
+    trained(mlprune, tmp_path, tiny_folder, settings, model=model, data={"limit": 1})
+    (checkpoint,) = (RUN / "checkpoints").glob("*.ckpt")
+    for epochs in (1, 2):  # the checkpoint is of the last epoch, or training goes on
+        flags = ["--ckpt_path", checkpoint, "--trainer.max_epochs", epochs]
+        status, _, err = mlprune("fit", "--config", tmp_path / "run.yaml", *flags)
+        assert status == 0, err
+    runs = [RUN.with_name(f"version_{k}") for k in range(3)]
+    models = [AutoModelForCausalLM.from_pretrained(run / "pruned") for run in runs]
+    assert all(held(model, load_masks(run / "masks.safetensors")) for model, run in zip(models, runs, strict=True))
+    weights = [model.model.layers[0].mlp.up_proj.weight for model in models]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_a_pruned_checkpoint_is_trained_with_its_zeros_held(mlprune, tmp_path: Path, tiny_folder: Path) -> None:
+    config = write_config(tmp_path, tiny_folder, model={"name": str(tiny_folder), "optimizer": DECAY})
+    assert mlprune("validate", "--config", config)[0] == 0
+    flags = ["--config", config, "--model.name", RUN / "pruned"]
+    status, _, err = mlprune("fit", *flags)
+    assert status == 2
+    assert "is pruned already; give the dense model, or trainer.max_epochs above 0" in err
+    watch = ["--trainer.callbacks+=test_recovery.Watch", "--trainer.max_epochs", 1]
+    status, out, err = mlprune("fit", *flags, *watch)
+    assert status == 0, err
+    assert "(1/2) recovery training" in err
+    assert "accuracy" in out
+    assert Watch.steps >= 2
+    assert Watch.broken == 0
+    runs = [RUN, RUN.with_name("version_1")]
+    before, after = (AutoModelForCausalLM.from_pretrained(run / "pruned") for run in runs)
+    masks, again = (load_masks(run / "masks.safetensors") for run in runs)
+    assert all(torch.equal(masks[path], again[path]) for path in masks | again)
+    kept = masks["model.layers.0.mlp.up_proj"]
+    moved = before.model.layers[0].mlp.up_proj.weight != after.model.layers[0].mlp.up_proj.weight
+    assert moved[kept].float().mean() > 0.5
+    recipes = [json.loads((run / "pruned/mlprune.json").read_text()) for run in runs]
+    assert recipes[0] == recipes[1]
+    assert f"base_model: {tiny_folder}" in (runs[1] / "pruned/README.md").read_text()
+    assert json.loads((runs[1] / "results.json").read_text())["stage"] == "pruned"
+    assert not (runs[1] / "results.dense.json").exists()
+    assert (runs[1] / "report.html").exists()
+
+
+def test_two_processes_hold_the_masks_on_whole_and_on_split_weights(tmp_path: Path, tiny_folder: Path) -> None:
+    split = {
+        "class_path": "lightning.pytorch.strategies.ModelParallelStrategy",
+        "init_args": {"data_parallel_size": 2, "tensor_parallel_size": 1},
+    }
+    models = []
+    for strategy in ("ddp", split):
+        demand = {"class_path": "test_recovery.Demand", "init_args": {"split": strategy is split}}
+        trainer = {"accelerator": "cpu", "devices": 2, "strategy": strategy, "max_epochs": 1, "callbacks": [demand]}
+        folder = tmp_path / ("ddp" if strategy == "ddp" else "split")
+        folder.mkdir()
+        config = write_config(
+            folder, tiny_folder, trainer=trainer, model={"name": str(tiny_folder), "optimizer": DECAY}
+        )
+        run = start(folder, "fit", "--config", config)
+        assert run.returncode == 0, run.stderr
+        models.append(AutoModelForCausalLM.from_pretrained(folder / RUN / "pruned"))
+        assert held(models[-1], load_masks(folder / RUN / "masks.safetensors"))
+    for (name, one), other in zip(models[0].state_dict().items(), models[1].state_dict().values(), strict=True):
+        assert torch.allclose(one, other, atol=1e-5), name
 
 
 def test_encoder_decoder_models_are_refused_before_the_dense_evaluation(mlprune, tmp_path: Path) -> None:

@@ -1,0 +1,25 @@
+"""SIGTERM ends a run as Ctrl-C does."""
+
+import signal
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+
+class EndOnSigterm(Callback):
+    """Ends all processes within seconds of SIGTERM, with an exit status that is not 0 and the hint how to go on.
+
+    Lightning's own handler talks to the other processes while they may be waiting for each other, and what it ends, it
+    ends as if the work were done, with status 0.
+    """
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Replace Lightning's handler, which Lightning takes away at the end of each stage."""
+        signal.signal(signal.SIGTERM, _interrupt)
+
+    on_test_start = on_train_start = on_validation_start
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: nothing is to disturb the clearing up
+    raise KeyboardInterrupt
