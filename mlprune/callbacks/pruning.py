@@ -115,14 +115,15 @@ class PruningCallback(Callback):
         pl_module.whole_blocks = self.propagate == "layer"
         pl_module.first_block = self.unfinished.num_blocks() if getattr(trainer, "resumes", False) else 0
         groups = list(trainer.datamodule.demonstrations)
-        prunes = stage == "validate" or getattr(trainer, "experiment", False)
+        source: Any = pl_module.source
+        only_trains = self._training_follows(trainer) and bool(source.recipe())  # its zeros are held
+        prunes = stage == "validate" or (getattr(trainer, "experiment", False) and not only_trains)
         for group in self.pruner.importance.groups:
             if prunes and group not in groups:
                 name = type(self.pruner.importance).__name__
                 raise UserError(f"{name} needs the group '{group}'; data.demonstrations has {', '.join(groups)}")
         if self.sweep is not None and stage == "validate":
             raise UserError("pruning.sweep goes with fit, which evaluates at each sparsity")
-        source: Any = pl_module.source
         if prunes and source.recipe():
             raise UserError(f"model.name '{source.name}' is pruned already; give the dense model")
         if self.streaming and prunes:
