@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, told before anything is built."""
+"""What is wrong with a configuration, told before a model is loaded."""
 
 from collections.abc import Hashable
 from itertools import pairwise
@@ -7,7 +7,12 @@ from typing import Any
 
 import torch
 import yaml
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Callback, EarlyStopping
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, SingleDeviceStrategy
+from torch.nn import Parameter
 
+from mlprune.callbacks import PruningCallback
 from mlprune.errors import UserError
 from mlprune.plain import one_line
 
@@ -100,6 +105,8 @@ def check_checkpoint(path: str | None) -> None:
     """
     if path is None:
         return
+    if Path(path).is_dir():
+        raise UserError(f"ckpt_path '{path}' is a folder; give a checkpoint of one file, or --resume its run")
     if not Path(path).is_file():
         raise UserError(f"ckpt_path '{path}' does not exist; give a Lightning checkpoint")
     try:
@@ -108,3 +115,43 @@ def check_checkpoint(path: str | None) -> None:
         known = False
     if not known:
         raise UserError(f"ckpt_path '{path}' is no Lightning checkpoint of tensors and plain values alone")
+
+
+def check_strategy(trainer: Trainer) -> None:
+    """Raise UserError if a strategy cannot calibrate, or cannot hold masks while a model trains."""
+    strategy, world = trainer.strategy, trainer.num_devices * trainer.num_nodes
+    name = type(strategy).__name__
+    if isinstance(strategy, ModelParallelStrategy):
+        sizes = strategy._data_parallel_size, strategy._tensor_parallel_size
+        if sizes != (world, 1):
+            raise UserError(
+                f"trainer.strategy {name}: data_parallel_size {sizes[0]}, tensor_parallel_size {sizes[1]} is not "
+                f"supported; give data_parallel_size: {world}, as many as processes, and tensor_parallel_size: 1"
+            )
+    elif not isinstance(strategy, SingleDeviceStrategy | DDPStrategy):
+        raise UserError(
+            f"trainer.strategy {name} splits weights in ways that masks are not held on; give auto, ddp or "
+            "ModelParallelStrategy, and prune a model that is too large for a device with --pruning.streaming true"
+        )
+    elif getattr(strategy, "_start_method", "popen") != "popen":
+        raise UserError("trainer.strategy: spawned or forked processes give nothing back; give ddp")
+
+
+def check_callbacks(callbacks: list[Callback]) -> None:
+    """Raise UserError if a callback of the user's cannot do its work here."""
+    for callback in callbacks:
+        if isinstance(callback, PruningCallback):
+            raise UserError("trainer.callbacks: PruningCallback is there already; its settings are the section pruning")
+        if isinstance(callback, EarlyStopping) and callback.strict and callback.monitor != "fit/loss":
+            raise UserError(
+                f"trainer.callbacks: EarlyStopping monitor '{callback.monitor}' is not logged; give fit/loss, or "
+                "strict: false"
+            )
+
+
+def check_optimizer(optimizer: Any) -> None:
+    """Raise UserError if an optimizer refuses its settings, which else would be told after pruning."""
+    try:
+        optimizer([Parameter(torch.zeros(1))])
+    except (TypeError, ValueError) as error:
+        raise UserError(f"model.optimizer: {one_line(str(error))}") from error

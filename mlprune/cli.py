@@ -6,17 +6,13 @@ import sys
 import warnings
 from typing import Any
 
-import torch
 import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ProgressBar
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, SingleDeviceStrategy
 from rich.console import Console
 from rich.logging import RichHandler
-from torch.nn import Parameter
 
 from mlprune.callbacks import (
     EndOnSigterm,
@@ -29,7 +25,14 @@ from mlprune.callbacks import (
     SaveConfig,
     TensorBoard,
 )
-from mlprune.checks import check_checkpoint, check_files, check_trainer
+from mlprune.checks import (
+    check_callbacks,
+    check_checkpoint,
+    check_files,
+    check_optimizer,
+    check_strategy,
+    check_trainer,
+)
 from mlprune.datamodule import PruningDataModule
 from mlprune.errors import UserError
 from mlprune.experiment import run_experiment
@@ -37,6 +40,7 @@ from mlprune.log import log
 from mlprune.module import PruningModule
 from mlprune.plain import one_line, plain
 from mlprune.resume import refuse_differences, take_resume
+from mlprune.run import Run
 from mlprune.sweep import run_sweep
 
 TRAINER_DEFAULTS = {
@@ -160,8 +164,8 @@ class MlpruneCLI(LightningCLI):
         trainer = super().instantiate_trainer(**kwargs)
         check_strategy(trainer)
         if self.resumed is not None:
-            trainer.resumes = True
-            trainer.mlprune_run_folder = run = self.resumed
+            run = self.resumed
+            trainer.mlprune_run = Run(run, resumes=True)
             if trainer.loggers and type(trainer.loggers[0]) is TensorBoardLogger:
                 trainer.loggers = [TensorBoardLogger(run.parents[1], run.parent.name, run.name), *trainer.loggers[1:]]
         settings = self._settings()
@@ -203,46 +207,6 @@ class MlpruneCLI(LightningCLI):
     def test(self, model: PruningModule, datamodule: PruningDataModule) -> None:
         """Evaluate."""
         self.trainer.test(model, datamodule=datamodule, verbose=False)
-
-
-def check_strategy(trainer: Trainer) -> None:
-    """Raise UserError if a strategy cannot calibrate, or cannot hold masks while a model trains."""
-    strategy, world = trainer.strategy, trainer.num_devices * trainer.num_nodes
-    name = type(strategy).__name__
-    if isinstance(strategy, ModelParallelStrategy):
-        sizes = strategy._data_parallel_size, strategy._tensor_parallel_size
-        if sizes != (world, 1):
-            raise UserError(
-                f"trainer.strategy {name}: data_parallel_size {sizes[0]}, tensor_parallel_size {sizes[1]} is not "
-                f"supported; give data_parallel_size: {world}, as many as processes, and tensor_parallel_size: 1"
-            )
-    elif not isinstance(strategy, SingleDeviceStrategy | DDPStrategy):
-        raise UserError(
-            f"trainer.strategy {name} splits weights in ways that masks are not held on; give auto, ddp or "
-            "ModelParallelStrategy, and prune a model that is too large for a device with --pruning.streaming true"
-        )
-    elif getattr(strategy, "_start_method", "popen") != "popen":
-        raise UserError("trainer.strategy: spawned or forked processes give nothing back; give ddp")
-
-
-def check_callbacks(callbacks: list[Callback]) -> None:
-    """Raise UserError if a callback of the user's cannot do its work here."""
-    for callback in callbacks:
-        if isinstance(callback, PruningCallback):
-            raise UserError("trainer.callbacks: PruningCallback is there already; its settings are the section pruning")
-        if isinstance(callback, EarlyStopping) and callback.strict and callback.monitor != "fit/loss":
-            raise UserError(
-                f"trainer.callbacks: EarlyStopping monitor '{callback.monitor}' is not logged; give fit/loss, or "
-                "strict: false"
-            )
-
-
-def check_optimizer(optimizer: Any) -> None:
-    """Raise UserError if an optimizer refuses its settings, which else would be told after pruning."""
-    try:
-        optimizer([Parameter(torch.zeros(1))])
-    except (TypeError, ValueError) as error:
-        raise UserError(f"model.optimizer: {one_line(str(error))}") from error
 
 
 def _plain_seed(seed: bool | int) -> int:

@@ -8,13 +8,14 @@ from lightning.pytorch import Trainer
 from rich.console import Console
 
 from mlprune.callbacks.console import comparison_tables, console, results_tables
-from mlprune.callbacks.run_folder import run_folder, write_json, write_text
+from mlprune.callbacks.run_folder import write_json, write_text
 from mlprune.callbacks.unfinished import Unfinished
 from mlprune.datamodule import PruningDataModule
 from mlprune.errors import UserError
 from mlprune.evaluation.compare import compare, markdown
 from mlprune.log import log
 from mlprune.module import PruningModule
+from mlprune.run import run_folder, run_of
 
 
 def run_experiment(
@@ -49,8 +50,8 @@ def run_experiment(
     phases += ["recovery training with the masks held"] if trains else []
     phases += ["evaluating the pruned model"] if datamodule.tasks or not was_pruned else []
     phases = [f"({k}/{len(phases)}) {phase}" for k, phase in enumerate(phases, start=1)]
-    trainer.experiment = True
-    trainer.recovery_follows = trains
+    run = run_of(trainer)
+    run.is_experiment, run.trains = True, trains
     datamodule.choose_prompts(model.tokenizer)
     if trains:
         datamodule.choose_training(model.tokenizer)
@@ -82,7 +83,7 @@ def run_experiment(
 
 def _evaluate_dense(trainer: Trainer, model: PruningModule, datamodule: PruningDataModule, phase: str) -> None:
     """Evaluate the dense model, unless an earlier start of the run did."""
-    if getattr(trainer, "resumes", False) and (run_folder(trainer) / "results.dense.json").is_file():
+    if run_of(trainer).resumes and (run_folder(trainer) / "results.dense.json").is_file():
         return
     log.info(phase)
     trainer.test(model, datamodule=datamodule, verbose=False)
@@ -113,7 +114,7 @@ def keep_dense(folder: Path) -> None:
 
 def _last_checkpoint(trainer: Trainer) -> str | None:
     """The newest Lightning checkpoint of an earlier start (with ``trainer.enable_checkpointing: true``)."""
-    if not getattr(trainer, "resumes", False):
+    if not run_of(trainer).resumes:
         return None
     files = sorted((run_folder(trainer) / "checkpoints").glob("*.ckpt"), key=lambda file: file.stat().st_mtime)
     return str(files[-1]) if files else None

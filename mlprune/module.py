@@ -19,6 +19,7 @@ from mlprune.models.loading import ModelSource
 from mlprune.models.lora import add_lora, check_lora, merge_lora
 from mlprune.models.sharding import shard
 from mlprune.pruning import Calibration
+from mlprune.run import run_of
 
 
 def adamw(parameters: Any) -> torch.optim.Optimizer:
@@ -147,7 +148,7 @@ class PruningModule(LightningModule):
         self.results = {name: section for name, section in sections.items() if section}
         self.records = {key: self._gathered(records) for key, records in self.records.items()}
         # in an experiment the two evaluations are two points of one curve, which a callback logs
-        logger = bool(self.trainer.loggers) and not getattr(self.trainer, "experiment", False)
+        logger = bool(self.trainer.loggers) and not run_of(self.trainer).is_experiment
         figures = scalars(self.pruning_stage, self.results)
         self.log_dict(figures, rank_zero_only=False, sync_dist=False, logger=logger)
 

@@ -13,7 +13,7 @@ from lightning.pytorch import Trainer
 from mlprune.analysis.figures import sparsity_curves
 from mlprune.callbacks.console import console, sweep_table
 from mlprune.callbacks.pruning import PruningCallback
-from mlprune.callbacks.run_folder import describe, run_folder, write_json, write_text
+from mlprune.callbacks.run_folder import describe, write_json, write_text
 from mlprune.callbacks.unfinished import Unfinished
 from mlprune.datamodule import PruningDataModule
 from mlprune.errors import UserError
@@ -23,6 +23,7 @@ from mlprune.experiment import keep_dense
 from mlprune.log import log
 from mlprune.module import PruningModule
 from mlprune.pruning import LayerStatistics, collect_statistics, load_statistics, save_statistics, sweep
+from mlprune.run import run_folder, run_of
 
 
 def run_sweep(trainer: Trainer, model: PruningModule, datamodule: PruningDataModule, pruning: PruningCallback) -> None:
@@ -43,7 +44,8 @@ def run_sweep(trainer: Trainer, model: PruningModule, datamodule: PruningDataMod
     """
     if trainer.max_epochs:
         raise UserError(f"pruning.sweep trains nothing; leave trainer.max_epochs {trainer.max_epochs} out")
-    trainer.experiment = trainer.sweeps = True
+    run = run_of(trainer)
+    run.is_experiment = run.is_sweep = True
     pruners = pruning.sweep_pruners()
     datamodule.choose_prompts(model.tokenizer)
     steps = len(pruners) + 2
@@ -93,7 +95,7 @@ def _calibrate(
 ) -> Mapping[str, LayerStatistics]:
     """Return the dense model's statistics; an earlier start of the run may have left them."""
     file = run_folder(trainer) / "statistics.safetensors"
-    if getattr(trainer, "resumes", False) and file.is_file():
+    if run_of(trainer).resumes and file.is_file():
         return load_statistics(file)
     batches, groups = datamodule.calibration_batches(), list(datamodule.demonstrations)
     statistics = collect_statistics(model.model, batches, pruning.pruner, pruning.count_padding, groups)

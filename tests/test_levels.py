@@ -16,7 +16,7 @@ ALLOWED = {
     "evaluation": BOTTOM | {"models", "data", "metrics"},
     "report": BOTTOM,
 }
-LIGHTNING = {"cli", "experiment", "sweep", "module", "datamodule", "callbacks"}
+LIGHTNING = {"cli", "checks", "experiment", "sweep", "run", "module", "datamodule", "callbacks"}
 FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 
 

@@ -14,11 +14,12 @@ from mlprune.analysis.figures import picture
 from mlprune.analysis.kinds import block_of, layers_by_kind
 from mlprune.analysis.magnitudes import Magnitudes, Means
 from mlprune.analysis.overlap import overlap_table, part_of
-from mlprune.callbacks.run_folder import calibration_facts, run_folder, versions, write_json, write_text
+from mlprune.callbacks.run_folder import calibration_facts, versions, write_json, write_text
 from mlprune.data.demonstrations import MonolingualDemonstrations, TranslationDemonstrations
 from mlprune.errors import UserError
 from mlprune.log import log
 from mlprune.pruning import calibrating
+from mlprune.run import run_folder, run_of
 
 
 class FeatureAnalysis(Callback):
@@ -52,7 +53,7 @@ class FeatureAnalysis(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Take the place of calibration, and settle the run's folder."""
         run_folder(trainer)
-        if trainer.state.fn == "validate" and not getattr(trainer, "experiment", False):
+        if trainer.state.fn == "validate" and not run_of(trainer).is_experiment:
             pl_module.measure = self._measure
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from mlprune.callbacks.run_folder import calibration_facts, describe, run_folder, versions
+from mlprune.callbacks.run_folder import calibration_facts, describe, versions
 from mlprune.callbacks.streaming import Streaming
 from mlprune.callbacks.unfinished import Unfinished, restore
 from mlprune.errors import UserError
@@ -29,6 +29,7 @@ from mlprune.pruning import (
     save_statistics,
 )
 from mlprune.pruning.calibration import PROPAGATE, Propagate
+from mlprune.run import run_folder, run_of
 
 
 class PruningCallback(Callback):
@@ -113,11 +114,11 @@ class PruningCallback(Callback):
         """Check what can be checked before the model is loaded, and settle the run's folder."""
         self.unfinished = Unfinished(run_folder(trainer))
         pl_module.whole_blocks = self.propagate == "layer"
-        pl_module.first_block = self.unfinished.num_blocks() if getattr(trainer, "resumes", False) else 0
+        pl_module.first_block = self.unfinished.num_blocks() if run_of(trainer).resumes else 0
         groups = list(trainer.datamodule.demonstrations)
         source: Any = pl_module.source
-        only_trains = self._training_follows(trainer) and bool(source.recipe())  # its zeros are held
-        prunes = stage == "validate" or (getattr(trainer, "experiment", False) and not only_trains)
+        only_trains = run_of(trainer).trains and bool(source.recipe())  # its zeros are held
+        prunes = stage == "validate" or (run_of(trainer).is_experiment and not only_trains)
         for group in self.pruner.importance.groups:
             if prunes and group not in groups:
                 name = type(self.pruner.importance).__name__
@@ -135,7 +136,7 @@ class PruningCallback(Callback):
                 check_disk(trainer.default_root_dir, sum(parameter.nbytes for parameter in model.parameters()))
 
     def _open_stream(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if getattr(trainer, "experiment", False):
+        if run_of(trainer).is_experiment:
             raise UserError("pruning.streaming goes with validate; fit evaluates the whole model in memory")
         self._stream = Streaming(
             pl_module.source,
@@ -179,7 +180,7 @@ class PruningCallback(Callback):
 
     def _allocate(self, trainer: Trainer, calibration: Calibration, batches: list[dict[str, Any]]) -> None:
         """Decide every layer's sparsity, unless an unfinished run has."""
-        plan = self.unfinished.load_plan() if getattr(trainer, "resumes", False) else None
+        plan = self.unfinished.load_plan() if run_of(trainer).resumes else None
         if plan is not None:
             self.pruner.sparsities = plan
             return
@@ -193,7 +194,7 @@ class PruningCallback(Callback):
 
     def _take_up(self, trainer: Trainer, calibration: Calibration) -> None:
         """Prune the blocks that an unfinished run has decided, as it decided."""
-        blocks = self.unfinished.load_blocks() if getattr(trainer, "resumes", False) else []
+        blocks = self.unfinished.load_blocks() if run_of(trainer).resumes else []
         trainer.strategy.barrier("mlprune-taken-up")  # nobody writes a block before all have counted them
         if blocks:
             log.info("(%d/%d) blocks were pruned before", len(blocks), len(calibration.blocks))
@@ -282,7 +283,7 @@ class PruningCallback(Callback):
             if trainer.is_global_zero:
                 save_masks(pl_module.masks, run_folder(trainer) / "masks.safetensors")
             self._save(trainer, pl_module)
-        if trainer.is_global_zero and not getattr(trainer, "experiment", False):
+        if trainer.is_global_zero and not run_of(trainer).is_experiment:
             self.unfinished.remove()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
@@ -309,7 +310,7 @@ class PruningCallback(Callback):
 
     def _save(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # with training to come the checkpoint is written after it
-        trains = trainer.state.fn == "validate" and self._training_follows(trainer)
+        trains = trainer.state.fn == "validate" and run_of(trainer).trains
         if self.save_model and not trains:
             if trainer.is_global_zero and not (run_folder(trainer) / "pruned").exists():
                 save_checkpoint(
@@ -320,10 +321,6 @@ class PruningCallback(Callback):
                     pl_module.source.card(),
                 )
             trainer.strategy.barrier("mlprune-saved")
-
-    @staticmethod
-    def _training_follows(trainer: Trainer) -> bool:
-        return bool(getattr(trainer, "recovery_follows", False))
 
     def recipe(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         """Return what mlprune.json says: how the model was pruned, on what, and how far."""

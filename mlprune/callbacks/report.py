@@ -7,11 +7,12 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from mlprune.callbacks.pruning import PruningCallback
-from mlprune.callbacks.run_folder import run_folder, write_text
+from mlprune.callbacks.run_folder import write_text
 from mlprune.log import log
 from mlprune.models.blocks import find_blocks
 from mlprune.pruning import LayerReport
 from mlprune.report import read_run, write_report
+from mlprune.run import run_folder, run_of
 
 
 class ReportCallback(Callback):
@@ -59,7 +60,7 @@ class ReportCallback(Callback):
         self._write(trainer)
 
     def _write_unless_experiment(self, trainer: Trainer) -> None:
-        if not getattr(trainer, "experiment", False):
+        if not run_of(trainer).is_experiment:
             self._write(trainer)
 
     @staticmethod

@@ -17,22 +17,10 @@ from lightning.pytorch.cli import SaveConfigCallback
 
 from mlprune.callbacks.unfinished import Unfinished
 from mlprune.errors import UserError
+from mlprune.run import run_folder, run_of
 
 SCHEMA_VERSION = 1
 PACKAGES = ("mlprune", "torch", "lightning", "transformers", "torchmetrics", "datasets", "sacrebleu", "safetensors")
-
-
-def run_folder(trainer: Trainer) -> Path:
-    """Return the run's folder: the logger's, or ``<default_root_dir>/mlprune_run`` without a logger.
-
-    The first call is a collective, since only the first process knows its logger's version; callbacks make it in
-    ``setup``, so that later ones may come from any process alone.
-    """
-    known = getattr(trainer, "mlprune_run_folder", None)
-    if known is None:
-        known = Path(str(trainer.log_dir)) if trainer.loggers else Path(trainer.default_root_dir) / "mlprune_run"
-        trainer.mlprune_run_folder = known
-    return known
 
 
 def write_text(path: Path, text: str) -> None:
@@ -118,7 +106,7 @@ class SaveConfig(SaveConfigCallback):
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         target = run_folder(trainer) / "config.yaml"
-        if getattr(trainer, "resumes", False):
+        if run_of(trainer).resumes:
             return
         if target.exists():
             raise UserError(f"run folder '{target.parent}' holds a run already; remove it or choose another folder")
@@ -147,7 +135,7 @@ class RunWriter(Callback):
         if trainer.is_global_zero:
             store.start()
         trainer.strategy.barrier("mlprune-unfinished")
-        pl_module.finished = store.load_records(stage) if getattr(trainer, "resumes", False) else {}
+        pl_module.finished = store.load_records(stage) if run_of(trainer).resumes else {}
         pl_module.on_records = partial(store.add_records, stage, trainer.global_rank)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
@@ -170,7 +158,7 @@ class RunWriter(Callback):
             lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
             write_text(folder / "predictions" / f"{task}.{lang}.jsonl", lines)
         write_json(folder / "results.json", self.results(trainer, pl_module))
-        if not getattr(trainer, "experiment", False):
+        if not run_of(trainer).is_experiment:
             Unfinished(folder).remove()
 
     def results(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:

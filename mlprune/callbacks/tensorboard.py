@@ -13,10 +13,10 @@ from torch import Tensor
 
 from mlprune.analysis.figures import accuracy_bars, layer_map, picture
 from mlprune.callbacks.output_error import OutputError
-from mlprune.callbacks.run_folder import run_folder
 from mlprune.models.blocks import Block
 from mlprune.module import scalars
 from mlprune.pruning import LayerReport
+from mlprune.run import run_folder, run_of
 
 SETTINGS = ("importance", "pattern", "allocation", "propagate")
 
@@ -100,7 +100,7 @@ class TensorBoard(Callback):
             for writer in _writers(trainer):
                 figure = layer_map(self._kept, "share of importance kept")
                 writer.experiment.add_image("pruning/kept_importance", picture(figure), dataformats="HWC")
-        if pl_module.recipe and not getattr(trainer, "experiment", False):
+        if pl_module.recipe and not run_of(trainer).is_experiment:
             self._log_settings(trainer, pl_module, {"headline/pruning/seconds": self._seconds})
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
@@ -147,9 +147,9 @@ class TensorBoard(Callback):
         if not _writers(trainer):
             return
         results, stage = pl_module.results, pl_module.pruning_stage
-        whole = bool(getattr(trainer, "experiment", False))
+        whole = run_of(trainer).is_experiment
         if whole:
-            sweeps = getattr(trainer, "sweeps", False)  # then a curve over sparsity, in percent
+            sweeps = run_of(trainer).is_sweep  # then a curve over sparsity, in percent
             step = round(100 * pl_module.recipe.get("sparsity", 0)) if sweeps else int(stage == "pruned")
             for writer in _writers(trainer):
                 writer.log_metrics(scalars("fit", results), step=step)
