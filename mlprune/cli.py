@@ -63,6 +63,7 @@ UNHELPFUL = (
     ".*dataloader.*is empty.*|.*returned 0 length.*|.*Total length of.*zero.*",
     ".*sync_dist=True.*",
     ".*is_gradient_checkpointing.*is deprecated.*",
+    ".*dirpath has changed.*",
     ".*number of training batches.*smaller than the logging interval.*",
 )
 

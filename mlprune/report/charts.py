@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 NUM_COLOURS = 8
 LETTERS_PER_INCH = 11  # of the legend
+INCHES_A_ROW = 0.2  # of a legend
 INK, RULE = "#010101", "#020202"
 SERIES = tuple(f"#0300{i}0" for i in range(NUM_COLOURS))
 STYLES = ("-", "--", ":", "-.")
@@ -115,6 +116,8 @@ def _legend(axes: Axes) -> None:
     if len(names) > 1:
         fitting = int(LETTERS_PER_INCH * axes.figure.get_figwidth() // (max(map(len, names)) + 6))
         columns = min(len(names), max(fitting, 1))
+        rows = -(-len(names) // columns)
+        axes.figure.set_figheight(axes.figure.get_figheight() + INCHES_A_ROW * max(rows - 4, 0))  # four find room
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, fontsize=9, handlelength=1.6)
 
 
