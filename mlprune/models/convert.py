@@ -8,6 +8,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from safetensors.torch import save_file
@@ -55,7 +56,11 @@ def convert(source: Path, target: Path) -> None:
 def _read(file: Path) -> dict[str, torch.Tensor]:
     try:
         loaded = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises pickle, zip, OS and runtime errors here, all meaning the same
+    except UnpicklingError as error:  # torch advises to read it all the same, which we do not
+        raise UserError(
+            f"'{file}' holds more than plain tensors, which could run code when read; not converted"
+        ) from error
+    except Exception as error:  # torch raises zip, OS and runtime errors here, all meaning the same
         raise UserError(f"'{file}' cannot be read as plain tensors: {str(error).splitlines()[0]}") from error
     # Tied weights share memory, which safetensors does not allow; a copy each keeps every name.
     return {name: tensor.contiguous().clone() for name, tensor in loaded.items()}
