@@ -53,6 +53,13 @@ TRAINER_DEFAULTS = {
 }
 
 
+SUBCOMMANDS = {
+    "fit": "Evaluate, prune, train if trainer.max_epochs is above 0, evaluate again, and compare.",
+    "validate": "Calibrate and prune.",
+    "test": "Evaluate a model, dense or pruned.",
+}
+RESUME = "--resume RUN, in place of --config, goes on with a run that was interrupted, in its folder."
+
 # warnings of libraries that the user can do nothing about
 UNHELPFUL = (
     ".*args parameter is intended to run from within Python.*",
@@ -99,10 +106,17 @@ class MlpruneCLI(LightningCLI):
             trainer_defaults=TRAINER_DEFAULTS,
             seed_everything_default=0,
             parser_class=OneLineParser,
-            parser_kwargs={"description": "Prune multilingual language models and see what it did to every language."},
+            parser_kwargs={"description": "Prune multilingual language models and see what it did to every language."}
+            | {name: {"description": f"{text} {RESUME}"} for name, text in SUBCOMMANDS.items()},
             auto_configure_optimizers=False,
             args=args,
         )
+
+    def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
+        """Say what the subcommands do here, not what the trainer's methods do."""
+        super()._add_subcommands(parser, **kwargs)
+        for entry in parser._subcommands_action._choices_actions:
+            entry.help = SUBCOMMANDS[entry.dest]
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:

@@ -23,6 +23,17 @@ def zeros(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {path: layer.matrix() == 0 for block in find_blocks(model) for path, layer in block.layers.items()}
 
 
+def test_help_says_what_the_subcommands_do_here(mlprune, capsys) -> None:
+    for args, words in (
+        (["--help"], ["Calibrate and prune", "Evaluate a model"]),
+        (["validate", "--help"], ["Calibrate and prune", "--resume RUN", "--pruning.sweep", "{pruned,dense,layer}"]),
+    ):
+        with pytest.raises(SystemExit, match="0"):
+            mlprune(*args)
+        told = " ".join(capsys.readouterr().out.split())
+        assert all(word in told for word in words), told
+
+
 def test_fit_runs_the_whole_experiment(mlprune, tmp_path: Path, tiny_folder: Path) -> None:
     status, out, err = mlprune("fit", "--config", write_config(tmp_path, tiny_folder))
     assert (status, "Traceback" in err) == (0, False), err
