@@ -59,10 +59,10 @@ def _swept(rows: list[dict[str, str]]) -> str:
         clear = [row for row in own if float(row["low"] or 0) > 0 or float(row["high"] or 0) < 0]
         if clear:
             row = clear[0]
-            moved = f"{100 * float(row['delta']):+.1f} points at {100 * float(row['sparsity']):g}%"
-            found.append(f"{task} accuracy first changes beyond doubt by {moved}")
+            moved = f"{100 * float(row['delta']):+.1f} points at {100 * float(row['sparsity']):g}% sparsity"
+            found.append(f"{task} accuracy first changes by {moved} (95% intervals, uncorrected, of {len(own)})")
         else:
-            found.append(f"{task} accuracy shows no clear change up to {100 * float(own[-1]['sparsity']):g}%")
+            found.append(f"{task} accuracy shows no clear change up to {100 * float(own[-1]['sparsity']):g}% sparsity")
     return f"Outside English, as more weights are pruned: {'; '.join(found)}." if found else ""
 
 
