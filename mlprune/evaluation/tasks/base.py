@@ -4,6 +4,7 @@ import itertools
 import random
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 from torchmetrics import Metric
@@ -109,3 +110,15 @@ def sample_groups(rows: list[Any], limit: int | None, group_size: int, seed: int
     edges = [round(i * len(groups) / wanted) for i in range(wanted + 1)]
     chosen = [generator.randrange(start, end) for start, end in itertools.pairwise(edges)]
     return [row for i in chosen for row in groups[i]][:limit]
+
+
+def refuse_too_long(
+    task: Task, lang: str, examples: Sequence[Any], cut: Sequence[int], limit: int | None, advice: str
+) -> None:
+    """Raise UserError naming the first example that has tokens over the model's limit."""
+    for example, over in zip(examples, cut, strict=True):
+        if over:
+            raise UserError(
+                f"task '{task.name}', language '{lang}', row {example.id}: {over} tokens too long for the model, "
+                f"which takes {limit}; {advice}"
+            )

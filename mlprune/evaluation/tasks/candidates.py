@@ -16,7 +16,7 @@ from mlprune.errors import UserError
 from mlprune.evaluation.encoding import chat_prompt, encode_candidates
 from mlprune.evaluation.lengths import TooLong, max_length, tokens_over
 from mlprune.evaluation.scoring import NORMALIZATIONS, Normalization, score_candidate_ids
-from mlprune.evaluation.tasks.base import Record, Task, sample_groups
+from mlprune.evaluation.tasks.base import Record, Task, refuse_too_long, sample_groups
 from mlprune.metrics import Accuracy
 
 
@@ -124,12 +124,9 @@ class ScoredTask(Task):
         start_token = self.start_token and contexts is None
         ids, given = encode_candidates(tokenizer, texts, start_token, special_tokens=not self.chat_template)
         cut = tokens_over(model, ids, contexts)
-        for example, over in zip(examples, cut, strict=True):
-            if over and self.too_long == "error":
-                raise UserError(
-                    f"task '{self.name}', language '{lang}', row {example.id}: {over} tokens too long for the model, "
-                    f"which takes {max_length(model)}; shorten the text or set too_long: truncate"
-                )
+        if self.too_long == "error":
+            advice = "shorten the text or set too_long: truncate"
+            refuse_too_long(self, lang, examples, cut, max_length(model), advice)
         scores = score_candidate_ids(
             model,
             ids,

@@ -11,7 +11,7 @@ from mlprune.errors import UserError
 from mlprune.evaluation.encoding import with_start
 from mlprune.evaluation.lengths import max_length, tokens_over
 from mlprune.evaluation.scoring import score_candidate_ids
-from mlprune.evaluation.tasks.base import Record, Task, sample_groups
+from mlprune.evaluation.tasks.base import Record, Task, refuse_too_long, sample_groups
 from mlprune.metrics import BitsPerChar
 
 
@@ -70,12 +70,7 @@ class PerplexityTask(Task):
                 f"task '{self.name}' needs a model that continues text; {type(model).__name__} has an encoder"
             )
         ids = [[with_start(tokenizer, example.text)] for example in examples]
-        for example, over in zip(examples, tokens_over(model, ids), strict=True):
-            if over:
-                raise UserError(
-                    f"task '{self.name}', language '{lang}', row {example.id}: {over} tokens too long for the model, "
-                    f"which takes {max_length(model)}; give shorter texts"
-                )
+        refuse_too_long(self, lang, examples, tokens_over(model, ids), max_length(model), "give shorter texts")
         scores = score_candidate_ids(model, ids, normalization="sum")
         return [
             {"id": example.id, "log_prob": score, "chars": len(example.text)}
