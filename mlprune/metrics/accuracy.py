@@ -11,7 +11,7 @@ Z95 = 1.959963984540054
 
 
 def wilson_interval(correct: int, n: int) -> tuple[float, float]:
-    """Return the 95% Wilson score interval of a proportion.
+    """Return the 95% Wilson score interval of a proportion; it lies in [0, 1] and holds the proportion.
 
     Source: Wilson 1927, "Probable Inference, the Law of Succession, and Statistical Inference".
 
@@ -22,11 +22,14 @@ def wilson_interval(correct: int, n: int) -> tuple[float, float]:
     Example:
         >>> [round(x, 4) for x in wilson_interval(8, 10)]
         [0.4902, 0.9433]
+        >>> wilson_interval(0, 9)[0], wilson_interval(9, 9)[1]
+        (0.0, 1.0)
     """
     p, z2 = correct / n, Z95**2
     centre = (p + z2 / (2 * n)) / (1 + z2 / n)
     half = Z95 * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # by rounding, an end can lie 1e-16 beyond a proportion of 0 or 1
+    return min(p, max(0.0, centre - half)), max(p, min(1.0, centre + half))
 
 
 class Accuracy(ExactMetric):

@@ -13,6 +13,13 @@ def test_wilson_interval_is_scipys(correct: int, n: int) -> None:
     assert wilson_interval(correct, n) == pytest.approx((expected.low, expected.high), abs=1e-12)
 
 
+@pytest.mark.parametrize("n", range(1, 200))
+def test_wilson_interval_holds_the_proportion_and_stays_a_share(n: int) -> None:
+    for correct in (0, 1, n - 1, n):
+        low, high = wilson_interval(correct, n)
+        assert 0 <= low <= correct / n <= high <= 1
+
+
 def test_counts_add_up() -> None:
     metric = Accuracy()
     metric.update(torch.tensor([0, 1, 2]), torch.tensor([0, 1, 1]))
