@@ -246,6 +246,26 @@ def test_bmlama_with_a_broken_header(tmp_path: Path) -> None:
     assert second.names[second.label] == "Roma"
 
 
+@pytest.mark.xfail(strict=True)
+def test_bmlamas_quoted_cells(tmp_path: Path) -> None:
+    """As csv writers quote cells that hold a quotation mark: every Hebrew file has some."""
+    head = "Prompt\tAns\tCandidate Ans\tSubject\n"
+    rows = 'היא ב- <mask>.\tיפן\t"כדור הארץ, או""ם, יפן"\tהיא\n"הוא ""רב"" של <mask>."\t"או""ם"\t"או""ם, יפן"\tהוא\n'
+    (tmp_path / "he.tsv").write_text(head + rows, encoding="utf-8")
+    first, second = Bmlama(["he"], path=str(tmp_path)).examples("he")
+    assert sorted(first.names) == sorted(["כדור הארץ", 'או"ם', "יפן"])
+    assert second.candidates[second.label] == 'הוא "רב" של או"ם.'
+
+
+BMLAMA53 = """af ar az be bg bn ca ceb cs cy da de el en es et eu fa fi fr ga gl he hi hr hu hy id it ja ka ko la lt lv
+ms nl pl pt ro ru sk sl sq sr sv ta th tr uk ur vi zh"""
+
+
+@pytest.mark.xfail(strict=True)
+def test_every_language_of_bmlama_is_known(tmp_path: Path) -> None:
+    assert Bmlama(BMLAMA53.split(), path=str(tmp_path)).languages == BMLAMA53.split()
+
+
 def test_bmlamas_right_answers_are_not_all_last(tmp_path: Path) -> None:
     row = "Paris is in <mask>.\tFrance\tItaly, Spain, Peru, France\tParis\n"
     (tmp_path / "en.tsv").write_text("Prompt\tAns\tCandidate Ans\tSubject\n" + row * 200, encoding="utf-8")
