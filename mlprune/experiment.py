@@ -8,11 +8,11 @@ from lightning.pytorch import Trainer
 from rich.console import Console
 
 from mlprune.callbacks.console import comparison_tables, console, results_tables
-from mlprune.callbacks.run_folder import write_json, write_text
 from mlprune.callbacks.unfinished import Unfinished
 from mlprune.datamodule import PruningDataModule
 from mlprune.errors import UserError
 from mlprune.evaluation.compare import compare, markdown
+from mlprune.files import write_json, write_text
 from mlprune.log import log
 from mlprune.module import PruningModule
 from mlprune.run import run_folder, run_of

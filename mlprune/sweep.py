@@ -13,13 +13,14 @@ from lightning.pytorch import Trainer
 from mlprune.analysis.figures import sparsity_curves
 from mlprune.callbacks.console import console, sweep_table
 from mlprune.callbacks.pruning import PruningCallback
-from mlprune.callbacks.run_folder import describe, write_json, write_text
+from mlprune.callbacks.run_folder import describe
 from mlprune.callbacks.unfinished import Unfinished
 from mlprune.datamodule import PruningDataModule
 from mlprune.errors import UserError
 from mlprune.evaluation.compare import compare
 from mlprune.evaluation.sweep import COLUMNS, sweep_curves, sweep_rows
 from mlprune.experiment import keep_dense
+from mlprune.files import whole_file, write_json, write_text
 from mlprune.log import log
 from mlprune.module import PruningModule
 from mlprune.pruning import LayerStatistics, collect_statistics, load_statistics, save_statistics, sweep
@@ -78,9 +79,9 @@ def run_sweep(trainer: Trainer, model: PruningModule, datamodule: PruningDataMod
         writer.writeheader()
         writer.writerows(rows)
         write_text(folder / "sweep.csv", out.getvalue())
-        (folder / "figures").mkdir(exist_ok=True)
         curves = sweep_curves(rows)
-        sparsity_curves(curves).savefig(folder / "figures" / "sweep.png", dpi=120)
+        with whole_file(folder / "figures" / "sweep.png") as partial:
+            sparsity_curves(curves).savefig(partial, dpi=120, format="png")
         console().print(sweep_table(curves))
         console().print(f"Run folder: {folder}", soft_wrap=True)
         Unfinished(folder).remove()

@@ -8,8 +8,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from mlprune.analysis.feature_figures import stage_curves
 from mlprune.analysis.magnitudes import Magnitudes, Means
 from mlprune.callbacks.features import csv_text, save_figures
-from mlprune.callbacks.run_folder import write_text
 from mlprune.errors import UserError
+from mlprune.files import write_text
 from mlprune.models.tokens import encode
 from mlprune.pruning.prune import pad_right
 from mlprune.run import run_folder

@@ -14,9 +14,10 @@ from mlprune.analysis.figures import picture
 from mlprune.analysis.kinds import block_of, layers_by_kind
 from mlprune.analysis.magnitudes import Magnitudes, Means
 from mlprune.analysis.overlap import overlap_table, part_of
-from mlprune.callbacks.run_folder import calibration_facts, versions, write_json, write_text
+from mlprune.callbacks.run_folder import calibration_facts, versions
 from mlprune.data.demonstrations import MonolingualDemonstrations, TranslationDemonstrations
 from mlprune.errors import UserError
+from mlprune.files import whole_file, write_json, write_text
 from mlprune.log import log
 from mlprune.pruning import calibrating
 from mlprune.run import run_folder, run_of
@@ -103,10 +104,9 @@ class FeatureAnalysis(Callback):
         drawn |= {f"top{self.top}.{name}": top_bars(hidden[name], name, self.top) for name in names}
         if self.linear_inputs:
             inputs = {name: self._magnitudes.inputs()[name] for name in names}
-            save_file(
-                {f"{name}/{path}": v.float().contiguous() for name, own in inputs.items() for path, v in own.items()},
-                folder / "features.linear.safetensors",
-            )
+            with whole_file(folder / "features.linear.safetensors") as partial:
+                tensors = {f"{name}/{path}": v for name, own in inputs.items() for path, v in own.items()}
+                save_file({name: values.float().contiguous() for name, values in tensors.items()}, partial)
             linear = overlap_table(inputs, self.percent, kinds)
             layers = layers_by_kind(inputs[names[0]])
             write_json(folder / "overlap.linear.json", linear | {"layers_by_kind": layers})
@@ -165,10 +165,10 @@ def csv_text(means: Means, columns: tuple[str, ...] = ("group",)) -> str:
 
 def save_figures(trainer: Trainer, folder: Path, figures: dict[str, Figure]) -> None:
     """Write figures as ``figures/<name>.png``, and to TensorBoard; each is drawn once."""
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
         drawn = picture(figure)
-        imsave(folder / "figures" / f"{name}.png", drawn)
+        with whole_file(folder / "figures" / f"{name}.png") as partial:
+            imsave(partial, drawn, format="png")
         for writer in trainer.loggers:
             if isinstance(writer, TensorBoardLogger):
                 tag = f"features/{name.removeprefix('features.')}"

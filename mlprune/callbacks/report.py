@@ -7,7 +7,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from mlprune.callbacks.pruning import PruningCallback
-from mlprune.callbacks.run_folder import write_text
+from mlprune.files import write_text
 from mlprune.log import log
 from mlprune.models.blocks import find_blocks
 from mlprune.pruning import LayerReport

@@ -2,14 +2,12 @@
 
 import hashlib
 import json
-import os
 import platform
 import shlex
 import sys
 from collections.abc import Mapping
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -17,31 +15,11 @@ from lightning.pytorch.cli import SaveConfigCallback
 
 from mlprune.callbacks.unfinished import Unfinished
 from mlprune.errors import UserError
+from mlprune.files import write_json, write_text
 from mlprune.run import run_folder, run_of
 
 SCHEMA_VERSION = 1
 PACKAGES = ("mlprune", "torch", "lightning", "transformers", "torchmetrics", "datasets", "sacrebleu", "safetensors")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that it is complete or absent under its name.
-
-    Raises:
-        UserError: If the disk or the folder does not let it.
-    """
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True) if os.access(path.parent, os.W_OK) else None
-        raise UserError(f"'{path}' cannot be written: {error.strerror}") from error
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON so that it is complete or absent."""
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def describe(part: Any) -> str:

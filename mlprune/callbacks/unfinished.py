@@ -5,7 +5,6 @@ the method changes them), ``<stage>.<rank>.jsonl`` (one line an evaluated batch)
 """
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from itertools import count
@@ -17,7 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mlprune.errors import UserError
+from mlprune.files import whole_file, write_json, writing
 from mlprune.models.blocks import Block
 from mlprune.pruning import LayerReport, LayerStatistics, load_statistics, save_statistics
 
@@ -36,10 +35,8 @@ class Unfinished:
 
     def start(self) -> None:
         """Make the folder."""
-        try:
+        with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"run folder '{self.folder.parent}' cannot be written: {error.strerror}") from error
 
     def remove(self) -> None:
         """Remove the folder: the run is complete."""
@@ -49,7 +46,7 @@ class Unfinished:
 
     def save_plan(self, sparsities: Mapping[str, float]) -> None:
         """Keep the sparsities of the layers, which may have cost a calibration."""
-        self._replace("plan.json", lambda path: path.write_text(json.dumps(dict(sparsities)), encoding="utf-8"))
+        write_json(self.folder / "plan.json", dict(sparsities))
 
     def load_plan(self) -> dict[str, float] | None:
         """Return the sparsities of the layers, if they were decided."""
@@ -58,7 +55,7 @@ class Unfinished:
 
     def save_statistics(self, k: int, statistics: Mapping[str, LayerStatistics]) -> None:
         """Keep what calibration saw at a block."""
-        self._replace(f"statistics.{k}.safetensors", lambda path: save_statistics(dict(statistics), path))
+        save_statistics(dict(statistics), self.folder / f"statistics.{k}.safetensors")
 
     def load_statistics(self) -> dict[str, LayerStatistics]:
         """Return the statistics of all blocks."""
@@ -74,8 +71,8 @@ class Unfinished:
             if report.weights_changed:
                 tensors[f"weight:{path}"] = block.layers[path].stored.detach().cpu().contiguous()
             figures[path] = {name: value for name, value in vars(report).items() if name != "mask"}
-        metadata = {"figures": json.dumps(figures)}
-        self._replace(f"block.{k}.safetensors", lambda path: save_file(tensors, path, metadata=metadata))
+        with whole_file(self.folder / f"block.{k}.safetensors") as partial:
+            save_file(tensors, partial, metadata={"figures": json.dumps(figures)})
 
     def num_blocks(self) -> int:
         """Return how many blocks are finished."""
@@ -95,24 +92,14 @@ class Unfinished:
             blocks.append((reports, weights))
         return blocks
 
-    def _replace(self, name: str, write: Any) -> None:
-        partial = self.folder / f"{name}.partial"
-        try:
-            write(partial)
-            os.replace(partial, self.folder / name)
-        except (OSError, RuntimeError) as error:  # safetensors raises its own error when the disk is full
-            raise UserError(f"'{self.folder / name}' cannot be written: {error}") from error
-
     # -- evaluation -----------------------------------------------------------------------------------------------
 
     def add_records(self, stage: str, rank: int, task: str, lang: str, records: list[dict[str, Any]]) -> None:
         """Keep the records of one batch, in one line, so that it is there as a whole or not at all."""
         line = json.dumps({"task": task, "lang": lang, "records": records}, ensure_ascii=False) + "\n"
-        try:
-            with (self.folder / f"{stage}.{rank}.jsonl").open("a", encoding="utf-8") as file:
-                file.write(line)
-        except OSError as error:
-            raise UserError(f"'{self.folder}' cannot be written: {error.strerror}") from error
+        path = self.folder / f"{stage}.{rank}.jsonl"
+        with writing(path), path.open("a", encoding="utf-8") as file:
+            file.write(line)
 
     def forget_records(self, stage: str) -> None:
         """Remove the records of a stage, of all processes."""

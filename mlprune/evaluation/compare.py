@@ -10,6 +10,7 @@ from typing import Any
 from mlprune.errors import UserError
 from mlprune.evaluation.comparison_text import headline, markdown
 from mlprune.evaluation.paired import Pairs, accuracy_rows, bits_row, rankc_row, translation_row
+from mlprune.files import write_json
 from mlprune.log import log
 
 Records = dict[str, dict[str, Any]]
@@ -139,7 +140,7 @@ def main(args: list[str] | None = None) -> int:
     try:
         comparison = compare(*(run / "predictions" for run in runs), systems=(str(runs[0]), str(runs[1])))
         if arguments.json:
-            arguments.json.write_text(json.dumps(comparison, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            write_json(arguments.json, comparison)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

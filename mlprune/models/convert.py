@@ -4,7 +4,6 @@ The pickles are read with ``torch.load(weights_only=True)``, which builds tensor
 """
 
 import argparse
-import json
 import shutil
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from mlprune.errors import UserError
+from mlprune.files import whole_folder, write_json
 
 SKIPPED = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx")
 
@@ -31,26 +31,25 @@ def convert(source: Path, target: Path) -> None:
     files = sorted(source.glob("pytorch_model*.bin"))
     if not files:
         raise UserError(f"'{source}' has no pytorch_model*.bin to convert")
-    if target.exists():
-        raise UserError(f"'{target}' exists already; give a new folder")
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    with whole_folder(target) as partial:
+        _fill(partial, files, source)
+
+
+def _fill(folder: Path, files: list[Path], source: Path) -> None:
     index: dict[str, str] = {}
     total = 0
     for position, file in enumerate(files, start=1):
         tensors = _read(file)
         name = "model.safetensors" if len(files) == 1 else f"model-{position:05d}-of-{len(files):05d}.safetensors"
-        save_file(tensors, partial / name, metadata={"format": "pt"})
+        save_file(tensors, folder / name, metadata={"format": "pt"})
         index |= dict.fromkeys(tensors, name)
         total += sum(tensor.nbytes for tensor in tensors.values())
     if len(files) > 1:
         content = {"metadata": {"total_size": total}, "weight_map": index}
-        (partial / "model.safetensors.index.json").write_text(json.dumps(content, indent=2), encoding="utf-8")
+        write_json(folder / "model.safetensors.index.json", content)
     for file in source.iterdir():
         if file.is_file() and file.suffix not in SKIPPED and not file.name.endswith(".bin.index.json"):
-            shutil.copy2(file, partial / file.name)
-    partial.rename(target)
+            shutil.copy2(file, folder / file.name)
 
 
 def _read(file: Path) -> dict[str, torch.Tensor]:

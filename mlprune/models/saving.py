@@ -1,15 +1,14 @@
 """Saving a pruned model as an ordinary Hugging Face checkpoint that needs nothing of ours to load."""
 
 import html
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mlprune.errors import UserError
+from mlprune.files import whole_folder, write_json, write_text
 
 CARD = """---
 license: {license}
@@ -45,19 +44,11 @@ def save_checkpoint(
     Raises:
         UserError: If the folder exists, cannot be written, or the disk has too little room.
     """
-    if folder.exists():
-        raise UserError(f"output folder '{folder}' exists already; remove it or choose another run folder")
     check_disk(folder.parent, sum(parameter.nbytes for parameter in model.parameters()))
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
+    with whole_folder(folder) as partial:
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
         write_card(partial, recipe, card)
-        partial.rename(folder)
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise UserError(f"'{folder}' cannot be written: {error}") from error
 
 
 def write_card(folder: Path, recipe: dict[str, Any], card: dict[str, str]) -> None:
@@ -75,10 +66,10 @@ def write_card(folder: Path, recipe: dict[str, Any], card: dict[str, str]) -> No
         percent=100 * recipe["sparsity"],
         importance=_escaped(recipe["importance"]),
     )
-    (folder / "README.md").write_text(text, encoding="utf-8")
+    write_text(folder / "README.md", text)
     if card["notice"]:
-        (folder / "NOTICE").write_text(card["notice"] + "\n", encoding="utf-8")
-    (folder / "mlprune.json").write_text(json.dumps(recipe, indent=2) + "\n", encoding="utf-8")
+        write_text(folder / "NOTICE", card["notice"] + "\n")
+    write_json(folder / "mlprune.json", recipe)
 
 
 def _escaped(text: str) -> str:

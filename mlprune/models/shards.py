@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from mlprune.errors import UserError
+from mlprune.files import writing
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -150,9 +151,10 @@ class ShardWriter:
                 offset += size
             text = json.dumps(header, separators=(",", ":")).encode()
             text += b" " * (-len(text) % 8)  # tensors start aligned
-            handle = (folder / file).open("w+b", buffering=0)
-            handle.write(struct.pack("<Q", len(text)) + text)
-            handle.truncate(8 + len(text) + offset)
+            with writing(folder / file):
+                handle = (folder / file).open("w+b", buffering=0)
+                handle.write(struct.pack("<Q", len(text)) + text)
+                handle.truncate(8 + len(text) + offset)
             self._files[file] = (handle, 8 + len(text))
             self.missing |= set(tensors)
 
@@ -183,8 +185,9 @@ class ShardWriter:
     def _put(self, file: str, offset: int, data: memoryview) -> None:
         handle, start = self._files[file]
         done = 0
-        while done < len(data):
-            done += os.pwrite(handle.fileno(), data[done : done + 2**30], start + offset + done)
+        with writing(handle.name):
+            while done < len(data):
+                done += os.pwrite(handle.fileno(), data[done : done + 2**30], start + offset + done)
         self.bytes_written += len(data)
 
     def close(self) -> None:

@@ -18,6 +18,7 @@ from transformers.core_model_loading import build_glob_alternation
 from transformers.initialization import no_init_weights
 
 from mlprune.errors import UserError
+from mlprune.files import new_folder, write_json, writing
 from mlprune.models.blocks import Block, find_blocks
 from mlprune.models.conversion import Conversion
 from mlprune.models.saving import check_disk
@@ -204,11 +205,6 @@ class StreamedModel:
             self.writer.write(self._stored_name(stored) or stored, tensor)
 
     def _open(self, target: Path) -> ShardWriter:
-        if target.exists():
-            raise UserError(f"output folder '{target}' exists already; remove it or choose another")
-        partial = self._partial(target)
-        shutil.rmtree(partial, ignore_errors=True)
-        target.parent.mkdir(parents=True, exist_ok=True)
         layout: dict[str, dict[str, tuple[torch.dtype, tuple[int, ...]]]] = {file: {} for file in self.reader.files}
         dtypes = {key: tensor.dtype for name, tensor in self.model.state_dict().items() for key in self._keys(name)}
         for name, entry in self.reader.entries.items():
@@ -216,12 +212,12 @@ class StreamedModel:
             layout[entry.file][name] = (dtypes.get(name, unused), entry.shape)
         tensors = [tensor for file in layout.values() for tensor in file.values()]
         check_disk(target.parent, sum(dtype.itemsize * torch.Size(shape).numel() for dtype, shape in tensors))
-        partial.mkdir()
-        return ShardWriter(partial, layout, self.reader.metadata)
-
-    @staticmethod
-    def _partial(target: Path) -> Path:
-        return target.with_name(f".{target.name}.partial")
+        self._partial = new_folder(target)
+        try:
+            return ShardWriter(self._partial.path, layout, self.reader.metadata)
+        except UserError:
+            self._partial.abandon()
+            raise
 
     def finish(self) -> None:
         """Copy what no block holds, then everything that is not weights, and give the folder its name."""
@@ -235,19 +231,24 @@ class StreamedModel:
         for name in sorted(self.writer.missing):
             self.writer.copy(name, self.reader)
         self.writer.close()
-        partial = self._partial(self.target)
+        with writing(self.target):
+            self._copy_rest(self._partial.path)
+        self._partial.complete()
+
+    def _copy_rest(self, folder: Path) -> None:
+        """Copy everything that is not weights; config and index say what was written."""
+        assert self.writer is not None
         for file in self.reader.folder.iterdir():
             if file.is_file() and file.suffix not in (".safetensors", ".bin", ".pt", ".pth", ".ckpt"):
-                shutil.copyfile(file, partial / file.name)
-        self.model.config.save_pretrained(partial)
-        if (partial / INDEX).is_file():
-            index = json.loads((partial / INDEX).read_text(encoding="utf-8"))
+                shutil.copyfile(file, folder / file.name)
+        self.model.config.save_pretrained(folder)
+        if (folder / INDEX).is_file():
+            index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
             index.setdefault("metadata", {})["total_size"] = self.writer.bytes_written
-            (partial / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
-        partial.rename(self.target)
+            write_json(folder / INDEX, index)
 
     def abandon(self) -> None:
         """Remove what was written so far."""
         if self.writer is not None and self.target is not None:
             self.writer.close()
-            shutil.rmtree(self._partial(self.target), ignore_errors=True)
+            self._partial.abandon()

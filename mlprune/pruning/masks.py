@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import save_file
 from torch import Tensor, nn
 
 from mlprune.errors import UserError
+from mlprune.files import whole_file
 from mlprune.models.blocks import find_blocks
 
 Masks = dict[str, Tensor]
@@ -39,13 +40,8 @@ def save_masks(masks: Mapping[str, Tensor], path: str | Path) -> None:
     """
     packed = {name: np.packbits(mask.cpu().numpy().ravel(), bitorder="little") for name, mask in masks.items()}
     shapes = json.dumps({name: list(mask.shape) for name, mask in masks.items()})
-    partial = Path(f"{path}.partial")
-    try:
+    with whole_file(path) as partial:
         save_file(packed, partial, metadata={"shapes": shapes})
-        partial.rename(path)
-    except (OSError, SafetensorError) as error:
-        partial.unlink(missing_ok=True)
-        raise UserError(f"'{path}' cannot be written: {error}") from error
 
 
 def load_masks(path: str | Path) -> Masks:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mlprune.errors import UserError
 from mlprune.exact import ExactMetric, accumulator_dtype
+from mlprune.files import whole_file
 
 CHUNK_TOKENS = 256
 CHUNK_VALUES = 2**17  # a float64 copy of so many stays in the processor's cache
@@ -260,6 +261,9 @@ def save_statistics(statistics: dict[str, LayerStatistics], path: str | Path) ->
         statistics: Layer path to statistics.
         path: Target; it appears only when complete.
 
+    Raises:
+        UserError: If the file cannot be written.
+
     Example:
         >>> import tempfile
         >>> seen = LayerStatistics({"mt": torch.tensor([4.0, 1.0])}, {"mt": torch.tensor(9)})
@@ -273,9 +277,8 @@ def save_statistics(statistics: dict[str, LayerStatistics], path: str | Path) ->
         for group, mean in entry.means.items():
             tensors[f"{group}/{layer}/mean"] = mean.cpu().contiguous()
             tensors[f"{group}/{layer}/tokens"] = entry.tokens[group].cpu().contiguous()
-    partial = Path(f"{path}.partial")
-    save_file(tensors, partial)
-    partial.rename(path)
+    with whole_file(path) as partial:
+        save_file(tensors, partial)
 
 
 def load_statistics(path: str | Path) -> dict[str, LayerStatistics]:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from mlprune.errors import UserError
+from mlprune.files import Partial
 from mlprune.models.blocks import Block
 from mlprune.models.shards import ShardWriter
 from mlprune.models.streaming import StreamedModel
@@ -27,11 +28,17 @@ class MaskWriter:
     """
 
     def __init__(self, path: str | Path, blocks: list[Block]) -> None:
-        self.path = Path(path)
         shapes = {name: list(layer.matrix().shape) for block in blocks for name, layer in block.layers.items()}
         layout = {name: (torch.uint8, (-(-int(np.prod(shape)) // 8),)) for name, shape in shapes.items()}
-        metadata = {self._partial.name: {"shapes": json.dumps(shapes)}}
-        self._writer = ShardWriter(self.path.parent, {self._partial.name: layout}, metadata)
+        self._partial = Partial(path)
+        file = self._partial.path.name
+        try:
+            self._writer = ShardWriter(
+                self._partial.path.parent, {file: layout}, {file: {"shapes": json.dumps(shapes)}}
+            )
+        except UserError:
+            self._partial.abandon()
+            raise
 
     def write(self, reports: Mapping[str, LayerReport]) -> None:
         """Write the masks of some layers."""
@@ -39,19 +46,15 @@ class MaskWriter:
             packed = np.packbits(report.mask.numpy().ravel(), bitorder="little")
             self._writer.write(name, torch.from_numpy(packed))
 
-    @property
-    def _partial(self) -> Path:
-        return self.path.with_name(f".{self.path.name}.partial")
-
     def finish(self) -> None:
         """Give the file its name."""
         self._writer.close()
-        self._partial.rename(self.path)
+        self._partial.complete()
 
     def abandon(self) -> None:
         """Remove what was written so far."""
         self._writer.close()
-        self._partial.unlink(missing_ok=True)
+        self._partial.abandon()
 
 
 def prune_streaming(

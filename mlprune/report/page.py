@@ -1,6 +1,5 @@
 """From runs to one HTML page: sections in the order a reader asks for them; a section without data is left out."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from mlprune.errors import UserError
+from mlprune.files import write_text
 from mlprune.languages import LANGUAGES
 from mlprune.report.changes import changed_predictions, translations
 from mlprune.report.features import feature_section
@@ -31,12 +30,7 @@ def write_report(runs: Sequence[Run], path: Path) -> Path:
     Raises:
         UserError: If it cannot be written.
     """
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_text(render(runs), encoding="utf-8")
-        os.replace(partial, path)
-    except OSError as error:
-        raise UserError(f"'{path}' cannot be written: {error.strerror}") from error
+    write_text(path, render(runs))
     return path
 
 

@@ -1,14 +1,16 @@
 """What goes wrong outside: one line, exit status not 0, nothing half-written under a final name, inputs untouched."""
 
-import errno
 import hashlib
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
 import torch
 from tiny import tiny_model, tiny_tokenizer
 from tiny_runs import write_config
+
+from mlprune.pruning import load_masks
 
 RUN = Path("lightning_logs/version_0")
 FINAL = ("results.json", "masks.safetensors", "statistics.safetensors", "pruned", "comparison.json", "report.html")
@@ -26,39 +28,43 @@ def told_in_one_line(status: int, err: str, *words: str) -> None:
     assert all(word in lines[0] for word in words), lines[0]
 
 
-@pytest.mark.parametrize("file", ["block.1.safetensors", "masks.safetensors", "model.safetensors", "config.yaml"])
-def test_disk_full(mlprune, tmp_path: Path, tiny_folder: Path, monkeypatch, file: str) -> None:
-    """The disk fills while a file is written."""
-    import safetensors.numpy
-    import safetensors.torch
+@pytest.fixture
+def small_disk(tmp_path: Path):
+    """A disk of its own, whose size in KiB the test sets and changes."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
 
-    before = digests(tiny_folder)
+    def resize(size: int) -> Path:
+        options = f"size={size}k" + (",remount" if folder.is_mount() else "")
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", folder], capture_output=True)
+        if mounted.returncode != 0:
+            pytest.skip("only root may mount a file system")
+        return folder
 
-    def full(write):
-        def guarded(content, path, *args, **kwargs):
-            if file in str(path):
-                Path(path).write_bytes(b"half")
-                raise OSError(errno.ENOSPC, "No space left on device")
-            return write(content, path, *args, **kwargs)
+    yield resize
+    if folder.is_mount():
+        subprocess.run(["umount", "--lazy", folder], check=True)
 
-        return guarded
 
-    monkeypatch.setattr("mlprune.callbacks.unfinished.save_file", full(safetensors.torch.save_file))
-    monkeypatch.setattr("mlprune.pruning.masks.save_file", full(safetensors.numpy.save_file))
-    monkeypatch.setattr("transformers.modeling_utils.safe_save_file", full(safetensors.torch.save_file))
-    write_text = Path.write_text
-
-    def text(path: Path, *args, **kwargs):
-        if file in path.name and "lightning_logs" in str(path.resolve()):
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return write_text(path, *args, **kwargs)
-
-    monkeypatch.setattr(Path, "write_text", text)
-    status, _, err = mlprune("validate", "--config", write_config(tmp_path, tiny_folder))
-    told_in_one_line(status, err, "No space left on device")
-    assert not [name for name in FINAL if (RUN / name).exists() and name == file]
-    assert not (RUN / "pruned").exists()
+@pytest.mark.parametrize("size", [8, 32, 48, 64, 96, 160, 224])
+def test_disk_full(mlprune, tmp_path: Path, tiny_folder: Path, small_disk, size: int) -> None:
+    """The disk fills at some moment of the run; where there is work to go on with, more room lets it end."""
+    disk, before = small_disk(size), digests(tiny_folder)
+    config = write_config(tmp_path, tiny_folder, data={"tasks": []})
+    status, _, err = mlprune("validate", "--config", config, "--trainer.default_root_dir", disk)
+    told_in_one_line(status, err, "disk")
+    assert "No space left on device" in err or "GiB needed" in err
     assert digests(tiny_folder) == before
+    assert not list(disk.rglob("*.partial"))
+    run = disk / RUN
+    masks = [load_masks(file) for file in run.glob("masks.safetensors")]
+    assert all(len(found) == 21 for found in masks)
+    assert not (run / "pruned").exists()
+    if (run / ".unfinished").is_dir():
+        small_disk(2048)
+        status, _, err = mlprune("validate", "--resume", run)
+        assert status == 0, err
+        assert (run / "pruned" / "mlprune.json").is_file()
 
 
 def test_a_folder_that_cannot_be_made(mlprune, tmp_path: Path, tiny_folder: Path) -> None:
