@@ -112,6 +112,8 @@ class PruningDataModule(LightningDataModule):
         """Read the data, before any weights are loaded, so that what is wrong with it is told first."""
         if stage == "test":
             self._read_examples()
+            for task in self.tasks:
+                task.check_tokenizer(self.trainer.lightning_module.tokenizer)
         else:
             self.choose_prompts(self.trainer.lightning_module.tokenizer)
 

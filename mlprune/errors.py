@@ -17,6 +17,25 @@ class UserError(ValueError):
     """
 
 
+NOT_FINITE = "check the weights, or use a wider model.dtype"  # the way out where a model's numbers are NaN or infinite
+
+
+class ExampleError(UserError):
+    """A mistake at one of several examples, which the caller may name by more than its position.
+
+    Example:
+        >>> raise ExampleError(3, "its context has no tokens")
+        Traceback (most recent call last):
+        ...
+        mlprune.errors.ExampleError: example 3: its context has no tokens
+    """
+
+    def __init__(self, example: int, reason: str) -> None:
+        super().__init__(f"example {example}: {reason}")
+        self.example = example
+        self.reason = reason
+
+
 def did_you_mean(value: str, allowed: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the closest allowed word, or an empty string.
 

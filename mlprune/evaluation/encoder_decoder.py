@@ -4,16 +4,19 @@ Shapes: B pairs of a context and a candidate, T tokens of the candidates, H hidd
 """
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_outputs import BaseModelOutput
 
 from mlprune.batching import token_batches
 from mlprune.errors import UserError
+from mlprune.evaluation.encoding import TextEncoder
 from mlprune.evaluation.forward import hidden_states
 from mlprune.models.blocks import model_device
+from mlprune.models.language_tokens import has_languages, language_ids
 
 BATCH_TOKENS = {"cpu": 2048}
 BATCH_TOKENS_ELSEWHERE = 16384
@@ -21,8 +24,69 @@ BATCH_TOKENS_ELSEWHERE = 16384
 Pair = tuple[tuple[int, ...], tuple[int, ...]]
 
 
+class DecoderStart(NamedTuple):
+    """What a decoder reads before its own words.
+
+    Args:
+        start: The token that it starts from, where that is not the one of the model's config.
+        lead: Tokens after it that are given, such as the target language's code.
+    """
+
+    start: int | None
+    lead: list[int]
+
+
+def decoder_start(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> DecoderStart:
+    """Find out how the model expects its decoder's text to begin.
+
+    A code of the target language stands first in the text (NLLB, M2M-100, mBART-50), or, where the tokenizer writes it
+    last and the model's config names no other token, is what the decoder starts from (mBART).
+
+    Args:
+        model: An encoder-decoder model.
+        tokenizer: Its tokenizer, set to a target language where it knows any.
+
+    Raises:
+        UserError: If the tokenizer knows languages and is set to none.
+    """
+    if not has_languages(tokenizer):
+        return DecoderStart(None, TextEncoder(tokenizer, target=True).lead)
+    if tokenizer.tgt_lang is None:
+        raise UserError(f"{type(tokenizer).__name__}: its tgt_lang is not set, so the decoder's language is not known")
+    encoder, codes = TextEncoder(tokenizer, target=True), language_ids(tokenizer)
+    own = [token for token in [*encoder.lead, *encoder.trail] if token in codes]
+    if not own or own[0] in encoder.lead:
+        return DecoderStart(None, encoder.lead)
+    if model.config.decoder_start_token_id is None or model.config.decoder_start_token_id in codes:
+        return DecoderStart(own[0], encoder.lead)
+    return DecoderStart(None, [*encoder.lead, own[0]])
+
+
+def encode_answers(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, answers: Sequence[Sequence[str]]
+) -> tuple[list[list[list[int]]], list[list[int]], int | None]:
+    """Tokenize what a decoder is to be scored on.
+
+    Args:
+        model: An encoder-decoder model.
+        tokenizer: Its tokenizer.
+        answers: For each example its candidates.
+
+    Returns:
+        Token ids, for each candidate how many of its first tokens are given, and the token that the decoder starts
+        from, or None for its config's.
+
+    Raises:
+        UserError: If the tokenizer knows languages and is set to none.
+    """
+    start, lead = decoder_start(model, tokenizer)
+    encoder = TextEncoder(tokenizer, target=True)
+    ids = [[[*lead, *encoder(answer, special_tokens=False)] for answer in example] for example in answers]
+    return ids, [[len(lead)] * len(example) for example in answers], start
+
+
 def decoder_hidden(
-    model: PreTrainedModel, pairs: Sequence[Pair], batch_size: int | None = None
+    model: PreTrainedModel, pairs: Sequence[Pair], batch_size: int | None = None, start: int | None = None
 ) -> Iterator[tuple[list[int], Tensor]]:
     """Run pairs of a context and a candidate.
 
@@ -30,6 +94,7 @@ def decoder_hidden(
         model: An encoder-decoder model.
         pairs: Token ids of the encoder's and the decoder's text; position t of the decoder predicts its token t.
         batch_size: At most so many pairs in a batch; a token budget alone decides if omitted.
+        start: What the decoder starts from; the token of the model's config if omitted.
 
     Raises:
         UserError: If the model does not say what its decoder starts from.
@@ -37,7 +102,8 @@ def decoder_hidden(
     Yields:
         Positions of a batch in ``pairs``, and what the output head would receive, (B, T, H), padded on the right.
     """
-    if model.config.decoder_start_token_id is None:
+    start = model.config.decoder_start_token_id if start is None else start
+    if start is None:
         raise UserError(f"{type(model).__name__}: its config has no decoder_start_token_id; set it in config.json")
     device = model_device(model)
     budget = BATCH_TOKENS.get(device.type, BATCH_TOKENS_ELSEWHERE)
@@ -50,11 +116,11 @@ def decoder_hidden(
         encoded = _encode(model, [contexts[i] for i in batch], device)
         rows = [(row, i) for row, at in enumerate(batch) for i in by_context[contexts[at]]]
         step = batch_size or len(rows)
-        for start in range(0, len(rows), step):
-            part = rows[start : start + step]
+        for low in range(0, len(rows), step):
+            part = rows[low : low + step]
             yield (
                 [i for _, i in part],
-                _decode(model, encoded, [row for row, _ in part], [pairs[i][1] for _, i in part]),
+                _decode(model, encoded, [row for row, _ in part], [pairs[i][1] for _, i in part], start),
             )
 
 
@@ -66,12 +132,15 @@ def _encode(model: PreTrainedModel, contexts: list[tuple[int, ...]], device: tor
 
 
 def _decode(
-    model: PreTrainedModel, encoded: tuple[Tensor, Tensor], rows: list[int], candidates: list[tuple[int, ...]]
+    model: PreTrainedModel,
+    encoded: tuple[Tensor, Tensor],
+    rows: list[int],
+    candidates: list[tuple[int, ...]],
+    start: int,
 ) -> Tensor:
     states, mask = encoded
     width = max(map(len, candidates))
     # each token is predicted from those before it, the first from the start token; padding to the right is seen by none
-    start = model.config.decoder_start_token_id
     shifted = [[start, *ids[:-1], *[start] * (width - len(ids))] for ids in candidates]
     inputs = {
         "encoder_outputs": BaseModelOutput(last_hidden_state=states[rows]),

@@ -1,10 +1,86 @@
-"""Tokenizing candidates: where the scored part begins, the token that may stand before it, and chat prompts."""
+"""Tokenizing candidates: where the scored part begins, the token that may stand before it, and chat prompts.
 
-from collections.abc import Sequence
+Special tokens that the tokenizer adds are never scored: those in front of a text are given, those behind it (``</s>``
+where it ends texts) are left out, since a question goes on in its answer. What the text itself holds is scored.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
 from mlprune.errors import UserError
+from mlprune.evaluation.chat import render_chat
+
+PROBES = ("a", "1", ".", "é", "我")  # one of them is in any vocabulary
+
+
+class TextEncoder:
+    """Tokenizes texts that go on: with the tokenizer's special tokens in front, without those behind.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        target: Encode what a decoder writes, where the tokenizer tells the two sides apart.
+
+    Example:
+        >>> from transformers import ByT5Tokenizer
+        >>> encoder = TextEncoder(ByT5Tokenizer())  # which ends texts with </s>, id 1
+        >>> encoder("Yes"), encoder.lead, encoder.trail
+        ([92, 104, 118], [], [1])
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, target: bool = False) -> None:
+        self.tokenizer = tokenizer
+        self.side = "text_target" if target else "text"
+        self.lead, self.trail = self._special_tokens()
+
+    def __call__(self, text: str, special_tokens: bool = True) -> list[int]:
+        """Return a text's token ids, with what stands in front of any text or without."""
+        return [*(self.lead if special_tokens else []), *self._ids(text, special_tokens=False)]
+
+    def after(self, before: list[int], text: str, whole: list[int]) -> list[int]:
+        """Return the ids of a text encoded alone, such that it reads as in the whole after the ids before it.
+
+        Args:
+            before: Ids of what precedes the text.
+            text: The text, with the blank that it may begin with.
+            whole: Ids of both, encoded together.
+        """
+        expected = self.tokenizer.decode(whole)
+        line = self(f"\n{text}", special_tokens=False)
+        start = self("\n", special_tokens=False)
+        forms = [self(text, special_tokens=False), self(text.lstrip(), special_tokens=False)]
+        if line[: len(start)] == start:  # without the blank that some tokenizers put before a text
+            forms.append(line[len(start) :])
+        return next((ids for ids in forms if self.tokenizer.decode([*before, *ids]) == expected), forms[0])
+
+    def _ids(self, text: str, special_tokens: bool) -> list[int]:
+        ids = self.tokenizer(**{self.side: text}, verbose=False, add_special_tokens=special_tokens)["input_ids"]
+        return list(ids)
+
+    def _special_tokens(self) -> tuple[list[int], list[int]]:
+        """Ids that the tokenizer puts before and behind any text."""
+        for probe in PROBES:
+            plain, full = (self._ids(probe, special_tokens) for special_tokens in (False, True))
+            if plain:
+                break
+        size = len(plain)
+        starts = [i for i in range(len(full) - size + 1) if full[i : i + size] == plain]
+        return (full[: starts[0]], full[starts[0] + size :]) if starts else ([], [])
+
+
+class Encoded(NamedTuple):
+    """Candidates as token ids.
+
+    Args:
+        ids: For each example its candidates.
+        given: For each candidate how many of its first tokens are not scored.
+        joined: For each example whether a token spans its question and an answer.
+    """
+
+    ids: list[list[list[int]]]
+    given: list[list[int]]
+    joined: list[bool]
 
 
 def encode_candidates(
@@ -12,11 +88,14 @@ def encode_candidates(
     texts: Sequence[Sequence[tuple[str, str]]],
     start_token: bool = False,
     special_tokens: bool = True,
-) -> tuple[list[list[list[int]]], list[list[int]]]:
+) -> Encoded:
     """Tokenize full texts and find how many of their first tokens are given.
 
     The given part is tokenized by itself without its last blanks, which belong to the word that follows, and its number
     of tokens is cut off the full text's, as lm-evaluation-harness does. A chat template's last line end stays.
+
+    Where a token spans the given part and what follows, all candidates of the example are scored with what follows
+    encoded alone, after the given part's own tokens; the harness scores what happens to stand at that position.
 
     Args:
         tokenizer: The model's tokenizer.
@@ -25,46 +104,56 @@ def encode_candidates(
             which nothing is given, so that all of the text is scored; as lm-evaluation-harness does.
         special_tokens: Whether the tokenizer adds its special tokens; not where a chat template has put all there are.
 
-    Returns:
-        Token ids, and the number of given tokens, at least 1.
-
     Example:
         >>> from transformers import ByT5Tokenizer
         >>> encode_candidates(ByT5Tokenizer(), [[("Yes", ""), ("No", "")]], special_tokens=False)
-        ([[[92, 104, 118], [81, 114]]], [[1, 1]])
-        >>> encode_candidates(ByT5Tokenizer(), [[("Yes", "")]], start_token=True)
-        ([[[1, 92, 104, 118]]], [[1]])
+        Encoded(ids=[[[92, 104, 118], [81, 114]]], given=[[1, 1]], joined=[False])
+        >>> encode_candidates(ByT5Tokenizer(), [[("Yes", "")]], start_token=True).ids
+        [[[1, 92, 104, 118]]]
     """
+    encoder = TextEncoder(tokenizer)
     first = start_id(tokenizer) if start_token else None
+    before: dict[str, list[int]] = {}  # the given part to its ids
 
-    def encode(text: str, start: int | None = None) -> list[int]:
-        special = special_tokens and start is None
-        ids = tokenizer(text, verbose=False, add_special_tokens=special)["input_ids"]
-        return ids if start is None or ids[:1] == [start] else [start, *ids]
+    def encode(text: str, begin: str) -> list[int]:
+        if begin.strip() or first is None:
+            return encoder(text, special_tokens)
+        ids = encoder(text, special_tokens=False)
+        return ids if ids[:1] == [first] else [first, *ids]
 
-    ids: list[list[list[int]]] = []
-    given: list[list[int]] = []
-    known: dict[str, int] = {}
+    encoded = Encoded([], [], [])
     for example in texts:
         for _, begin in example:
-            if begin not in known:
-                part = begin.rstrip() if special_tokens else begin
-                known[begin] = max(len(encode(part)), 1) if begin.strip() else 1
-        ids.append([encode(text, None if begin.strip() else first) for text, begin in example])
-        given.append([known[begin] for _, begin in example])
-    return ids, given
+            if begin.strip() and begin not in before:
+                before[begin] = encoder(begin.rstrip() if special_tokens else begin, special_tokens)
+        ids = [encode(text, begin) for text, begin in example]
+        starts = [before.get(begin, []) for _, begin in example]
+        joined = any(one[: len(start)] != start for one, start in zip(ids, starts, strict=True))
+        if joined:
+            answers = [text[len(begin.rstrip() if special_tokens else begin) :] for text, begin in example]
+            ids = [
+                [*start, *encoder.after(start, answer, one)]
+                for one, start, answer in zip(ids, starts, answers, strict=True)
+            ]
+        unscored = max(len(encoder.lead), 1) if special_tokens and first is None else 1
+        encoded.ids.append(ids)
+        encoded.given.append([len(start) or unscored for start in starts])
+        encoded.joined.append(joined)
+    return encoded
 
 
-def with_start(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Tokenize a text, with the beginning (or end) token first where the tokenizer itself puts no special token there.
+def with_start(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> Encoded:
+    """Tokenize texts, with the beginning (or end) token first where the tokenizer itself puts no special token there.
 
     Example:
         >>> from transformers import ByT5Tokenizer
-        >>> with_start(ByT5Tokenizer(), "Yes")
-        [1, 92, 104, 118, 1]
+        >>> with_start(ByT5Tokenizer(), ["Yes"])
+        Encoded(ids=[[[1, 92, 104, 118]]], given=[[1]], joined=[False])
     """
-    ids = tokenizer(text, verbose=False)["input_ids"]
-    return ids if ids[:1] and ids[0] in tokenizer.all_special_ids else [start_id(tokenizer), *ids]
+    encoder = TextEncoder(tokenizer)
+    lead = encoder.lead or [start_id(tokenizer)]
+    ids = [[[*lead, *encoder(text, special_tokens=False)]] for text in texts]
+    return Encoded(ids, [[len(lead)] for _ in texts], [False for _ in texts])
 
 
 def start_id(tokenizer: PreTrainedTokenizerBase) -> int:
@@ -80,20 +169,27 @@ def start_id(tokenizer: PreTrainedTokenizerBase) -> int:
     """
     for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
         if token is not None:
-            return token
+            return int(token)
     raise UserError("the tokenizer has neither a beginning nor an end token, so the first token cannot be scored")
 
 
-def chat_prompt(tokenizer: PreTrainedTokenizerBase, solved: Sequence[tuple[str, str]], question: str) -> str:
+def chat_prompt(
+    tokenizer: PreTrainedTokenizerBase,
+    solved: Sequence[tuple[str, str]],
+    question: str,
+    options: Mapping[str, Any] | None = None,
+) -> str:
     """Return the text after which the assistant answers.
 
     Args:
         tokenizer: A tokenizer with a chat template.
         solved: Questions and answers that come before.
         question: The question.
+        options: What the template may read besides the messages, such as ``{"enable_thinking": False}``; ``date``
+            (ISO) is today for it, 2025-01-01 if omitted.
 
     Raises:
-        UserError: If the tokenizer has no chat template.
+        UserError: If the tokenizer has no chat template, or it fails.
 
     Example:
         >>> from transformers import ByT5Tokenizer
@@ -102,8 +198,6 @@ def chat_prompt(tokenizer: PreTrainedTokenizerBase, solved: Sequence[tuple[str, 
         >>> chat_prompt(tokenizer, [("2 + 2?", "4")], "3 + 3?")
         'user: 2 + 2?; assistant: 4; user: 3 + 3?; assistant:'
     """
-    if not tokenizer.chat_template:
-        raise UserError("chat_template: true needs a tokenizer with a chat template; this one has none")
     turns = [(role, text.strip()) for pair in solved for role, text in zip(("user", "assistant"), pair, strict=True)]
     messages = [{"role": role, "content": text} for role, text in [*turns, ("user", question.strip())]]
-    return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    return render_chat(tokenizer, messages, options or {})

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
-from mlprune.errors import UserError
+from mlprune.errors import NOT_FINITE, UserError
 
 VOCABULARY_SLICE = 2048  # so few logits are reduced while they are still in the processor's cache
 MAX_SLICE_LOGITS = 1 << 26
@@ -95,8 +95,8 @@ class Scorer:
         expected = model(**inputs).logits[0].float()
         side = "decoder_input_ids" if model.config.is_encoder_decoder else "input_ids"
         other = model(**inputs | {side: ids[:, [0, 0]]}).logits[0].float()
-        if expected.isnan().any():
-            raise UserError(f"{type(model).__name__}: its logits are not numbers (NaN); its weights may be damaged")
+        if (expected.isnan() | expected.isposinf()).any():
+            raise UserError(f"{type(model).__name__}: its logits are not finite; {NOT_FINITE}")
         if not _alike(other[0], expected[0]):
             raise UserError(
                 f"{type(model).__name__} lets tokens see those after them, so its texts have no likelihood; "

@@ -1,20 +1,32 @@
 """Continuing many prompts that share solved examples: what they share runs once, and all start from its cache.
 
-Decoding itself is transformers' ``generate``, so that the output is what it gives on the full prompts.
+Decoding itself is transformers' ``generate``, so that the output is what it gives on the full prompts by plain search.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
+from transformers import (
+    DynamicCache,
+    LogitsProcessorList,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
 
-from mlprune.errors import UserError
+from mlprune.errors import ExampleError
+from mlprune.evaluation.encoder_decoder import decoder_start
+from mlprune.evaluation.encoding import TextEncoder
 from mlprune.evaluation.lengths import max_length
+from mlprune.evaluation.plain_search import RefuseNonFinite, plain_search
 from mlprune.evaluation.prefixes import prefix_tree
 from mlprune.evaluation.shared import PrefixCache, run_tree, sharing_of
 from mlprune.models.blocks import model_device
+from mlprune.models.language_tokens import has_languages
 from mlprune.models.tokens import pad_token_id
 
 BATCH_TOKENS = {"cpu": 1 << 14}  # cached tokens of the prompts that are decoded together
@@ -66,7 +78,7 @@ def generate(
 
     Args:
         model: A causal model, or an encoder-decoder model whose encoder reads the prompts.
-        tokenizer: Its tokenizer.
+        tokenizer: Its tokenizer; one that knows languages reads its ``src_lang`` and writes its ``tgt_lang``.
         prompts: Texts; what they begin with in common runs once.
         max_new_tokens: Longest continuation, in tokens.
         stop: Texts that end a continuation; it is cut before the first of them. Blanks at its beginning do not count.
@@ -74,7 +86,7 @@ def generate(
         special_tokens: Whether the tokenizer adds its special tokens; not where a chat template already has.
 
     Raises:
-        UserError: If a prompt and its continuation do not fit into the model.
+        UserError: If a prompt and its continuation do not fit into the model, or its logits are not finite.
 
     Example:
         >>> from transformers import ByT5Tokenizer, GPT2Config, GPT2LMHeadModel
@@ -83,13 +95,18 @@ def generate(
         >>> len(found)
         1
     """
-    ids = [tokenizer(prompt, verbose=False, add_special_tokens=special_tokens)["input_ids"] for prompt in prompts]
+    if model.config.is_encoder_decoder:
+        ids = [tokenizer(prompt, verbose=False, add_special_tokens=special_tokens)["input_ids"] for prompt in prompts]
+    else:
+        encoder = TextEncoder(tokenizer)
+        ids = [encoder(prompt, special_tokens) for prompt in prompts]
     limit = None if model.config.is_encoder_decoder else max_length(model)
     for i, prompt in enumerate(ids):
         if limit is not None and len(prompt) + max_new_tokens > limit:
-            raise UserError(
-                f"prompt {i} has {len(prompt)} tokens and may grow by {max_new_tokens}; the model takes {limit}; "
-                "use fewer shots or a smaller max_new_tokens"
+            raise ExampleError(
+                i,
+                f"its prompt has {len(prompt)} tokens and may grow by {max_new_tokens}; the model takes {limit}; "
+                "use fewer shots or a smaller max_new_tokens",
             )
     device = model_device(model)
     budget = BATCH_TOKENS.get(device.type, BATCH_TOKENS_ELSEWHERE)
@@ -115,27 +132,39 @@ def _continue(
     device = model_device(model)
     width = max(map(len, ids))
     pad = pad_token_id(tokenizer)
-    options = {}
+    options: dict[str, Any] = {}
     sharing = None if model.config.is_encoder_decoder else sharing_of(model)
     if sharing is not None and sharing.min_saved is not None and width > 1:
         options["past_key_values"] = _prefilled(model, ids, sharing.cache_bytes, num_beams)
-    start = 1 if model.config.is_encoder_decoder else width
+    start = width
+    if model.config.is_encoder_decoder:
+        options |= _decoder_options(model, tokenizer, len(ids))
+        start = options["decoder_input_ids"].shape[1] if options else 1
     output = model.generate(
         input_ids=torch.tensor([[pad] * (width - len(prompt)) + prompt for prompt in ids], device=device),
         attention_mask=torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in ids], device=device),
         max_new_tokens=max_new_tokens,
         num_beams=num_beams,
-        do_sample=False,
-        top_k=None,
-        top_p=None,
-        temperature=None,
         pad_token_id=pad,
+        logits_processor=LogitsProcessorList([RefuseNonFinite()]),
         stopping_criteria=StoppingCriteriaList([_StopTexts(tokenizer, start, stop)]),
+        **plain_search(model),
         **options,
     )
     ends = model.generation_config.eos_token_id
     ends = set(ends) if isinstance(ends, list) else {ends}
     return [_finish(tokenizer, tokens, stop, ends) for tokens in output[:, start:].tolist()]
+
+
+def _decoder_options(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, count: int) -> dict[str, Any]:
+    """What makes the decoder write the target language, where the tokenizer knows languages."""
+    if not has_languages(tokenizer):
+        return {}
+    start, lead = decoder_start(model, tokenizer)
+    start = model.generation_config.decoder_start_token_id if start is None else start
+    start = model.config.decoder_start_token_id if start is None else start
+    ids = torch.tensor([[start, *lead]] * count, device=model_device(model))
+    return {"decoder_start_token_id": start, "decoder_input_ids": ids}
 
 
 def _prefilled(model: PreTrainedModel, ids: list[list[int]], cache_bytes: int, num_beams: int) -> DynamicCache:

@@ -7,6 +7,7 @@ head, and the head works in slices of the vocabulary.
 Shapes: n examples, k candidates, T tokens of a candidate.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,8 +17,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from mlprune.errors import UserError
-from mlprune.evaluation.encoder_decoder import decoder_hidden
+from mlprune.errors import NOT_FINITE, ExampleError, UserError
+from mlprune.evaluation.encoder_decoder import decoder_hidden, encode_answers
+from mlprune.evaluation.encoding import encode_candidates
 from mlprune.evaluation.forward import Scorer, scorer_of
 from mlprune.evaluation.lengths import TooLong, fit
 from mlprune.evaluation.prefixes import Node, prefix_tree
@@ -43,11 +45,12 @@ def score_candidates(
 
     Args:
         model: A causal or encoder-decoder model.
-        tokenizer: Its tokenizer; texts are tokenized with its own special tokens.
+        tokenizer: Its tokenizer. Special tokens that it puts before a text are given; those it puts behind are left
+            out. One that knows languages reads its ``src_lang`` and writes its ``tgt_lang``.
         candidates: For each example its candidates, each the full text.
         contexts: For encoder-decoder models, and only there, the encoder's text of each example.
         normalization: ``token``: sum of log-probabilities over the number of scored tokens (T - 1, as nothing predicts
-            the first; T for encoder-decoder models); ``sum``: the sum; ``paper``: the sum over T.
+            the first; T for most encoder-decoder models); ``sum``: the sum; ``paper``: the sum over T.
         batch_size: At most so many texts in a batch; a token budget alone decides if omitted.
         ranking_only: Leave out the log-probability that all candidates of an example share, where that cannot change
             their order (equally many tokens, or ``sum``): the order stays, the values do not.
@@ -58,8 +61,8 @@ def score_candidates(
         float32 (n, k) on the CPU, NaN where an example has fewer candidates.
 
     Raises:
-        UserError: If a text is empty or too long, contexts are missing or out of place, or the tokenizer has tokens
-            that the model does not know.
+        UserError: If a text is empty or too long, contexts are missing or out of place, the tokenizer has tokens
+            that the model does not know, or a log-probability is not finite.
 
     Example:
         >>> from transformers import ByT5Tokenizer, GPT2Config, GPT2LMHeadModel
@@ -70,9 +73,16 @@ def score_candidates(
     """
     if any(isinstance(example, str) for example in candidates):
         raise UserError("candidates are texts; give a list of texts for each example")
-    ids = [[tokenizer(text, verbose=False)["input_ids"] for text in example] for example in candidates]
-    context_ids = None if contexts is None else [tokenizer(text, verbose=False)["input_ids"] for text in contexts]
-    return score_candidate_ids(model, ids, context_ids, normalization, batch_size, ranking_only, too_long)
+    context_ids, start = None, None
+    if contexts is not None and model.config.is_encoder_decoder:
+        ids, given, start = encode_answers(model, tokenizer, candidates)
+        context_ids = [tokenizer(text, verbose=False)["input_ids"] for text in contexts]
+    else:
+        _check_sides(model, contexts)
+        ids, given, _ = encode_candidates(tokenizer, [[(text, "") for text in example] for example in candidates])
+    return score_candidate_ids(
+        model, ids, context_ids, normalization, batch_size, ranking_only, too_long, given, decoder_start=start
+    )
 
 
 @torch.no_grad()
@@ -85,6 +95,7 @@ def score_candidate_ids(
     ranking_only: bool = False,
     too_long: TooLong = "error",
     given: Sequence[Sequence[int]] | None = None,
+    decoder_start: int | None = None,
 ) -> Tensor:
     """Score token sequences by their log-likelihood; see :func:`score_candidates`.
 
@@ -96,7 +107,9 @@ def score_candidate_ids(
         batch_size: As there.
         ranking_only: As there.
         too_long: As there.
-        given: For each candidate how many of its first tokens are given and not scored; 1 if omitted.
+        given: For each candidate how many of its first tokens are given and not scored; if omitted 1, and none for
+            encoder-decoder models.
+        decoder_start: The token that an encoder-decoder model's decoder starts from; its config's if omitted.
 
     Returns:
         float32 (n, k) on the CPU, NaN where an example has fewer candidates.
@@ -114,13 +127,8 @@ def score_candidate_ids(
     """
     if normalization not in NORMALIZATIONS:
         raise UserError(f"normalization '{normalization}' is not allowed; give one of {', '.join(NORMALIZATIONS)}")
+    _check_sides(model, context_ids)
     has_encoder = model.config.is_encoder_decoder
-    if has_encoder and context_ids is None:
-        raise UserError(f"{type(model).__name__} is an encoder-decoder model: give contexts for its encoder")
-    if not has_encoder and context_ids is not None:
-        raise UserError(f"{type(model).__name__} has no encoder: contexts are for encoder-decoder models")
-    if has_encoder and given is not None:
-        raise UserError(f"{type(model).__name__} is an encoder-decoder model: what is given goes into contexts")
     if context_ids is not None and len(context_ids) != len(ids):
         raise UserError(f"{len(context_ids)} contexts for {len(ids)} examples; give one for each")
     if batch_size is not None and batch_size < 1:
@@ -140,15 +148,26 @@ def score_candidate_ids(
     try:
         scorer = scorer_of(model)
         if context_ids is not None:
-            sums = _score_encoder_decoder(model, scorer, spans, context_ids, batch_size)
+            sums = _score_encoder_decoder(model, scorer, spans, context_ids, batch_size, decoder_start)
         else:
             sums = _score_causal(model, scorer, spans, batch_size)
     finally:
         model.train(was_training)
     scores = torch.full((len(ids), max(map(len, ids), default=0)), float("nan"), dtype=torch.float64)
     for span, value in zip(spans, sums, strict=True):
+        if not math.isfinite(value):
+            raise ExampleError(
+                span.example, f"the log-probability of candidate {span.candidate} is not finite ({value}); {NOT_FINITE}"
+            )
         scores[span.example, span.candidate] = value / span.divisor
     return scores.float()
+
+
+def _check_sides(model: PreTrainedModel, contexts: Sequence[object] | None) -> None:
+    if model.config.is_encoder_decoder and contexts is None:
+        raise UserError(f"{type(model).__name__} is an encoder-decoder model: give contexts for its encoder")
+    if not model.config.is_encoder_decoder and contexts is not None:
+        raise UserError(f"{type(model).__name__} has no encoder: contexts are for encoder-decoder models")
 
 
 def _check_vocabulary(model: PreTrainedModel, sequences: Sequence[Sequence[int]]) -> None:
@@ -278,10 +297,11 @@ def _score_encoder_decoder(
     spans: list[_Span],
     context_ids: Sequence[Sequence[int]],
     batch_size: int | None,
+    decoder_start: int | None,
 ) -> list[float]:
     sums = [0.0] * len(spans)
     pairs = [(tuple(context_ids[span.example]), span.ids) for span in spans]
-    for batch, hidden in decoder_hidden(model, pairs, batch_size):
+    for batch, hidden in decoder_hidden(model, pairs, batch_size, decoder_start):
         targets = _Targets(scorer)
         keys = {i: [(i, t, spans[i].ids[t]) for t in range(spans[i].start, len(spans[i].ids))] for i in batch}
         for row, i in enumerate(batch):

@@ -47,17 +47,27 @@ class Accuracy(ExactMetric):
         self.add_state("correct", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("n", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("truncated", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("joined", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
-    def update(self, predictions: Tensor, labels: Tensor, truncated: int = 0) -> None:
-        """Add examples: predicted and right classes, both int64 (n,), and how many had tokens cut off."""
+    def update(self, predictions: Tensor, labels: Tensor, truncated: int = 0, joined: int = 0) -> None:
+        """Add examples: predicted and right classes, both int64 (n,).
+
+        Args:
+            predictions: Predicted classes.
+            labels: Right classes.
+            truncated: How many of them had tokens cut off.
+            joined: How many of them had a token that spans question and answer.
+        """
         self.truncated += truncated
+        self.joined += joined
         self.correct += (predictions == labels).sum()
         self.n += labels.numel()
 
     def compute(self) -> dict[str, float | int | list[float]]:
-        """Return ``accuracy``, ``n`` and ``ci95``, and ``truncated`` if any was; no accuracy without examples."""
+        """Return ``accuracy``, ``n``, ``ci95``, ``truncated`` and ``joined`` if any; only n without examples."""
         n, correct = int(self.n), int(self.correct)
         if n == 0:
             return {"n": 0}
         figures = {"accuracy": correct / n, "n": n, "ci95": list(wilson_interval(correct, n))}
-        return figures | ({"truncated": int(self.truncated)} if int(self.truncated) else {})
+        counts = {"truncated": int(self.truncated), "joined": int(self.joined)}
+        return figures | {name: count for name, count in counts.items() if count}

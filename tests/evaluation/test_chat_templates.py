@@ -8,6 +8,7 @@ from transformers import PreTrainedTokenizerFast
 
 from mlprune.data.corpora import Bundled
 from mlprune.errors import UserError
+from mlprune.evaluation import chat
 from mlprune.evaluation.encoding import chat_prompt
 from mlprune.evaluation.tasks import CandidateTask, TranslationTask, Xnli
 
@@ -18,8 +19,6 @@ THINKS = (
     + "{% if enable_thinking is defined and not enable_thinking %}<think></think>{% endif %}{% endif %}"
 )
 
-ENDLESS = pytest.mark.xfail(run=False, reason="does not end")
-
 
 def tokenizer_with(template: str) -> PreTrainedTokenizerFast:
     tokenizer = deepcopy(tiny_tokenizer())
@@ -27,7 +26,6 @@ def tokenizer_with(template: str) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-@pytest.mark.xfail(strict=True, reason="there is no such option")
 def test_options_reach_the_template() -> None:
     task = TranslationTask(
         ["fr"], limit=2, shots=1, chat_template=True, chat_template_options={"enable_thinking": False}
@@ -36,7 +34,6 @@ def test_options_reach_the_template() -> None:
     assert prompt.endswith("<assistant><think></think>")
 
 
-@pytest.mark.xfail(strict=True, reason="there is no such option")
 @pytest.mark.parametrize("cls", [CandidateTask, Xnli, TranslationTask])
 def test_options_without_a_chat_template_are_refused(cls: type) -> None:
     given = {CandidateTask: ("nli", ["fr"], Bundled("nli"), "xnli"), Xnli: (["fr"],), TranslationTask: (["fr"],)}
@@ -54,13 +51,11 @@ def test_template_options_among_the_tokenizers_are_refused(mlprune, tiny_folder)
     assert "chat_template_options" in err
 
 
-@pytest.mark.xfail(strict=True, reason="the template writes the day of the run")
 def test_the_date_is_fixed() -> None:
     tokenizer = tokenizer_with("Today: {{ strftime_now('%d %b %Y') }} " + TURNS)
     assert chat_prompt(tokenizer, [], "2 + 2?") == "Today: 01 Jan 2025 <user>2 + 2?"
 
 
-@pytest.mark.xfail(strict=True, reason="the sandbox' own errors, or no end")
 @pytest.mark.parametrize(
     "template",
     [
@@ -69,13 +64,14 @@ def test_the_date_is_fixed() -> None:
         "{{ messages.nothing.here }}",
         "{{ 1 / 0 }}",
         "{{ messages.append(1) }}" + "{{ ''.__class__.__mro__ }}",
-        pytest.param("{% for i in range(99999) %}{% for j in range(99999) %}x{% endfor %}{% endfor %}", marks=ENDLESS),
-        pytest.param("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}", marks=ENDLESS),
-        pytest.param("{{ 'x' * 10 ** 12 }}", marks=ENDLESS),
+        "{% for i in range(99999) %}{% for j in range(99999) %}x{% endfor %}{% endfor %}",
+        "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+        "{{ 'x' * 10 ** 12 }}",
     ],
     ids=["raises", "syntax", "undefined", "division", "unsafe", "long text", "no end", "memory"],
 )
-def test_a_template_that_fails_is_one_line(template: str) -> None:
+def test_a_template_that_fails_is_one_line(template: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat, "TIMEOUT_S", 1.0)
     with pytest.raises(UserError, match="chat template") as error:
         chat_prompt(tokenizer_with(template), [], "2 + 2?")
     assert "\n" not in str(error.value)

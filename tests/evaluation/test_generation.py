@@ -104,7 +104,9 @@ def test_cut_at_the_first_stop() -> None:
 
 
 def test_too_long() -> None:
-    with pytest.raises(UserError, match=r"prompt 0 has \d+ tokens and may grow by 200; the model takes 256"):
+    with pytest.raises(
+        UserError, match=r"example 0: its prompt has \d+ tokens and may grow by 200; the model takes 256"
+    ):
         generate(tiny_model("gpt2"), tiny_tokenizer(), PROMPTS, 200)
 
 

@@ -25,7 +25,6 @@ def joining_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=core, pad_token=PAD, eos_token=EOS, bos_token=EOS)
 
 
-@pytest.mark.xfail(strict=True, reason="the row ends the run")
 def test_the_answer_is_encoded_alone_and_the_row_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     story = {f"input_sentence_{i}": f"Part {i}:" for i in range(1, 5)}
     endings = (("Good.", "Bad."), ("C", "D"))
@@ -41,7 +40,7 @@ def test_the_answer_is_encoded_alone_and_the_row_counted(tmp_path: Path, caplog:
         for score, answer in zip(record["scores"], answers, strict=True):
             said = tokenizer(f" {answer}", add_special_tokens=False)["input_ids"]
             values = plain_log_probs(model, question + said)[-len(said) :]
-            assert score == pytest.approx(sum(values) / len(values), abs=1e-5)
+            assert score == pytest.approx(sum(values), abs=1e-5)  # this task takes sums
     assert [record.get("joined", False) for record in records] == [False, True]
     metric = task.metric("sw")
     task.update(metric, records)

@@ -221,8 +221,6 @@ def test_mistakes() -> None:
         score_candidates(causal, tokenizer, [["a text"]], contexts=["a context"])
     with pytest.raises(UserError, match="give contexts for its encoder"):
         score_candidates(encoder_decoder, tokenizer, [["a text"]])
-    with pytest.raises(UserError, match="what is given goes into contexts"):
-        score_candidate_ids(encoder_decoder, [[[5, 6]]], [[5]], given=[[1]])
     with pytest.raises(UserError, match="normalization 'mean' is not allowed; give one of token, sum, paper"):
         score_candidates(causal, tokenizer, [["a text"]], normalization="mean")
     with pytest.raises(UserError, match="example 0, candidate 1: 0 tokens leave none to score"):

@@ -175,10 +175,10 @@ def beginning_with(token: str) -> Any:
 
 @pytest.mark.parametrize("tokenizer", [tiny_tokenizer(), beginning_with(EOS), beginning_with(PAD)])
 def test_texts_of_which_nothing_is_given_begin_as_in_the_harness(tokenizer: Any) -> None:
-    (row, *_), given = encode_candidates(tokenizer, [[("Yes", ""), ("No", "")]], start_token=True)
+    (row, *_), given, _ = encode_candidates(tokenizer, [[("Yes", ""), ("No", "")]], start_token=True)
     assert row == [[tokenizer.eos_token_id, *tiny_tokenizer()(text)["input_ids"]] for text in ("Yes", "No")]
     assert given == [[1, 1]]
-    (row,), given = encode_candidates(tokenizer, [[("It is so", "It is ")]], start_token=True)
+    (row,), given, _ = encode_candidates(tokenizer, [[("It is so", "It is ")]], start_token=True)
     assert row == [tokenizer("It is so")["input_ids"]]
     assert given == [[len(tokenizer("It is")["input_ids"])]]
 
@@ -265,12 +265,12 @@ def test_scores_that_are_not_finite_are_refused() -> None:
     model = copy.deepcopy(tiny_model("llama"))
     model.model.layers[1].mlp.down_proj.weight.data[0, 0] = float("nan")
     task = CandidateTask("moods", ["en"], MOODS, **OWN)
-    with pytest.raises(UserError, match="its logits are not numbers"):
+    with pytest.raises(UserError, match="its logits are not finite"):
         task.predict(model, tiny_tokenizer(), "en", task.examples("en"))
     other = copy.deepcopy(tiny_model("llama"))
     task.predict(other, tiny_tokenizer(), "en", task.examples("en"))
     other.load_state_dict(model.state_dict())  # damaged after its first use
-    with pytest.raises(UserError, match="task 'moods', example 0: the model's scores are not finite"):
+    with pytest.raises(UserError, match=r"task 'moods', language 'en', row 0: .* not finite"):
         task.predict(other, tiny_tokenizer(), "en", task.examples("en"))
 
 
@@ -305,7 +305,9 @@ def test_perplexity_is_bits_a_character() -> None:
 
 def test_perplexity_begins_with_the_tokenizers_own_special_token() -> None:
     tokenizer = beginning_with(PAD)
-    assert with_start(tokenizer, "Oui")[:2] == [tokenizer.pad_token_id, *tiny_tokenizer()("O")["input_ids"]]
+    ((row,),), given, _ = with_start(tokenizer, ["Oui"])
+    assert row == [tokenizer.pad_token_id, *tiny_tokenizer()("Oui")["input_ids"]]
+    assert given == [[1]]
 
 
 def test_perplexity_of_too_long_a_text() -> None:
@@ -364,7 +366,7 @@ def test_cells_of_labels_may_be_numbers() -> None:
 def test_mistakes_in_the_data() -> None:
     bad = Rows([{"text": "x", "mood": "ugly"}])
     with pytest.raises(
-        UserError, match="task 'moods', language 'en', row 0: mood 'ugly' is not a label; allowed are bad"
+        UserError, match=r"task 'moods', language 'en', row 0: mood 'ugly' is not a label; allowed are bad"
     ):
         CandidateTask("moods", ["en"], bad, **OWN).examples("en")
     with pytest.raises(UserError, match="the template asks for 'text', the corpus has id, body, mood"):

@@ -4,15 +4,17 @@ import itertools
 import random
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from torchmetrics import Metric
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mlprune.data.corpora import Corpus
-from mlprune.errors import UserError
+from mlprune.errors import ExampleError, UserError
 from mlprune.languages import language
+from mlprune.models.language_tokens import language_code
 
 Record = dict[str, Any]
 
@@ -62,6 +64,12 @@ class Task(ABC):
         for lang in self.languages:
             self.corpus.check(lang)
 
+    def check_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Raise UserError if the tokenizer cannot ask what the task asks, before any weights are loaded."""
+        for lang in self.languages:
+            with naming(self, lang):
+                language_code(tokenizer, lang)
+
     @abstractmethod
     def examples(self, lang: str) -> list[Any]:
         """Return the examples of a language, each with an ``id`` (str) that is the same in every language."""
@@ -110,6 +118,18 @@ def sample_groups(rows: list[Any], limit: int | None, group_size: int, seed: int
     edges = [round(i * len(groups) / wanted) for i in range(wanted + 1)]
     chosen = [generator.randrange(start, end) for start, end in itertools.pairwise(edges)]
     return [row for i in chosen for row in groups[i]][:limit]
+
+
+@contextmanager
+def naming(task: Task, lang: str, examples: Sequence[Any] = ()) -> Iterator[None]:
+    """While open, errors say which task, language and row they are of."""
+    where = f"task '{task.name}', language '{lang}'"
+    try:
+        yield
+    except ExampleError as error:
+        raise UserError(f"{where}, row {examples[error.example].id}: {error.reason}") from error
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
 
 
 def refuse_too_long(

@@ -1,8 +1,7 @@
 """Zero-shot tasks: every candidate answer is filled into a text, and the likeliest text wins."""
 
-import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,11 +12,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from mlprune.data.corpora import Corpus, Row
 from mlprune.data.templates import Template, load_template, of_language, slots
 from mlprune.errors import UserError
+from mlprune.evaluation.chat import check_chat_options
+from mlprune.evaluation.encoder_decoder import encode_answers
 from mlprune.evaluation.encoding import chat_prompt, encode_candidates
 from mlprune.evaluation.lengths import TooLong, max_length, tokens_over
 from mlprune.evaluation.scoring import NORMALIZATIONS, Normalization, score_candidate_ids
-from mlprune.evaluation.tasks.base import Record, Task, refuse_too_long, sample_groups
+from mlprune.evaluation.tasks.base import Record, Task, naming, refuse_too_long, sample_groups
+from mlprune.log import log
 from mlprune.metrics import Accuracy
+from mlprune.models.language_tokens import between
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,7 @@ class ScoredTask(Task):
 
     kind = "candidates"
     chat_template = False
+    chat_template_options: Mapping[str, Any] = {}
 
     def __init__(
         self,
@@ -99,50 +103,77 @@ class ScoredTask(Task):
         self.too_long: TooLong = too_long
         self.start_token = start_token
         self.rankc_matrix = rankc_matrix
+        self._told: set[str] = set()  # languages whose joined rows were reported
 
     def shots_for(self, lang: str) -> list[tuple[str, str]]:
         """Return questions and answers of solved examples; none by default."""
         return []
 
+    def check_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        super().check_tokenizer(tokenizer)
+        for lang in self.languages if self.chat_template else []:
+            with naming(self, lang):
+                chat_prompt(tokenizer, self.shots_for(lang), "?", self.chat_template_options)
+
     def predict(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, lang: str, examples: list[CandidateExample]
     ) -> list[Record]:
-        contexts = None
-        if model.config.is_encoder_decoder:
-            if not all(example.question for example in examples):
-                raise UserError(
-                    f"task '{self.name}': its template has no question for {type(model).__name__}'s encoder"
-                )
-            contexts = [tokenizer(example.question, verbose=False)["input_ids"] for example in examples]
-            texts = [[(answer, "") for answer in example.answers] for example in examples]
-        elif self.chat_template:
-            prompts = [chat_prompt(tokenizer, self.shots_for(lang), example.question) for example in examples]
-            texts = [[(p + a.lstrip(), p) for a in e.answers] for p, e in zip(prompts, examples, strict=True)]
-        else:
-            texts = [list(zip(e.candidates, e.given or [""] * len(e.candidates), strict=True)) for e in examples]
-        # a decoder has a start token of its own
-        start_token = self.start_token and contexts is None
-        ids, given = encode_candidates(tokenizer, texts, start_token, special_tokens=not self.chat_template)
-        cut = tokens_over(model, ids, contexts)
+        with naming(self, lang, examples):
+            asked = self._encode(model, tokenizer, lang, examples)
+        cut = tokens_over(model, asked.ids, asked.contexts)
         if self.too_long == "error":
             advice = "shorten the text or set too_long: truncate"
             refuse_too_long(self, lang, examples, cut, max_length(model), advice)
-        scores = score_candidate_ids(
-            model,
-            ids,
-            contexts,
-            self.normalization,
-            ranking_only=self.ranking_only,
-            too_long=self.too_long,
-            given=None if contexts else given,
-        )
-        rows = zip(examples, scores.double().tolist(), cut, strict=True)
-        return [self._record(example, row) | ({"tokens_cut": over} if over else {}) for example, row, over in rows]
+        with naming(self, lang, examples):
+            scores = score_candidate_ids(
+                model,
+                asked.ids,
+                asked.contexts,
+                self.normalization,
+                ranking_only=self.ranking_only,
+                too_long=self.too_long,
+                given=asked.given,
+                decoder_start=asked.decoder_start,
+            )
+        self._tell_joined(lang, examples, asked.joined)
+        counts = [{"tokens_cut": over, "joined": joined} for over, joined in zip(cut, asked.joined, strict=True)]
+        return [
+            self._record(example, row) | {name: count for name, count in own.items() if count}
+            for example, row, own in zip(examples, scores.double().tolist(), counts, strict=True)
+        ]
+
+    def _encode(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, lang: str, examples: list[CandidateExample]
+    ) -> "_Asked":
+        if model.config.is_encoder_decoder:
+            if not all(example.question for example in examples):
+                raise UserError(f"its template has no question for {type(model).__name__}'s encoder")
+            with between(tokenizer, lang, lang):
+                contexts = [tokenizer(example.question, verbose=False)["input_ids"] for example in examples]
+                ids, given, start = encode_answers(model, tokenizer, [example.answers for example in examples])
+            return _Asked(ids, given, [False] * len(examples), contexts, start)
+        if self.chat_template:
+            shots, options = self.shots_for(lang), self.chat_template_options
+            prompts = [chat_prompt(tokenizer, shots, example.question, options) for example in examples]
+            texts = [[(p + a.lstrip(), p) for a in e.answers] for p, e in zip(prompts, examples, strict=True)]
+        else:
+            texts = [list(zip(e.candidates, e.given or [""] * len(e.candidates), strict=True)) for e in examples]
+        return _Asked(*encode_candidates(tokenizer, texts, self.start_token, special_tokens=not self.chat_template))
+
+    def _tell_joined(self, lang: str, examples: list[CandidateExample], joined: list[bool]) -> None:
+        """Warn once a language; how many there are stands in the results."""
+        if any(joined) and lang not in self._told:
+            self._told.add(lang)
+            log.warning(
+                "task '%s', language '%s', row %s: a token spans question and answer, so answers are encoded alone; "
+                'such rows are counted as "joined" in the results',
+                self.name,
+                lang,
+                examples[joined.index(True)].id,
+            )
 
     def _record(self, example: CandidateExample, row: list[float]) -> Record:
         scores = row[: len(example.candidates)]
-        if not all(map(math.isfinite, scores)):
-            raise UserError(f"task '{self.name}', example {example.id}: the model's scores are not finite: {scores}")
         best = pick(scores, f"{self.seed}:{example.id}")
         label, prediction = example.names[example.label], example.names[best]
         record = {"id": example.id, "label": label, "scores": scores, "prediction": prediction}
@@ -157,7 +188,19 @@ class ScoredTask(Task):
 
     def update(self, metric: Metric, records: list[Record]) -> None:
         right = torch.tensor([record["prediction"] == record["label"] for record in records], dtype=torch.int64)
-        metric.update(right, torch.ones_like(right), sum("tokens_cut" in record for record in records))
+        counts = {name: sum(name in record for record in records) for name in ("tokens_cut", "joined")}
+        metric.update(right, torch.ones_like(right), counts["tokens_cut"], counts["joined"])
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Examples as token ids; see :func:`mlprune.evaluation.score_candidate_ids`."""
+
+    ids: list[list[list[int]]]
+    given: list[list[int]]
+    joined: list[bool]
+    contexts: list[list[int]] | None = None
+    decoder_start: int | None = None
 
 
 def pick(scores: Sequence[float], seed: str) -> int:
@@ -199,6 +242,8 @@ class CandidateTask(ScoredTask):
         fewshot: Where they come from; needed with ``shots``.
         separator: Text between solved examples.
         chat_template: Ask through the tokenizer's chat template: questions as user, answers as assistant.
+        chat_template_options: What the chat template reads besides, such as ``{enable_thinking: false}``; ``date`` is
+            what it takes for today, 2025-01-01 if omitted.
         rankc_matrix: Report RankC of every pair of languages, not only of English with each.
 
     Raises:
@@ -242,6 +287,7 @@ class CandidateTask(ScoredTask):
         separator: str = "\n\n",
         chat_template: bool = False,
         rankc_matrix: bool = False,
+        chat_template_options: dict[str, Any] | None = None,
     ) -> None:
         own = isinstance(template, dict) or "{" in template
         if own and not ((verbalizer or candidates) and label_column):
@@ -278,6 +324,7 @@ class CandidateTask(ScoredTask):
         self.fewshot = fewshot
         self.separator = separator
         self.chat_template = chat_template
+        self.chat_template_options = check_chat_options(f"task '{name}'", chat_template, chat_template_options)
         self._solved: dict[str, list[tuple[str, CandidateExample]]] = {}
 
     def _check_template(self, lang: str) -> None:

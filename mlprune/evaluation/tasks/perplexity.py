@@ -11,7 +11,7 @@ from mlprune.errors import UserError
 from mlprune.evaluation.encoding import with_start
 from mlprune.evaluation.lengths import max_length, tokens_over
 from mlprune.evaluation.scoring import score_candidate_ids
-from mlprune.evaluation.tasks.base import Record, Task, refuse_too_long, sample_groups
+from mlprune.evaluation.tasks.base import Record, Task, naming, refuse_too_long, sample_groups
 from mlprune.metrics import BitsPerChar
 
 
@@ -69,9 +69,10 @@ class PerplexityTask(Task):
             raise UserError(
                 f"task '{self.name}' needs a model that continues text; {type(model).__name__} has an encoder"
             )
-        ids = [[with_start(tokenizer, example.text)] for example in examples]
+        ids, given, _ = with_start(tokenizer, [example.text for example in examples])
         refuse_too_long(self, lang, examples, tokens_over(model, ids), max_length(model), "give shorter texts")
-        scores = score_candidate_ids(model, ids, normalization="sum")
+        with naming(self, lang, examples):
+            scores = score_candidate_ids(model, ids, normalization="sum", given=given)
         return [
             {"id": example.id, "log_prob": score, "chars": len(example.text)}
             for example, score in zip(examples, scores[:, 0].double().tolist(), strict=True)

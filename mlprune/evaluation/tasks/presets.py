@@ -2,6 +2,7 @@
 
 import re
 from abc import abstractmethod
+from typing import Any
 
 from mlprune.data.corpora import Corpus, HubDataset, LocalFiles, Row
 from mlprune.data.official import XnliFile
@@ -28,6 +29,7 @@ class _Preset(CandidateTask):
         shots: Solved examples before each question.
         fewshot: Where they come from; needed with ``shots``.
         chat_template: Ask through the tokenizer's chat template.
+        chat_template_options: What it reads besides, such as ``{enable_thinking: false}``; see :class:`CandidateTask`.
         rankc_matrix: Report RankC of every pair of languages, not only of English with each.
     """
 
@@ -51,6 +53,7 @@ class _Preset(CandidateTask):
         fewshot: Corpus | None = None,
         chat_template: bool = False,
         rankc_matrix: bool = False,
+        chat_template_options: dict[str, Any] | None = None,
     ) -> None:
         if path is not None and corpus is not None:
             raise UserError(f"task '{name or self.task}': give path or corpus, not both")
@@ -68,6 +71,7 @@ class _Preset(CandidateTask):
             fewshot=fewshot,
             chat_template=chat_template,
             rankc_matrix=rankc_matrix,
+            chat_template_options=chat_template_options,
         )
 
     def examples(self, lang: str) -> list[CandidateExample]:

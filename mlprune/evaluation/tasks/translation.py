@@ -1,17 +1,20 @@
 """Few-shot translation, scored by BLEU and chrF."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from torchmetrics import Metric
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mlprune.data.corpora import Bundled, Corpus, Row
 from mlprune.errors import UserError
+from mlprune.evaluation.chat import check_chat_options
 from mlprune.evaluation.encoding import chat_prompt
 from mlprune.evaluation.generation import generate
-from mlprune.evaluation.tasks.base import Record, Task, sample_groups
+from mlprune.evaluation.tasks.base import Record, Task, naming, sample_groups
 from mlprune.languages import language
 from mlprune.metrics import Translation
+from mlprune.models.language_tokens import between, language_code
 from mlprune.models.tokens import separator_text
 
 
@@ -48,6 +51,8 @@ class TranslationTask(Task):
         separator: Text after each sentence (``eos`` for the tokenizer's end token). A translation ends at a new line,
             there, at the end token, or where a language's label comes again.
         chat_template: Ask through the tokenizer's chat template: solved examples as turns of user and assistant.
+        chat_template_options: What the chat template reads besides, such as ``{enable_thinking: false}``; ``date`` is
+            what it takes for today, 2025-01-01 if omitted.
         bleu_tokenizer: A sacrebleu tokenizer name instead of the target language's own.
 
     Raises:
@@ -78,6 +83,7 @@ class TranslationTask(Task):
         separator: str = "\n",
         chat_template: bool = False,
         bleu_tokenizer: str | None = None,
+        chat_template_options: dict[str, Any] | None = None,
     ) -> None:
         sources = [lang for lang in languages if lang != target_lang]
         if languages and not sources:
@@ -95,6 +101,7 @@ class TranslationTask(Task):
         self.num_beams = num_beams
         self.separator = separator
         self.chat_template = chat_template
+        self.chat_template_options = check_chat_options(f"task '{name}'", chat_template, chat_template_options)
         self.bleu_tokenizer = bleu_tokenizer
         self.metric(target_lang)  # a missing tokenizer is told before any model is loaded
 
@@ -102,6 +109,13 @@ class TranslationTask(Task):
         for lang in [*self.languages, self.target_lang]:
             self.corpus.check(lang)
             self.fewshot.check(lang)
+
+    def check_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        super().check_tokenizer(tokenizer)
+        with naming(self, self.languages[0]):
+            language_code(tokenizer, self.target_lang)
+            if self.chat_template:
+                self.prompts(tokenizer, self.languages[0], [""])
 
     def examples(self, lang: str) -> list[TranslationExample]:
         references = {row["id"]: row for row in self.corpus.rows(self.target_lang)}
@@ -148,7 +162,8 @@ class TranslationTask(Task):
         solved = self.shots_for(lang)
         if self.chat_template:
             asked = [(f"{label} {source}\n{target}", translation) for source, translation in solved]
-            return [chat_prompt(tokenizer, asked, f"{label} {source}\n{target}") for source in sources]
+            questions = [f"{label} {source}\n{target}" for source in sources]
+            return [chat_prompt(tokenizer, asked, question, self.chat_template_options) for question in questions]
         end = separator_text(tokenizer, self.separator)
         before = "".join(f"{label} {source}{end}{target} {translation}{end}" for source, translation in solved)
         return [f"{before}{label} {source}{end}{target}" for source in sources]
@@ -157,8 +172,8 @@ class TranslationTask(Task):
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, lang: str, examples: list[TranslationExample]
     ) -> list[Record]:
         labels = [f"{language(code).name}:" for code in (lang, self.target_lang)]
-        prompts = self.prompts(tokenizer, lang, [example.source for example in examples])
-        try:
+        with naming(self, lang, examples), between(tokenizer, lang, self.target_lang):
+            prompts = self.prompts(tokenizer, lang, [example.source for example in examples])
             found = generate(
                 model,
                 tokenizer,
@@ -168,8 +183,6 @@ class TranslationTask(Task):
                 num_beams=self.num_beams,
                 special_tokens=not self.chat_template,
             )
-        except UserError as error:
-            raise UserError(f"task '{self.name}', language '{lang}': {error}") from error
         return [
             {
                 "id": example.id,
