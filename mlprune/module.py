@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.strategies import ModelParallelStrategy
@@ -13,6 +12,7 @@ from torchmetrics import Metric
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mlprune.datamodule import CalibrationStep, EvaluationBatch
+from mlprune.distributed import gather_objects
 from mlprune.evaluation.results import summarize
 from mlprune.models.blocks import Layer, find_blocks
 from mlprune.models.loading import ModelSource
@@ -154,11 +154,9 @@ class PruningModule(LightningModule):
 
     def _gathered(self, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """All processes' records in the order of the corpus."""
-        parts = [records]
-        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-            parts = [[] for _ in range(dist.get_world_size())]
-            dist.all_gather_object(parts, records)
-        ordered = sorted((record for part in parts for record in part), key=lambda record: record["position"])
+        ordered = sorted(
+            (record for part in gather_objects(records) for record in part), key=lambda record: record["position"]
+        )
         return [{name: value for name, value in record.items() if name != "position"} for record in ordered]
 
     # -- fit: recovery training -----------------------------------------------------------------------------------

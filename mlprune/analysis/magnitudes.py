@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
+from mlprune.distributed import gather_objects
 from mlprune.models.blocks import find_blocks, model_device
 from mlprune.pruning.capture import forward_inputs
 
@@ -110,11 +110,9 @@ class Magnitudes:
 
     def reduce(self) -> None:
         """Add up over processes; a collective under torch.distributed, to be called once."""
-        if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
-            return
-        parts: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(parts, (_on_cpu(self._hidden), _on_cpu(self._inputs), self._prompts))
-        self._hidden, self._inputs = (_summed([part[i] for part in parts]) for i in (0, 1))
+        parts = gather_objects((_on_cpu(self._hidden), _on_cpu(self._inputs), self._prompts))
+        self._hidden = _summed([hidden for hidden, _, _ in parts])
+        self._inputs = _summed([inputs for _, inputs, _ in parts])
         self._prompts = {}
         for _, _, prompts in parts:
             for group, count in prompts.items():

@@ -6,13 +6,13 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
 from mlprune.analysis.figures import accuracy_bars, layer_map, picture
 from mlprune.callbacks.output_error import OutputError
+from mlprune.distributed import gather_objects
 from mlprune.models.blocks import Block
 from mlprune.module import scalars
 from mlprune.pruning import LayerReport
@@ -115,11 +115,7 @@ class TensorBoard(Callback):
     def _of_all_processes(self) -> dict[tuple[int, str], float]:
         """Errors of groups whose batches other processes had; a collective."""
         assert self._watch is not None
-        parts = [self._watch.errors]
-        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-            parts = [{} for _ in range(dist.get_world_size())]
-            dist.all_gather_object(parts, self._watch.errors)
-        return {key: error for part in reversed(parts) for key, error in part.items()}
+        return {key: error for part in reversed(gather_objects(self._watch.errors)) for key, error in part.items()}
 
     def _log_errors(self, trainer: Trainer, errors: Mapping[tuple[int, str], float]) -> None:
         for (block, group), error in sorted(errors.items()):

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch.distributed as dist
 from greenlet import getcurrent, greenlet
 from torch import Tensor, nn
 
+from mlprune.distributed import gather_objects
 from mlprune.errors import UserError
 from mlprune.models.blocks import Block
 from mlprune.pruning.observe import BlockStatistics
@@ -110,11 +110,7 @@ def prune_layerwise(
 
 def _next_layer(runs: list[Run]) -> str | None:
     """The layer at which all batches of all processes wait; None when all are through."""
-    places = {run.waiting for run in runs}
-    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-        gathered: list[set[str | None]] = [set() for _ in range(dist.get_world_size())]
-        dist.all_gather_object(gathered, places)
-        places = set().union(*gathered)
+    places: set[str | None] = set().union(*gather_objects({run.waiting for run in runs}))
     if len(places) > 1:
         named = ", ".join(sorted(str(place) for place in places))
         raise UserError(f"propagate 'layer': batches reach layers in different orders ({named}); use 'pruned'")

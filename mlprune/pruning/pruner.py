@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
+from mlprune.distributed import broadcast_tensor
 from mlprune.errors import UserError
 from mlprune.exact import accumulator_dtype
 from mlprune.log import log
@@ -161,9 +161,9 @@ class Pruner:
             decision = self._decide(matrix, statistics, layer.path, sparsity)
         if self.on_scores is not None:
             self.on_scores(layer.path, decision.scores, {} if statistics is None else statistics.means)
-        mask = _from_first_process(decision.mask)
+        mask = broadcast_tensor(decision.mask)
         if decision.weight is not None:
-            matrix.copy_(_from_first_process(decision.weight))
+            matrix.copy_(broadcast_tensor(decision.weight))
         layer.zero(mask)
         return replace(_report(mask, decision.scores), weights_changed=decision.weight is not None)
 
@@ -210,15 +210,6 @@ def _report(mask: Tensor, scores: Tensor) -> LayerReport:
         threshold=lowest if lowest < float("inf") else 0.0,
         kept_importance=kept / total if total else 1.0,
     )
-
-
-def _from_first_process(tensor: Tensor) -> Tensor:
-    """Return the first process' tensor, so that rounding can never make two processes differ."""
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
-        return tensor
-    carrier = (tensor.to(torch.uint8) if tensor.dtype == torch.bool else tensor).contiguous()
-    dist.broadcast(carrier, src=0)
-    return carrier.to(tensor.dtype)
 
 
 def _compile(key: str, patterns: list[str] | None) -> list[re.Pattern[str]]:

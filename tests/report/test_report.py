@@ -315,5 +315,5 @@ def test_a_broken_file_is_named(tmp_path: Path, name: str, content: str) -> None
 
 
 def test_it_is_complete_or_absent(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="cannot be written: Not a directory"):
+    with pytest.raises(UserError, match="cannot be written: File exists"):
         write_report([read_run(whole(tmp_path))], tmp_path / "config.yaml" / "report.html")
