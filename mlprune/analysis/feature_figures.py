@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from mlprune.analysis.kinds import block_of
 from mlprune.analysis.overlap import largest
+from mlprune.models.paths import LayerPath
 
 COLUMNS = 5
 COLORS = ("#0b6e99", "#c2571a", "#3f7d20", "#8a4fa3", "#7a6a00", "#5b6472")
@@ -58,7 +58,7 @@ def top_lines(magnitudes: Mapping[str, Tensor], kinds: Mapping[str, list[str]], 
             axes.vlines(places, min(heights) / 2, heights, COLORS[0], linewidth=0.7)
             axes.set_yscale("log")
         middles = [place * (top + 6) + top / 2 for place in range(len(paths))]
-        axes.set_xticks(middles, [block_of(path) for path in paths], fontsize=6)
+        axes.set_xticks(middles, [str(LayerPath.of(path).block) for path in paths], fontsize=6)
         axes.set_title(f"input of {kind}", fontsize=8)
         axes.set_xlabel("block", fontsize=7)
     figure.suptitle(f"{title}: the {top} largest input features of each linear layer")

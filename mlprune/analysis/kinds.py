@@ -5,6 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from mlprune.models.paths import LayerPath
+
 
 def layers_by_kind(inputs: Mapping[str, Tensor]) -> dict[str, list[str]]:
     """Return kinds of layers to the paths of their layers, in order; kinds that read the same inputs are one.
@@ -19,8 +21,8 @@ def layers_by_kind(inputs: Mapping[str, Tensor]) -> dict[str, list[str]]:
     """
     paths: dict[tuple[str, str], list[str]] = {}
     for path in inputs:
-        stack, _, kind = _split(path)
-        paths.setdefault((stack, kind), []).append(path)
+        place = LayerPath.of(path)
+        paths.setdefault((place.stack, place.layer), []).append(path)
     together: list[list[tuple[str, str]]] = []
     for key, own in paths.items():
         for group in together:
@@ -34,23 +36,6 @@ def layers_by_kind(inputs: Mapping[str, Tensor]) -> dict[str, list[str]]:
         (f"{group[0][0]}: " if several else "") + _joined([kind for _, kind in group]): paths[group[0]]
         for group in together
     }
-
-
-def block_of(path: str) -> str:
-    """Return the number of a layer's block.
-
-    Example:
-        >>> block_of("model.layers.3.self_attn.q_proj")
-        '3'
-    """
-    return _split(path)[1]
-
-
-def _split(path: str) -> tuple[str, str, str]:
-    """The stack of blocks, the block's number, the layer within the block."""
-    parts = path.split(".")
-    place = next((i for i, part in enumerate(parts) if part.isdigit()), 0)
-    return ".".join(parts[:place]), parts[place], ".".join(parts[place + 1 :])
 
 
 def _same(one: list[Tensor], other: list[Tensor]) -> bool:

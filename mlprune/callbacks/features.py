@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from mlprune.analysis.feature_figures import overlap_curves, overlap_maps, top_bars, top_lines
 from mlprune.analysis.figures import picture
-from mlprune.analysis.kinds import block_of, layers_by_kind
+from mlprune.analysis.kinds import layers_by_kind
 from mlprune.analysis.magnitudes import Magnitudes, Means
 from mlprune.analysis.overlap import overlap_table, part_of
 from mlprune.callbacks.run_folder import calibration_facts, versions
@@ -19,6 +19,7 @@ from mlprune.data.demonstrations import MonolingualDemonstrations, TranslationDe
 from mlprune.errors import UserError
 from mlprune.files import whole_file, write_json, write_text
 from mlprune.log import log
+from mlprune.models.paths import LayerPath
 from mlprune.pruning import calibrating
 from mlprune.run import run_folder, run_of
 
@@ -111,7 +112,7 @@ class FeatureAnalysis(Callback):
             layers = layers_by_kind(inputs[names[0]])
             write_json(folder / "overlap.linear.json", linear | {"layers_by_kind": layers})
             tables = {
-                f"input of {layer}": part_of(linear, {path: f"block {block_of(path)}" for path in paths})
+                f"input of {layer}": part_of(linear, {path: f"block {LayerPath.of(path).block}" for path in paths})
                 for layer, paths in layers.items()
             }
             drawn["overlap.linear.depth"] = overlap_curves(tables)

@@ -14,6 +14,7 @@ from mlprune.analysis.figures import accuracy_bars, layer_map, picture
 from mlprune.callbacks.output_error import OutputError
 from mlprune.distributed import gather_objects
 from mlprune.models.blocks import Block
+from mlprune.models.paths import LayerPath
 from mlprune.module import scalars
 from mlprune.pruning import LayerReport
 from mlprune.run import run_folder, run_of
@@ -75,7 +76,6 @@ class TensorBoard(Callback):
         if not _writers(trainer):
             return
         self._seconds += seconds
-        prefix = pl_module.calibration.blocks[k].path + "."
         sizes = {path: report.mask.numel() for path, report in reports.items()}
         pruned = sum(report.sparsity * sizes[path] for path, report in reports.items())
         figures = {
@@ -83,7 +83,7 @@ class TensorBoard(Callback):
             "pruning/block/seconds": seconds,
         }
         for path, report in reports.items():
-            kind = path.removeprefix(prefix)
+            kind = LayerPath.of(path).layer
             figures[f"pruning/{kind}/sparsity"] = report.sparsity
             figures[f"pruning/{kind}/threshold"] = report.threshold
             figures[f"pruning/{kind}/kept_importance"] = report.kept_importance
@@ -128,8 +128,7 @@ class TensorBoard(Callback):
         self, trainer: Trainer, blocks: list[Block], path: str, scores: Tensor, energies: Mapping[str, Tensor]
     ) -> None:
         """One histogram a kind of layer, a step a block, so that depth is seen at a glance."""
-        step = next(k for k, block in enumerate(blocks) if path.startswith(f"{block.path}."))
-        kind = path.removeprefix(f"{blocks[step].path}.")
+        step, kind = next(k for k, block in enumerate(blocks) if path in block.layers), LayerPath.of(path).layer
         for writer in _writers(trainer):
             writer.experiment.add_histogram(f"scores_log10/{kind}", _log10(scores), step)
             for group, energy in energies.items():

@@ -5,6 +5,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from mlprune.models.paths import LayerPath
 from mlprune.report.charts import line_chart
 from mlprune.report.reading import Json, Run
 from mlprune.report.tables import Table
@@ -25,7 +26,7 @@ def feature_section(run: Run) -> dict[str, Any] | None:
     whole = run.overlap
     parts = [("hidden states", whole, {layer: layer_name(layer) for layer in whole["layers"]})]
     for kind, paths in run.overlap_linear.get("layers_by_kind", {}).items():
-        names = {path: f"block {next(part for part in path.split('.') if part.isdigit())}" for path in paths}
+        names = {path: f"block {LayerPath.of(path).block}" for path in paths}
         parts.append((f"input of {kind}", run.overlap_linear, names))
     return {
         "data": {"groups": whole["groups"], "parts": [_heatmaps(*part) for part in parts]},

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
+from mlprune.models.paths import LayerPath
 from mlprune.report.charts import Bars, bar_chart, line_chart
 from mlprune.report.reading import Json, Run
 
@@ -112,25 +113,12 @@ def _mean_by_block(points: list[tuple[float, float]]) -> list[tuple[float, float
 def _rows(run: Run) -> list[tuple[int, str, dict[str, str]]]:
     """Block, kind of layer and figures; from mlprune.json where there is no layers.csv."""
     if run.layers:
-        return [(int(row["block"]), kind_of(row["layer"]), row) for row in run.layers]
+        return [(int(row["block"]), LayerPath.of(row["layer"]).layer, row) for row in run.layers]
     blocks: dict[str, int] = {}
     found = []
     for path, sparsity in run.recipe.get("layers", {}).items():
-        parts = path.split(".")
-        place = next((i for i, part in enumerate(parts) if part.isdigit()), None)
-        if place is not None:
-            block = blocks.setdefault(".".join(parts[: place + 1]), len(blocks))
-            found.append((block, kind_of(path), {"sparsity": str(sparsity)}))
+        place = LayerPath.of(path)
+        if place.block is not None:
+            block = blocks.setdefault(place.block_path, len(blocks))
+            found.append((block, place.layer, {"sparsity": str(sparsity)}))
     return found
-
-
-def kind_of(path: str) -> str:
-    """Return what a layer is within its block.
-
-    Example:
-        >>> kind_of("model.layers.3.self_attn.q_proj")
-        'self_attn.q_proj'
-    """
-    parts = path.split(".")
-    place = next((i for i, part in enumerate(parts) if part.isdigit()), -1)
-    return ".".join(parts[place + 1 :])

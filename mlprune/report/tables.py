@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mlprune.report.figures import kind_of
+from mlprune.models.paths import LayerPath
 from mlprune.report.reading import Json, Run
 
 
@@ -204,7 +204,7 @@ def layer_summary(run: Run) -> list[Table]:
     head = ("layer", "block", "weights pruned, %", "score pruned away, %", "threshold")
     cells = [
         (
-            kind_of(row["layer"]),
+            LayerPath.of(row["layer"]).layer,
             row["block"],
             f"{100 * float(row['sparsity']):.1f}",
             f"{100 * (1 - float(row['kept_importance'])):.2f}",
