@@ -14,7 +14,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from mlprune.datamodule import CalibrationStep, EvaluationBatch
 from mlprune.distributed import gather_objects
 from mlprune.evaluation.results import summarize
-from mlprune.models.blocks import Layer, find_blocks
+from mlprune.models.blocks import find_blocks
+from mlprune.models.layers import Layer
 from mlprune.models.loading import ModelSource
 from mlprune.models.lora import add_lora, check_lora, merge_lora
 from mlprune.models.sharding import shard

@@ -271,7 +271,9 @@ class PruningCallback(Callback):
         self._release()
         pl_module.calibration = None
         pl_module.recipe = self.recipe(trainer, pl_module)
-        log.info("pruned %.2f%% of the weights of %d layers", 100 * pl_module.recipe["sparsity"], len(self.reports))
+        sparsity, seen = (100 * pl_module.recipe[name] for name in ("sparsity", "scored_share"))
+        layers = len(self.reports)
+        log.info("pruned %.2f%% of the weights of %d layers (%.1f%% of the blocks' matrices)", sparsity, layers, seen)
         self._tell_silent_inputs()
         if trainer.is_global_zero and (statistics := self.unfinished.load_statistics()):
             save_statistics(statistics, run_folder(trainer) / "statistics.safetensors")
@@ -338,6 +340,7 @@ class PruningCallback(Callback):
             "seed": data.seed,
             "calibration": calibration_facts(data.prompts()),
             "sparsity": pruned / sum(self._sizes.values()),
+            "scored_share": self.pruner.scored_share(self.reports),
             "layers": {path: report.sparsity for path, report in self.reports.items()},
             "versions": versions(),
         }

@@ -4,71 +4,20 @@ A block is an element of the outermost ``nn.ModuleList`` whose elements all hold
 themselves. A layer is a Linear, a transformers ``Conv1D`` or a 3-D parameter that stacks the weights of experts.
 """
 
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, distribute_tensor
-from transformers.pytorch_utils import Conv1D
 
 from mlprune.errors import UserError
-
-EXPERT_PARAMETERS = ("gate_up_proj", "up_proj", "gate_proj", "down_proj")
-
-
-@dataclass(frozen=True, eq=False)
-class Layer:
-    """One weight that can be pruned.
-
-    Args:
-        path: Its key: the module's path, or ``<module path>.<parameter>`` for stacked experts.
-        module: The module that owns the weight.
-        parameter: Name of the parameter in the module.
-        transposed: Whether the weight is stored as (..., in_features, out_features).
-    """
-
-    path: str
-    module: nn.Module
-    parameter: str = "weight"
-    transposed: bool = False
-
-    @property
-    def stored(self) -> nn.Parameter:
-        """The parameter as the model keeps it."""
-        return getattr(self.module, self.parameter)
-
-    @property
-    def is_experts(self) -> bool:
-        """Whether this is a stack of expert weights, (experts, out_features, in_features)."""
-        return self.stored.dim() == 3
-
-    @property
-    def is_routed(self) -> bool:
-        """Whether it sees only tokens that a router chose: stacked experts, or a layer of one of several experts."""
-        return self.is_experts or ".experts." in self.path
-
-    def matrix(self) -> Tensor:
-        """Return the weight as a view (out_features, in_features), or (experts, out_features, in_features)."""
-        weight = self.stored.data
-        return weight.transpose(-1, -2) if self.transposed else weight
-
-    def zero(self, mask: Tensor) -> None:
-        """Set the weights to zero where the mask is False.
-
-        Args:
-            mask: bool, shape of :meth:`matrix`, True = kept.
-
-        Raises:
-            UserError: If the mask has another shape.
-        """
-        matrix = self.matrix()
-        if mask.shape != matrix.shape:
-            raise UserError(f"mask of {self.path} has shape {tuple(mask.shape)}; the layer needs {tuple(matrix.shape)}")
-        mask = mask.to(matrix.device)
-        if isinstance(matrix, DTensor):  # a process that holds a part of the weight needs that part of the mask
-            mask = distribute_tensor(mask, matrix.device_mesh, matrix.placements, src_data_rank=None)
-        matrix.masked_fill_(~mask, 0)
+from mlprune.models.experts import ExpertProducts, experts_one_by_one, learn_storage
+from mlprune.models.layers import Layer, find_layers
+from mlprune.models.probe import kind_of, run_each_kind
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,48 +33,16 @@ class Block:
         """Path of the list the block stands in; an encoder and a decoder are two stacks."""
         return self.path.rpartition(".")[0]
 
-
-def find_layers(module: nn.Module, prefix: str) -> dict[str, Layer]:
-    """Find the prunable layers below a module.
-
-    Args:
-        module: Where to look.
-        prefix: The module's own path in the model.
-
-    Example:
-        >>> sorted(find_layers(nn.ModuleDict({"fc": nn.Linear(2, 3)}), "block"))
-        ['block.fc']
-    """
-    layers: dict[str, Layer] = {}
-    for name, child in module.named_modules():
-        path = f"{prefix}.{name}" if name else prefix
-        if isinstance(child, nn.Linear):
-            layers[path] = Layer(path, child)
-        elif isinstance(child, Conv1D):
-            layers[path] = Layer(path, child, transposed=True)
-        else:
-            for parameter, value in child.named_parameters(recurse=False):
-                if parameter in EXPERT_PARAMETERS and value.dim() == 3:
-                    key = f"{path}.{parameter}"
-                    layers[key] = Layer(key, child, parameter, transposed=_experts_transposed(child))
-    return {path: layer for path, layer in layers.items() if not _is_router(path)}
-
-
-def _experts_transposed(module: nn.Module) -> bool:
-    """Some architectures stack experts as (experts, in, out) and say so in an attribute transformers sets."""
-    return bool(getattr(module, "is_transposed", False))
-
-
-def _is_router(path: str) -> bool:
-    """Tell whether a layer only chooses experts: pruning it would reroute tokens, not thin out computation."""
-    name = path.rsplit(".", 1)[-1]
-    return name in ("router", "gate", "shared_expert_gate") or ".router." in path or ".gate." in path
+    def expert_weights(self) -> dict[str, Callable[[], Tensor]]:
+        """Return, for each layer that stacks experts, what gets its parameter, which may be read in the meantime."""
+        return {path: partial(getattr, layer, "stored") for path, layer in self.layers.items() if layer.is_experts}
 
 
 def find_blocks(model: nn.Module) -> list[Block]:
     """Find a model's blocks in the order of computation (encoder blocks before decoder blocks).
 
-    Of a model that also sees or hears, only the language model's blocks are found: calibration is on text.
+    Of a model that also sees or hears, only the language model's blocks are found: calibration is on text. Where only
+    a forward pass can tell how experts are stored, one of a few tokens is run (not of a model without its weights).
 
     Args:
         model: A transformers model.
@@ -138,6 +55,19 @@ def find_blocks(model: nn.Module) -> list[Block]:
         >>> [block.path for block in find_blocks(model)]
         ['0.0', '0.1']
     """
+    blocks = _blocks_of(model)
+    if undecided(blocks) and not any(parameter.is_meta for parameter in model.parameters()):
+        layers_that_run(model, blocks)
+        blocks = _blocks_of(model)
+    return blocks
+
+
+def undecided(blocks: list[Block]) -> bool:
+    """Tell whether blocks may have experts of which no forward pass has shown how they are stored."""
+    return any(layer.transposed is None for block in blocks for layer in block.layers.values())
+
+
+def _blocks_of(model: nn.Module) -> list[Block]:
     stacks: list[str] = []
     blocks: list[Block] = []
     text = set(_language_model(model).modules())
@@ -173,6 +103,69 @@ def _check_shared(blocks: list[Block]) -> None:
             first = owners[layer.stored]
             raise UserError(f"{first} and {path} are one weight; models whose blocks share weights cannot be pruned")
         owners[layer.stored] = path
+
+
+# what a forward pass of a model used of each kind of block: paths below the block
+_RAN: WeakKeyDictionary[nn.Module, dict[Hashable, frozenset[str]]] = WeakKeyDictionary()
+
+
+def layers_that_run(model: nn.Module, blocks: list[Block]) -> set[str]:
+    """Return the paths of the layers that a forward pass uses; where one expert of a list runs, all count.
+
+    It takes a forward of a few tokens through one block of each kind, once for a model, and shows how experts are
+    stored, too.
+
+    Args:
+        model: A transformers model.
+        blocks: From :func:`find_blocks`.
+
+    Example:
+        >>> from transformers import GPT2Config, GPT2LMHeadModel
+        >>> model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=1, n_embd=4, vocab_size=8))
+        >>> sorted(layers_that_run(model, find_blocks(model)))[-1]
+        'transformer.h.0.mlp.c_proj'
+    """
+    kinds = [kind_of(block.module) for block in blocks]
+    if not set(kinds) <= _RAN.setdefault(model, {}).keys():
+        seen: dict[Hashable, frozenset[str]] = dict.fromkeys(kinds, frozenset())
+
+        @contextmanager
+        def watching(position: int) -> Iterator[None]:
+            used: set[str] = set()
+            with _watching(blocks[position], used):
+                yield
+            seen[kinds[position]] = frozenset(path.removeprefix(blocks[position].path) for path in used)
+
+        with experts_one_by_one(model):
+            run_each_kind(model, [block.module for block in blocks], watching)
+        for layer in (layer for block in blocks for layer in block.layers.values()):
+            if layer.transposed is None:
+                learn_storage(layer.module, layer.parameter, None)
+        _RAN[model] |= seen
+    return {block.path + path for block, kind in zip(blocks, kinds, strict=True) for path in _RAN[model][kind]}
+
+
+@contextmanager
+def _watching(block: Block, used: set[str]) -> Iterator[None]:
+    """Add the paths of a block's layers to a set as they are used, and learn how experts are stored."""
+    stacks = block.expert_weights()
+
+    def see(path: str, expert: int, x: Tensor, inputs_first: bool) -> None:
+        used.add(path)
+        if block.layers[path].transposed is None:
+            learn_storage(block.layers[path].module, block.layers[path].parameter, inputs_first)
+
+    with ExitStack() as watchers:
+        for path, layer in block.layers.items():
+            if path not in stacks:
+                handle = layer.module.register_forward_pre_hook(lambda module, args, path=path: used.add(path))
+                watchers.callback(handle.remove)
+        if stacks:
+            watchers.enter_context(ExpertProducts(stacks, see))
+        yield
+    listed = {path for path, layer in block.layers.items() if layer.is_routed and path not in stacks}
+    if used & listed:
+        used |= listed
 
 
 def model_device(model: nn.Module) -> torch.device:

@@ -8,6 +8,7 @@ import json
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from transformers.initialization import no_init_weights
 
 from mlprune.errors import UserError
 from mlprune.files import new_folder, write_json, writing
-from mlprune.models.blocks import Block, find_blocks
+from mlprune.models.blocks import Block, find_blocks, layers_that_run, undecided
 from mlprune.models.conversion import Conversion
 from mlprune.models.saving import check_disk
 from mlprune.models.shards import INDEX, ShardReader, ShardWriter
@@ -88,6 +89,9 @@ class StreamedModel:
         self._check_names()
         self._resident: set[int] = set()
         self._handles = self._load_on_call()
+        if undecided(self.blocks):
+            layers_that_run(self.model, self.blocks)
+            self.blocks = find_blocks(self.model)
         self.target = None if target is None else Path(target)
         self.writer = None if self.target is None else self._open(self.target)
 
@@ -155,14 +159,27 @@ class StreamedModel:
         return [name for name in names if not self._slots[name][0]]
 
     def _load_on_call(self) -> list[Any]:
-        """Let every module outside the blocks read its own parameters when it is first called."""
-        inside = {id(module) for block in self.blocks for module in block.module.modules()}
+        """Let every module read its own parameters, or all of the block it is in, when it is first called.
+
+        A block itself may be called without being run, by those who look at its arguments.
+        """
+        inside = {id(module): k for k, block in enumerate(self.blocks) for module in block.module.modules()}
+        whole = {id(block.module) for block in self.blocks}
         handles = []
         for path, module in self.model.named_modules():
             names = [f"{path}.{name}" if path else name for name, _ in module.named_parameters(recurse=False)]
-            if names and id(module) not in inside:
-                handles.append(module.register_forward_pre_hook(lambda module, args, names=names: self._load(names)))
+            if id(module) in inside.keys() - whole:
+                load = partial(self._enter_late, inside[id(module)])
+            elif names and id(module) not in inside:
+                load = partial(self._load, names)
+            else:
+                continue
+            handles.append(module.register_forward_pre_hook(lambda module, args, load=load: load()))
         return handles
+
+    def _enter_late(self, block: int) -> None:
+        if block not in self._resident:
+            self.enter(block)
 
     def _load(self, names: Iterable[str]) -> None:
         for name in names:

@@ -13,8 +13,10 @@ from torch import Tensor
 
 from mlprune.allocator import reusing_memory
 from mlprune.errors import UserError
-from mlprune.models.blocks import find_blocks, model_device
-from mlprune.pruning.capture import Captured, Kind, Stop, capture, forward_inputs, probe_outputs
+from mlprune.models.blocks import find_blocks, layers_that_run, model_device
+from mlprune.models.experts import experts_one_by_one
+from mlprune.models.probe import Stop
+from mlprune.pruning.capture import Captured, Kind, capture, forward_inputs, probe_outputs
 from mlprune.pruning.hidden import HiddenFolder
 from mlprune.pruning.layerwise import OnLayer, Run, prune_layerwise
 from mlprune.pruning.observe import BlockStatistics
@@ -99,7 +101,8 @@ class Calibration:
         self.model = model
         self.pruner = pruner
         self.propagate = propagate
-        self.blocks = pruner.select(find_blocks(model))
+        blocks = find_blocks(model)
+        self.blocks = pruner.select(blocks, layers_that_run(model, blocks) if pruner.importance.needs else None)
         experts = [path for block in self.blocks for path, layer in block.layers.items() if layer.is_routed]
         if propagate == "layer" and experts:
             raise UserError(
@@ -278,15 +281,9 @@ def calibrating(model: torch.nn.Module) -> Iterator[None]:
         True
     """
     training = model.training
-    config: Any = getattr(model, "config", None)
-    experts = getattr(config, "_experts_implementation", None)
     model.eval()
-    if experts is not None:
-        config._experts_implementation = "eager"
     try:
-        with reusing_memory():
+        with reusing_memory(), experts_one_by_one(model):
             yield
     finally:
-        if experts is not None:
-            config._experts_implementation = experts
         model.train(training)

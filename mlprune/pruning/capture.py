@@ -4,8 +4,8 @@ The blocks are replaced by stubs that return their input, so that one cheap forw
 positional and named. Nothing here knows an architecture.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import Cache
 
 from mlprune.models.blocks import Block
+from mlprune.models.probe import Stop, patched_forwards
 
 INPUT_NAMES = ("input_ids", "attention_mask", "decoder_input_ids", "decoder_attention_mask")
 
@@ -23,10 +24,6 @@ INPUT_NAMES = ("input_ids", "attention_mask", "decoder_input_ids", "decoder_atte
 Kind = tuple[int, bool]
 # stacks that come before: blocks, what probe_outputs said of them, hidden states after the last block
 Finished = list[tuple[list[Block], Kind, Tensor]]
-
-
-class Stop(Exception):
-    """Ends a forward pass as soon as everything needed was seen."""
 
 
 @dataclass
@@ -60,18 +57,6 @@ def forward_inputs(batch: Mapping[str, Any], device: torch.device, count_padding
     if count_padding:
         names = [name for name in names if not name.endswith("attention_mask")]
     return {name: batch[name].to(device) for name in names}
-
-
-@contextmanager
-def patched_forwards(replacements: Mapping[nn.Module, Any]) -> Iterator[None]:
-    """Replace the forward of modules for a while; a module's attributes, which models read, stay in reach."""
-    try:
-        for module, forward in replacements.items():
-            module.forward = forward
-        yield
-    finally:
-        for module in replacements:
-            del module.forward
 
 
 def probe_outputs(model: nn.Module, stack: list[Block], inputs: Mapping[str, Tensor], finished: Finished) -> Kind:

@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from mlprune.errors import UserError
-from mlprune.models.blocks import Block, Layer
-from mlprune.pruning.capture import Stop
+from mlprune.models.blocks import Block
+from mlprune.models.experts import ExpertProducts
+from mlprune.models.probe import Stop
 from mlprune.pruning.statistics import MEASURES, LayerStatistics, TokenMean, spans
 
 Masks = list[tuple[Tensor | None, Tensor]]
@@ -95,7 +95,9 @@ class BlockStatistics:
 
             return hook
 
-        def add_expert(path: str, expert: int, x: Tensor) -> None:
+        def add_expert(path: str, expert: int, x: Tensor, inputs_first: bool) -> None:
+            if inputs_first != self.block.layers[path].transposed:
+                raise UserError(f"{path}: its experts are stored in two ways; leave it out with exclude")
             self.means[path][group].update(self.measure(x), x.shape[0], expert)
 
         handles = []
@@ -104,10 +106,9 @@ class BlockStatistics:
             for path, layer in self.block.layers.items():
                 if not layer.is_experts:
                     handles.append(layer.module.register_forward_pre_hook(linear_hook(path)))
-            experts = [layer for layer in self.block.layers.values() if layer.is_experts]
-            if experts:
-                waiting.add("experts")  # routing decides which of them run, so the block is run to its end
-                mode.enter_context(_ExpertsMode(experts, add_expert))
+            experts = self.block.expert_weights()
+            if experts:  # routing decides which of them run, so the block is run to its end
+                mode.enter_context(ExpertProducts(experts, add_expert))
             yield
         finally:
             mode.close()
@@ -127,27 +128,3 @@ class BlockStatistics:
             )
         counted = spans(mask.reshape(-1))
         return self.measure(flat, counted), sum(span.stop - span.start for span in counted)
-
-
-class _ExpertsMode(TorchFunctionMode):
-    """Sees the matrix products with single experts of stacked weights, and with which tokens they ran.
-
-    Tokens cannot be told from padding here, so batches of such models are formed without padding.
-    """
-
-    def __init__(self, layers: list[Layer], add: Any) -> None:
-        self.layers = layers
-        self.add = add
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in (nn.functional.linear, torch.matmul, Tensor.matmul, Tensor.__matmul__) and len(args) >= 2:
-            self._see(args[0], args[1])
-        return func(*args, **(kwargs or {}))
-
-    def _see(self, x: Tensor, weight: Tensor) -> None:
-        for layer in self.layers:
-            stored = layer.stored
-            same = weight.untyped_storage().data_ptr() == stored.untyped_storage().data_ptr()
-            if same and weight.dim() == 2:
-                expert = (weight.storage_offset() - stored.storage_offset()) // stored.stride(0)
-                self.add(layer.path, int(expert), x)

@@ -8,12 +8,13 @@ from torch import Tensor
 
 from mlprune.batching import token_batches
 from mlprune.errors import UserError
+from mlprune.log import log
 from mlprune.models.blocks import Block, find_blocks, model_device
 from mlprune.pruning.allocation import Allocation
 from mlprune.pruning.calibration import Calibration, Propagate, calibrating
 from mlprune.pruning.importance import Importance
 from mlprune.pruning.patterns import Pattern
-from mlprune.pruning.pruner import Pruner
+from mlprune.pruning.pruner import LayerReport, Pruner
 from mlprune.pruning.statistics import LayerStatistics
 
 SIDES = (("input_ids", "attention_mask"), ("decoder_input_ids", "decoder_attention_mask"))
@@ -76,10 +77,11 @@ def prune_model(
             dense = collect_statistics(model, batches, pruner, count_padding)
         calibration = Calibration(model, batches, pruner=pruner, propagate=propagate, count_padding=count_padding)
         pruner.allocate(calibration.blocks, dense)
-        masks: dict[str, Tensor] = {}
+        reports: dict[str, LayerReport] = {}
         for k in range(len(calibration.blocks)):
-            masks.update({path: report.mask for path, report in calibration.prune_block(k).items()})
-    return masks
+            reports |= calibration.prune_block(k)
+    log.info("scored %.1f%% of the blocks' matrices", 100 * pruner.scored_share(reports))
+    return {path: report.mask for path, report in reports.items()}
 
 
 def collect_statistics(

@@ -1,7 +1,7 @@
 """What to prune and how: importance, pattern, allocation over layers, and which layers at all."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,10 +11,12 @@ from mlprune.distributed import broadcast_tensor
 from mlprune.errors import UserError
 from mlprune.exact import accumulator_dtype
 from mlprune.log import log
-from mlprune.models.blocks import Block, Layer
+from mlprune.models.blocks import Block
+from mlprune.models.layers import Layer
 from mlprune.pruning.allocation import Allocation
 from mlprune.pruning.importance import Decision, Importance, Wanda
 from mlprune.pruning.patterns import CHUNK_SCORES, Pattern, Unstructured
+from mlprune.pruning.share import check_share, matrix_sizes, share_of
 from mlprune.pruning.statistics import LayerStatistics, check_finite
 
 
@@ -28,6 +30,7 @@ class LayerReport:
         threshold: Lowest score kept (averaged over rows it has no meaning; this is the least over the layer).
         kept_importance: Share of the layer's total score that was kept.
         weights_changed: Whether kept weights were adjusted too.
+        scored: Whether a score was computed; an expert that no token reached counts, a layer no forward ran does not.
     """
 
     mask: Tensor
@@ -35,6 +38,7 @@ class LayerReport:
     threshold: float
     kept_importance: float
     weights_changed: bool = False
+    scored: bool = True
 
 
 class Pruner:
@@ -74,21 +78,27 @@ class Pruner:
         self.include = _compile("include", include)
         self.exclude = _compile("exclude", exclude)
         self.sparsities: dict[str, float] = {}
+        self.matrix_sizes: dict[str, int] = {}  # of all blocks, pruned or not, once select has seen them
         self.silent_inputs: dict[tuple[str, str], int] = {}  # (layer path, group) to inputs that were always zero
         # called with path, scores and each group's mean statistic of every layer, for those who draw them
         self.on_scores: Callable[[str, Tensor, Mapping[str, Tensor]], None] | None = None
 
-    def select(self, blocks: list[Block]) -> list[Block]:
+    def select(self, blocks: list[Block], ran: Collection[str] | None = None) -> list[Block]:
         """Return the blocks with the layers that will be pruned.
 
+        Args:
+            blocks: From :func:`mlprune.models.blocks.find_blocks`.
+            ran: The layers that a forward pass runs (:func:`mlprune.models.blocks.layers_that_run`); all if omitted.
+
         Raises:
-            UserError: If an expression matches no layer, nothing is left, or a layer is quantized or cannot have the
-                pattern.
+            UserError: If an expression matches no layer, nothing is left, less than half of the blocks' matrices can be
+                scored, or a layer is quantized or cannot have the pattern.
         """
         paths = [path for block in blocks for path in block.layers]
+        self.matrix_sizes = {name: size for block in blocks for name, size in matrix_sizes(block).items()}
         for key, patterns in (("include", self.include), ("exclude", self.exclude)):
             for pattern in patterns:
-                if not any(pattern.search(path) for path in paths):
+                if not any(pattern.search(name) for name in self.matrix_sizes):
                     raise UserError(f"{key}: '{pattern.pattern}' matches no layer; layers are named like '{paths[0]}'")
         chosen = [
             Block(block.path, block.module, {path: layer for path, layer in block.layers.items() if self._wanted(path)})
@@ -97,11 +107,21 @@ class Pruner:
         layers = [layer for block in chosen for layer in block.layers.values()]
         if not layers:
             raise UserError("include and exclude leave no layer to prune")
+        wanted = [name for name in self.matrix_sizes if self._wanted(name)]
+        check_share(self.matrix_sizes, wanted, [path for path in paths if ran is None or path in ran])
         for layer in layers:
             if layer.stored.dtype.itemsize < 2:
                 raise UserError(f"{layer.path}: weights are {layer.stored.dtype}; prune the model, then quantize it")
             self.pattern.check_layer(layer.path, layer.matrix().shape)
         return chosen
+
+    def scored_share(self, reports: Mapping[str, LayerReport]) -> float:
+        """Return the share of the entries of all blocks' matrices for which a score was computed.
+
+        Args:
+            reports: Of all layers that :meth:`select` chose.
+        """
+        return share_of(self.matrix_sizes, [path for path, report in reports.items() if report.scored])
 
     def _wanted(self, path: str) -> bool:
         included = not self.include or any(pattern.search(path) for pattern in self.include)
@@ -142,8 +162,11 @@ class Pruner:
             raise UserError(f"{layer.path}: weights hold NaN or Inf; the checkpoint is damaged")
         if self.importance.needs is not None:
             if statistics is None:
-                log.warning("%s: calibration never ran through it; left dense", layer.path)
-                return LayerReport(torch.ones(matrix.shape, dtype=torch.bool), 0.0, 0.0, 1.0)
+                reason = (
+                    "no calibration token was routed to it" if layer.is_routed else "calibration never ran through it"
+                )
+                log.warning("%s: %s; left dense", layer.path, reason)
+                return LayerReport(torch.ones(matrix.shape, dtype=torch.bool), 0.0, 0.0, 1.0, scored=layer.is_routed)
             for group, mean in statistics.means.items():
                 check_finite(layer.path, group, mean)
         sparsity = self.sparsities.get(layer.path, self.pattern.sparsity)

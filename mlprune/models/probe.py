@@ -1,0 +1,89 @@
+"""One forward of a few tokens, to see a model's blocks at work: the first block of each kind runs, others are passed.
+
+So it costs little, and of a model that is read block by block only few blocks are read.
+"""
+
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+TOKENS = 8
+
+
+class Stop(Exception):
+    """Ends a forward pass as soon as everything needed was seen."""
+
+
+@contextmanager
+def patched_forwards(replacements: Mapping[nn.Module, Any]) -> Iterator[None]:
+    """Replace the forward of modules for a while; a module's attributes, which models read, stay in reach."""
+    try:
+        for module, forward in replacements.items():
+            module.forward = forward
+        yield
+    finally:
+        for module in replacements:
+            del module.forward
+
+
+def kind_of(module: nn.Module) -> Hashable:
+    """Return what blocks of one kind have in common: the names and classes of their parts, and all shapes.
+
+    Example:
+        >>> kind_of(nn.Linear(2, 3)) == kind_of(nn.Linear(2, 3)) != kind_of(nn.Linear(2, 4))
+        True
+    """
+    parts = tuple((name, type(part)) for name, part in module.named_modules())
+    return parts, tuple((name, tuple(parameter.shape)) for name, parameter in module.named_parameters())
+
+
+def probe_inputs(model: Any) -> dict[str, Any]:
+    """Return inputs of a few tokens, none of them a usual special token, for a transformers model's forward."""
+    device = next((p.device for p in model.parameters() if not p.is_meta), torch.device("cpu"))
+    ids = torch.arange(11, 11 + TOKENS, device=device)[None] % model.get_input_embeddings().weight.shape[0]
+    inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "use_cache": False}
+    if model.config.is_encoder_decoder:
+        inputs |= {"decoder_input_ids": ids, "decoder_attention_mask": torch.ones_like(ids)}
+    return inputs
+
+
+@torch.no_grad()
+def run_each_kind(
+    model: nn.Module,
+    blocks: list[nn.Module],
+    watching: Callable[[int], AbstractContextManager[None]],
+) -> None:
+    """Run a model, as far as needed, on a few tokens.
+
+    Args:
+        model: A transformers model.
+        blocks: Its blocks.
+        watching: Returns what is to be open while the block of this position runs.
+    """
+    kinds = [kind_of(block) for block in blocks]
+    outputs: dict[Hashable, Any] = {}
+
+    def passing(position: int, original: Any) -> Any:
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            kind = kinds[position]
+            if kind in outputs:
+                hidden = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
+                return hidden if isinstance(outputs[kind], Tensor) else (hidden, *outputs[kind][1:])
+            with watching(position):
+                outputs[kind] = original(*args, **kwargs)
+            if outputs.keys() == set(kinds):
+                raise Stop
+            return outputs[kind]
+
+        return forward
+
+    training = model.training
+    model.eval()
+    try:
+        with patched_forwards({b: passing(i, b.forward) for i, b in enumerate(blocks)}), suppress(Stop):
+            model(**probe_inputs(model))
+    finally:
+        model.train(training)
