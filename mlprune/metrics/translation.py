@@ -6,9 +6,23 @@ from torch import Tensor
 
 from mlprune.errors import UserError
 from mlprune.exact import ExactMetric
+from mlprune.languages import LANGUAGES
 
-TOKENIZERS = {"zh": "zh", "ja": "ja-mecab", "ko": "ko-mecab", "th": "char"}  # others: 13a, which cuts at spaces
+TOKENIZERS = {"Hans": "zh", "Hant": "zh", "Jpan": "ja-mecab", "Hang": "ko-mecab"}  # by script, as in FLORES
+# scripts that put no space between words, where 13a would compare whole sentences
+TOKENIZERS |= dict.fromkeys(("Khmr", "Laoo", "Mymr", "Thai", "Tibt"), "char")
 EXTRAS = {"ja-mecab": "ja", "ko-mecab": "ko"}
+
+
+def bleu_tokenizer(target_lang: str) -> str:
+    """Return the name of sacrebleu's tokenizer for a language: 13a, which cuts at spaces, unless its script has none.
+
+    Example:
+        >>> bleu_tokenizer("fr"), bleu_tokenizer("km")
+        ('13a', 'char')
+    """
+    script = LANGUAGES[target_lang].flores.rpartition("_")[2] if target_lang in LANGUAGES else ""
+    return TOKENIZERS.get(script, "13a")
 
 
 def bleu_scorer(target_lang: str, tokenizer: str | None = None, references: list[list[str]] | None = None) -> BLEU:
@@ -26,7 +40,7 @@ def bleu_scorer(target_lang: str, tokenizer: str | None = None, references: list
         >>> bleu_scorer("zh").corpus_score(["我今天去学校。"], [["我今天去学校。"]]).score > 99
         True
     """
-    name = tokenizer or TOKENIZERS.get(target_lang, "13a")
+    name = tokenizer or bleu_tokenizer(target_lang)
     if name not in BLEU.TOKENIZERS:
         raise UserError(f"bleu_tokenizer '{name}' is not allowed; give one of {', '.join(BLEU.TOKENIZERS)}")
     try:

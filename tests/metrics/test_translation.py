@@ -5,7 +5,9 @@ import torch
 from sacrebleu.metrics import BLEU, CHRF
 
 from mlprune.errors import UserError
+from mlprune.languages import LANGUAGES
 from mlprune.metrics import Translation
+from mlprune.metrics.translation import bleu_tokenizer
 
 OUTPUTS = [
     "The cat sat on the mat.",
@@ -80,3 +82,29 @@ def test_parts_of_two_processes_add_up() -> None:
 @pytest.mark.filterwarnings("ignore:The ``compute`` method:UserWarning")
 def test_no_segment() -> None:
     assert Translation("en").compute() == {"n": 0}
+
+
+SPACELESS = {  # a sentence, and the same with one word changed
+    "km": ("ខ្ញុំទៅសាលារៀននៅថ្ងៃនេះ", "ខ្ញុំទៅផ្សារនៅថ្ងៃនេះ"),
+    "lo": ("ມື້ນີ້ຂ້ອຍໄປໂຮງຮຽນ", "ມື້ນີ້ຂ້ອຍໄປຕະຫຼາດ"),
+    "my": ("ကျွန်တော်ဒီနေ့ကျောင်းသွားတယ်", "ကျွန်တော်ဒီနေ့ဈေးသွားတယ်"),
+    "th": ("วันนี้ฉันไปโรงเรียน", "วันนี้ฉันไปตลาด"),
+    "zh": ("我今天早上去学校上课。", "我今天早上去市场上课。"),
+}
+
+
+@pytest.mark.parametrize("lang", SPACELESS)
+def test_one_changed_word_is_not_the_whole_sentence(lang: str) -> None:
+    output, reference = SPACELESS[lang]
+    metric = Translation(lang)
+    metric.update([output], [reference])
+    assert 40 < metric.compute()["bleu"] < 95
+
+
+def test_every_language_of_the_table_has_words_or_is_cut_into_characters() -> None:
+    """Scripts by whether they put spaces between words; a new one must be put on one side."""
+    spaced = {"Arab", "Armn", "Beng", "Cyrl", "Deva", "Ethi", "Geor", "Grek", "Gujr", "Guru", "Hebr", "Knda", "Latn",
+              "Mlym", "Orya", "Sinh", "Taml", "Telu"}  # fmt: skip
+    for code, entry in LANGUAGES.items():
+        script = entry.flores.rpartition("_")[2]
+        assert (bleu_tokenizer(code) == "13a") == (script in spaced), code
