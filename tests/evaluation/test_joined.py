@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 from plain_scores import plain_log_probs
 from tiny import EOS, PAD, tiny_model
+from tokenizer_kinds import CAUSAL
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from mlprune.data.corpora import LocalFiles
+from mlprune.evaluation.encoding import encode_candidates
 from mlprune.evaluation.tasks import XStoryCloze
 
 MERGES = [("Ġ", "C"), (":", "ĠC")]  # ": C" is one token
@@ -46,3 +48,36 @@ def test_the_answer_is_encoded_alone_and_the_row_counted(tmp_path: Path, caplog:
     task.update(metric, records)
     assert metric.compute()["joined"] == 1
     assert caplog.text.count("row 1") == 1
+
+
+LOSSY = ("WordPiece", "WordPiece, cased, bare", "WordLevel")  # whose ids do not say where blanks were
+
+
+@pytest.mark.parametrize("name", CAUSAL)
+def test_answers_encoded_alone_read_as_in_the_whole(name: str) -> None:
+    """Words that go on, scripts without spaces, and a blank that the answer begins with."""
+    tokenizer = CAUSAL[name].make()
+    for question, answer in (("La pluie", "s"), ("它是", "红的"), ("Oui,", " B")):
+        (ids,), ((given,),), (joined,) = encode_candidates(tokenizer, [[(question + answer, question)]])
+        own = [
+            *tokenizer.convert_tokens_to_ids(list(CAUSAL[name].lead)),
+            *tokenizer(question, add_special_tokens=False)["input_ids"],
+        ]
+        whole = [*own[: len(CAUSAL[name].lead)], *tokenizer(question + answer, add_special_tokens=False)["input_ids"]]
+        assert ids[0][:given] == own
+        assert joined == (whole[: len(own)] != own)
+        if not joined:
+            assert ids[0] == whole
+        elif name not in LOSSY:
+            assert tokenizer.decode(ids[0]) == tokenizer.decode(whole)
+
+
+def test_all_candidates_of_such_a_row_are_treated_alike() -> None:
+    tokenizer = joining_tokenizer()
+    (ids,), (given,), (joined,) = encode_candidates(tokenizer, [[("A: C", "A:"), ("A: D", "A:"), ("A: CC", "A:")]])
+    assert joined
+    assert [tokenizer.convert_ids_to_tokens(one[start:]) for one, start in zip(ids, given, strict=True)] == [
+        ["ĠC"],
+        ["Ġ", "D"],
+        ["ĠC", "C"],
+    ]
