@@ -4,6 +4,7 @@ A writer works beside the target, under a hidden name; when it is done the conte
 """
 
 import json
+import math
 import os
 import re
 import shutil
@@ -12,7 +13,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-from mlprune.errors import UserError
+from mlprune.errors import NOT_FINITE, UserError
 
 
 @contextmanager
@@ -176,10 +177,44 @@ def write_text(path: str | Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
+def to_json(content: Any, what: str, indent: int | None = None) -> str:
+    """Return a content as JSON, which has no NaN and no infinity.
+
+    Args:
+        content: Mappings, lists, texts and numbers.
+        what: What it is, for errors.
+        indent: As of ``json.dumps``.
+
+    Raises:
+        UserError: If a number in it is not finite.
+
+    Example:
+        >>> to_json({"tasks": {"nli": {"fr": {"score": [1.0, float("nan")]}}}}, "results.json")
+        Traceback (most recent call last):
+        ...
+        mlprune.errors.UserError: results.json: tasks.nli.fr.score.1 is not finite (nan); check the weights, or use ...
+    """
+    try:
+        return json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        for place, number in _numbers(content):
+            if not math.isfinite(number):
+                raise UserError(f"{what}: {place} is not finite ({number}); {NOT_FINITE}") from None
+        raise
+
+
+def _numbers(content: Any, place: str = "") -> Iterator[tuple[str, float]]:
+    if isinstance(content, float):
+        yield place, content
+    elif isinstance(content, (dict, list, tuple)):
+        for name, part in content.items() if isinstance(content, dict) else enumerate(content):
+            yield from _numbers(part, f"{place}.{name}" if place else str(name))
+
+
 def write_json(path: str | Path, content: Any) -> None:
     """Write JSON, indented, whole or not at all.
 
     Raises:
-        UserError: If it cannot be written.
+        UserError: If it cannot be written, or a number in it is not finite.
     """
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    write_text(path, to_json(content, f"'{path}'", indent=2) + "\n")

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from mlprune.errors import UserError
+from mlprune.errors import NOT_FINITE, UserError
 from mlprune.models.blocks import find_blocks
 
 Features = dict[int, list[int]]
@@ -31,7 +31,7 @@ def ablated(model: nn.Module, features: Mapping[int, Sequence[int]], keep_only: 
         keep_only: Zero all other dimensions of these layers instead.
 
     Raises:
-        UserError: If the model has no such layer or dimension.
+        UserError: If the model has no such layer or dimension, or what is to be zeroed is not finite.
 
     Example:
         >>> model = nn.Sequential(nn.ModuleList([nn.Sequential(nn.Linear(2, 2))]))
@@ -64,7 +64,10 @@ def _silencer(layer: int, dimensions: list[int], keep_only: bool) -> Any:
             raise UserError(f"features: layer {layer} has no dimension {strange[0]}; give 0 to {size - 1}")
         off = torch.zeros(size, dtype=torch.bool, device=hidden.device)
         off[dimensions] = True
-        return hidden.masked_fill(~off if keep_only else off, 0)
+        off = ~off if keep_only else off
+        if not hidden.isfinite().all() and not hidden[..., off].isfinite().all():  # zeroes would hide it
+            raise UserError(f"layer {layer}: features to be switched off hold NaN or Inf; {NOT_FINITE}")
+        return hidden.masked_fill(off, 0)
 
     return silence
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mlprune.distributed import gather_objects
 from mlprune.models.blocks import find_blocks, model_device
 from mlprune.pruning.capture import forward_inputs
+from mlprune.pruning.statistics import check_finite
 
 Means = dict[str, dict[str, Tensor]]  # group, layer: (D,)
 
@@ -132,6 +133,9 @@ class Magnitudes:
         return self._means(self._inputs)
 
     def _means(self, sums: dict[str, dict[str, Tensor]]) -> Means:
+        for group, layers in sums.items():
+            for layer, value in layers.items():
+                check_finite(f"layer {layer}", group, value)
         return {
             group: {layer: value.cpu() / self._prompts[group] for layer, value in layers.items()}
             for group, layers in sums.items()

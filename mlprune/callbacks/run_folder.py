@@ -15,7 +15,7 @@ from lightning.pytorch.cli import SaveConfigCallback
 
 from mlprune.callbacks.unfinished import Unfinished
 from mlprune.errors import UserError
-from mlprune.files import write_json, write_text
+from mlprune.files import to_json, write_json, write_text
 from mlprune.run import run_folder, run_of
 
 SCHEMA_VERSION = 1
@@ -133,7 +133,8 @@ class RunWriter(Callback):
             return
         folder = run_folder(trainer)
         for (task, lang), records in pl_module.records.items():
-            lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+            where = f"task '{task}', language '{lang}'"
+            lines = "".join(to_json(record, where) + "\n" for record in records)
             write_text(folder / "predictions" / f"{task}.{lang}.jsonl", lines)
         write_json(folder / "results.json", self.results(trainer, pl_module))
         if not run_of(trainer).is_experiment:

@@ -16,7 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mlprune.files import whole_file, write_json, writing
+from mlprune.files import to_json, whole_file, write_json, writing
 from mlprune.models.blocks import Block
 from mlprune.pruning import LayerReport, LayerStatistics, load_statistics, save_statistics
 
@@ -72,7 +72,7 @@ class Unfinished:
                 tensors[f"weight:{path}"] = block.layers[path].stored.detach().cpu().contiguous()
             figures[path] = {name: value for name, value in vars(report).items() if name != "mask"}
         with whole_file(self.folder / f"block.{k}.safetensors") as partial:
-            save_file(tensors, partial, metadata={"figures": json.dumps(figures)})
+            save_file(tensors, partial, metadata={"figures": to_json(figures, f"block {k}")})
 
     def num_blocks(self) -> int:
         """Return how many blocks are finished."""
@@ -96,7 +96,8 @@ class Unfinished:
 
     def add_records(self, stage: str, rank: int, task: str, lang: str, records: list[dict[str, Any]]) -> None:
         """Keep the records of one batch, in one line, so that it is there as a whole or not at all."""
-        line = json.dumps({"task": task, "lang": lang, "records": records}, ensure_ascii=False) + "\n"
+        where = f"task '{task}', language '{lang}'"
+        line = to_json({"task": task, "lang": lang, "records": records}, where) + "\n"
         path = self.folder / f"{stage}.{rank}.jsonl"
         with writing(path), path.open("a", encoding="utf-8") as file:
             file.write(line)

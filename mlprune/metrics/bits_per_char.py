@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from mlprune.errors import NOT_FINITE, UserError
 from mlprune.exact import ExactMetric
 
 
@@ -25,7 +26,13 @@ class BitsPerChar(ExactMetric):
         self.add_state("chars", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, log_probs: Tensor, chars: Tensor) -> None:
-        """Add texts: natural log-probability of each, (n,), and its number of characters, int64 (n,)."""
+        """Add texts: natural log-probability of each, (n,), and its number of characters, int64 (n,).
+
+        Raises:
+            UserError: If a log-probability is not finite.
+        """
+        if not torch.isfinite(log_probs).all():
+            raise UserError(f"log-probabilities of texts are not finite; {NOT_FINITE}")
         self.log_probs.append(log_probs.double().to(self.device))
         self.chars += chars.sum()
         self.n += len(chars)

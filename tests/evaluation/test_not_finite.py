@@ -1,14 +1,21 @@
 """A model whose numbers overflow ends the run with one line, in every task; no figure is ever NaN."""
 
+import copy
 from pathlib import Path
 
 import pytest
+import torch
 from tiny import tiny_model, tiny_tokenizer
-from tiny_runs import write_config
+from tiny_runs import ROOT, write_config
+from transformers import PreTrainedModel
 
+from mlprune.analysis.ablation import ablated
+from mlprune.analysis.magnitudes import Magnitudes
 from mlprune.data.corpora import Bundled
 from mlprune.errors import UserError
 from mlprune.evaluation.tasks import CandidateTask, ClozeTask, PerplexityTask, Task, TranslationTask
+from mlprune.files import write_json
+from mlprune.metrics import BitsPerChar
 
 TASKS = {
     "candidates": lambda: CandidateTask("nli", ["fr"], Bundled("nli"), "xnli", limit=3),
@@ -45,3 +52,49 @@ def test_a_run_that_overflows_writes_no_results(mlprune, tmp_path: Path) -> None
     assert "task 'perplexity', language 'en'" in err
     assert "not finite" in err
     assert not list(tmp_path.rglob("results.json"))
+
+
+def damaged() -> PreTrainedModel:
+    """A model whose second block gives an infinity in one dimension."""
+    model = copy.deepcopy(tiny_model("llama"))
+    model.model.layers[1].mlp.down_proj.weight.data[3, 0] = float("inf")
+    return model
+
+
+@pytest.mark.parametrize("keep_only", [False, True])
+def test_an_ablation_does_not_hide_it(keep_only: bool) -> None:
+    features = {2: [7] if keep_only else [3]}
+    model = damaged()
+    with pytest.raises(UserError, match=r"layer 2: .* hold NaN or Inf"), ablated(model, features, keep_only):
+        model(input_ids=torch.tensor([[5, 6, 7]]))
+
+
+def test_magnitudes_are_refused() -> None:
+    magnitudes = Magnitudes(damaged())
+    magnitudes.add({"input_ids": torch.tensor([[5, 6, 7]]), "group": "mt"})
+    with pytest.raises(UserError, match="hold NaN or Inf in group 'mt'"):
+        magnitudes.hidden()
+
+
+def test_bits_per_char_are_refused() -> None:
+    with pytest.raises(UserError, match="not finite"):
+        BitsPerChar().update(torch.tensor([-1.0, float("-inf")]), torch.tensor([3, 4]))
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_json_never_holds_it(tmp_path: Path, number: float) -> None:
+    with pytest.raises(UserError, match=r"results.json': tasks.nli.fr.scores.1 is not finite"):
+        write_json(tmp_path / "results.json", {"tasks": {"nli": {"fr": {"scores": [0.5, number]}}}})
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_other_writer_of_json() -> None:
+    """Numbers reach files through one function, which refuses what JSON has no word for; these write none."""
+    written = {
+        str(file.relative_to(ROOT))
+        for file in (ROOT / "mlprune").rglob("*.py")
+        if "json.dump" in file.read_text("utf-8")
+    }
+    shapes_only = {"mlprune/pruning/masks.py", "mlprune/pruning/streaming.py", "mlprune/models/shards.py"}
+    hashed = {"mlprune/callbacks/run_folder.py"}
+    assert written <= {"mlprune/files.py"} | shapes_only | hashed
