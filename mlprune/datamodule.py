@@ -13,6 +13,7 @@ from mlprune.errors import UserError
 from mlprune.evaluation.tasks import Task
 from mlprune.log import log
 from mlprune.models.blocks import find_blocks
+from mlprune.models.decoder_start import decoder_start_of
 from mlprune.models.tokens import encode
 from mlprune.pruning.prune import has_experts, pad_right, reform
 
@@ -171,10 +172,7 @@ class PruningDataModule(LightningDataModule):
             UserError: If the model does not say what its decoder starts from.
         """
         if self._decoder_prompts is None:
-            model = self._model()
-            if (start := model.config.decoder_start_token_id) is None:
-                name = type(model).__name__
-                raise UserError(f"{name}: its config has no decoder_start_token_id; set it in config.json")
+            start = decoder_start_of(self._model())
             self._decoder_prompts = {
                 group: [
                     [start, *ids[:-1]]

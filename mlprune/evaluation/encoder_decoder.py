@@ -16,6 +16,7 @@ from mlprune.errors import UserError
 from mlprune.evaluation.encoding import TextEncoder
 from mlprune.evaluation.forward import hidden_states
 from mlprune.models.blocks import model_device
+from mlprune.models.decoder_start import decoder_start_of
 from mlprune.models.language_tokens import has_languages, language_ids
 
 BATCH_TOKENS = {"cpu": 2048}
@@ -57,7 +58,7 @@ def decoder_start(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) ->
     own = [token for token in [*encoder.lead, *encoder.trail] if token in codes]
     if not own or own[0] in encoder.lead:
         return DecoderStart(None, encoder.lead)
-    if model.config.decoder_start_token_id is None or model.config.decoder_start_token_id in codes:
+    if (named := getattr(model.config, "decoder_start_token_id", None)) is None or named in codes:
         return DecoderStart(own[0], encoder.lead)
     return DecoderStart(None, [*encoder.lead, own[0]])
 
@@ -102,9 +103,7 @@ def decoder_hidden(
     Yields:
         Positions of a batch in ``pairs``, and what the output head would receive, (B, T, H), padded on the right.
     """
-    start = model.config.decoder_start_token_id if start is None else start
-    if start is None:
-        raise UserError(f"{type(model).__name__}: its config has no decoder_start_token_id; set it in config.json")
+    start = decoder_start_of(model) if start is None else start
     device = model_device(model)
     budget = BATCH_TOKENS.get(device.type, BATCH_TOKENS_ELSEWHERE)
     by_context: dict[tuple[int, ...], list[int]] = {}
@@ -124,28 +123,32 @@ def decoder_hidden(
             )
 
 
-def _encode(model: PreTrainedModel, contexts: list[tuple[int, ...]], device: torch.device) -> tuple[Tensor, Tensor]:
+def _encode(
+    model: PreTrainedModel, contexts: list[tuple[int, ...]], device: torch.device
+) -> tuple[BaseModelOutput, Tensor]:
     width = max(map(len, contexts))
     ids = torch.tensor([[*context, *[0] * (width - len(context))] for context in contexts], device=device)
     mask = torch.tensor([[1] * len(context) + [0] * (width - len(context)) for context in contexts], device=device)
-    return model.get_encoder()(input_ids=ids, attention_mask=mask).last_hidden_state, mask
+    return model.get_encoder()(input_ids=ids, attention_mask=mask), mask
 
 
 def _decode(
     model: PreTrainedModel,
-    encoded: tuple[Tensor, Tensor],
+    encoded: tuple[BaseModelOutput, Tensor],
     rows: list[int],
     candidates: list[tuple[int, ...]],
     start: int,
 ) -> Tensor:
-    states, mask = encoded
+    output, mask = encoded
+    states = output.last_hidden_state
     width = max(map(len, candidates))
     # each token is predicted from those before it, the first from the start token; padding to the right is seen by none
     shifted = [[start, *ids[:-1], *[start] * (width - len(ids))] for ids in candidates]
     inputs = {
-        "encoder_outputs": BaseModelOutput(last_hidden_state=states[rows]),
+        "encoder_outputs": type(output)(last_hidden_state=states[rows]),  # some models read fields of their own kind
         "attention_mask": mask[rows],
         "decoder_input_ids": torch.tensor(shifted, device=states.device),
+        "decoder_attention_mask": torch.ones(len(rows), width, dtype=torch.int64, device=states.device),
         "use_cache": False,
     }
     return hidden_states(model, inputs)

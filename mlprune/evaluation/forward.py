@@ -4,6 +4,7 @@ Shapes: B texts, T tokens, N positions, M targets, H hidden size, V vocabulary.
 """
 
 import inspect
+import re
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -12,6 +13,8 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
 from mlprune.errors import NOT_FINITE, UserError
+from mlprune.evaluation.causality import check_causal, output_head, probe_inputs, probe_text
+from mlprune.evaluation.lengths import max_length
 
 VOCABULARY_SLICE = 2048  # so few logits are reduced while they are still in the processor's cache
 MAX_SLICE_LOGITS = 1 << 26
@@ -28,7 +31,7 @@ def hidden_states(model: PreTrainedModel, inputs: dict[str, Any]) -> Tensor:
 
     Args:
         model: A transformers model with an output head.
-        inputs: Arguments of its forward; ``position_ids`` are left out where the model has none.
+        inputs: Arguments of its forward; those that only some models take are left out for the others.
 
     Example:
         >>> from transformers import GPT2Config, GPT2LMHeadModel
@@ -42,16 +45,16 @@ def hidden_states(model: PreTrainedModel, inputs: dict[str, Any]) -> Tensor:
         seen.append(args[0])
         raise _Stop
 
-    if "position_ids" not in _arguments(model):
-        inputs = {name: value for name, value in inputs.items() if name != "position_ids"}
-    handle = model.get_output_embeddings().register_forward_pre_hook(stop)
+    absent = {"position_ids", "decoder_attention_mask"} - _arguments(model)
+    inputs = {name: value for name, value in inputs.items() if name not in absent}
+    handle = output_head(model).register_forward_pre_hook(stop)
     try:
         model(**inputs)
     except _Stop:
         pass
     finally:
         handle.remove()
-    return seen[0]
+    return seen[0][:, 0] if seen[0].dim() == 4 else seen[0]  # of several streams the first predicts the next token
 
 
 class Scorer:
@@ -78,38 +81,30 @@ class Scorer:
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
-        head = model.get_output_embeddings()
+        head = output_head(model)
         if not isinstance(head, nn.Linear):
             raise UserError(f"{type(model).__name__}: its output head is no nn.Linear; candidates cannot be scored")
         self.head = head
-        self.cap: float | None = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+        self.cap: float | None = None
         self.scale = 1.0
-        self._find_scale(model)
+        check_causal(model, max_length(model))
+        self._match(model)
 
     @torch.no_grad()
-    def _find_scale(self, model: PreTrainedModel) -> None:
-        ids = torch.tensor([[0, 1]], device=self.head.weight.device)
-        inputs: dict[str, Any] = {"input_ids": ids, "use_cache": False}
-        if model.config.is_encoder_decoder:
-            inputs["decoder_input_ids"] = ids
+    def _match(self, model: PreTrainedModel) -> None:
+        """Find the soft cap or the scale by which the head's output becomes the model's logits."""
+        inputs = probe_inputs(model, probe_text(model, 2, seed=0))
         expected = model(**inputs).logits[0].float()
-        side = "decoder_input_ids" if model.config.is_encoder_decoder else "input_ids"
-        other = model(**inputs | {side: ids[:, [0, 0]]}).logits[0].float()
         if (expected.isnan() | expected.isposinf()).any():
             raise UserError(f"{type(model).__name__}: its logits are not finite; {NOT_FINITE}")
-        if not _alike(other[0], expected[0]):
-            raise UserError(
-                f"{type(model).__name__} lets tokens see those after them, so its texts have no likelihood; "
-                "use a causal model"
-            )
-        hidden = hidden_states(model, inputs)[0]
-        got = self._logits(hidden, 0, expected.shape[-1])
-        if not _alike(got, expected):
-            self.scale = float((expected * got).sum() / (got * got).sum())
-            if not _alike(got * self.scale, expected):
-                raise UserError(
-                    f"{type(model).__name__}: logits are not its head's output; candidates cannot be scored"
-                )
+        got = self._logits(hidden_states(model, inputs)[0], 0, expected.shape[-1])
+        for cap in [*_caps(model), None]:
+            self.cap = cap
+            if _alike(self._finish(got), expected):
+                return
+        self.scale = float((expected * got).sum() / (got * got).sum())
+        if not _alike(self._finish(got), expected):
+            raise UserError(f"{type(model).__name__}: logits are not its head's output; candidates cannot be scored")
 
     def _finish(self, logits: Tensor) -> Tensor:
         logits = logits.float()
@@ -145,8 +140,14 @@ class Scorer:
         return picked - total[rows]
 
 
+def _caps(model: PreTrainedModel) -> list[float]:
+    """Soft caps of logits that the configuration names, as it may: final_logit_softcapping, logits_soft_cap, ..."""
+    named = vars(model.config.get_text_config()).items()
+    return [cap for name, cap in named if cap and re.fullmatch("(final_|output_)?logits?_soft_?cap(ping)?", name)]
+
+
 def _alike(a: Tensor, b: Tensor) -> bool:
-    return torch.allclose(a, b, atol=1e-2, rtol=1e-2)
+    return bool((a - b).abs().max() <= 1e-2 * b.abs().max())
 
 
 _SCORERS: WeakKeyDictionary[PreTrainedModel, Scorer] = WeakKeyDictionary()
@@ -162,7 +163,7 @@ def scorer_of(model: PreTrainedModel) -> Scorer:
         True
     """
     scorer = _SCORERS.get(model)
-    if scorer is None or scorer.head is not model.get_output_embeddings():
+    if scorer is None or scorer.head is not output_head(model):
         scorer = _SCORERS[model] = Scorer(model)
     return scorer
 
@@ -180,7 +181,7 @@ def cache_bytes_per_token(model: PreTrainedModel) -> int | None:
     if not kinds <= {"full_attention", "sliding_attention"} or "past_key_values" not in _arguments(model):
         return None
     cache = DynamicCache()
-    ids = torch.tensor([[0]], device=model.get_output_embeddings().weight.device)
+    ids = torch.tensor([[0]], device=output_head(model).weight.device)
     hidden_states(model, {"input_ids": ids, "past_key_values": cache, "use_cache": True})
     if not cache.layers or any(layer.get_seq_length() != 1 for layer in cache.layers):
         return None

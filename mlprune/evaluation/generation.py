@@ -26,6 +26,7 @@ from mlprune.evaluation.plain_search import RefuseNonFinite, plain_search
 from mlprune.evaluation.prefixes import prefix_tree
 from mlprune.evaluation.shared import PrefixCache, run_tree, sharing_of
 from mlprune.models.blocks import model_device
+from mlprune.models.decoder_start import decoder_start_of
 from mlprune.models.language_tokens import has_languages
 from mlprune.models.tokens import pad_token_id
 
@@ -139,7 +140,7 @@ def _continue(
     start = width
     if model.config.is_encoder_decoder:
         options |= _decoder_options(model, tokenizer, len(ids))
-        start = options["decoder_input_ids"].shape[1] if options else 1
+        start = options["decoder_input_ids"].shape[1]
     output = model.generate(
         input_ids=torch.tensor([[pad] * (width - len(prompt)) + prompt for prompt in ids], device=device),
         attention_mask=torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in ids], device=device),
@@ -157,12 +158,9 @@ def _continue(
 
 
 def _decoder_options(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, count: int) -> dict[str, Any]:
-    """What makes the decoder write the target language, where the tokenizer knows languages."""
-    if not has_languages(tokenizer):
-        return {}
-    start, lead = decoder_start(model, tokenizer)
-    start = model.generation_config.decoder_start_token_id if start is None else start
-    start = model.config.decoder_start_token_id if start is None else start
+    """What the decoder starts from: its start token, and the target language where the tokenizer knows languages."""
+    start, lead = decoder_start(model, tokenizer) if has_languages(tokenizer) else (None, [])
+    start = decoder_start_of(model) if start is None else start
     ids = torch.tensor([[start, *lead]] * count, device=model_device(model))
     return {"decoder_start_token_id": start, "decoder_input_ids": ids}
 

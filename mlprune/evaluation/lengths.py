@@ -28,7 +28,8 @@ def max_length(model: PreTrainedModel) -> int | None:
     if rope.get("rope_type") == "longrope":
         # beyond this length all positions are turned otherwise, those of shorter texts in the batch too
         return rope["original_max_position_embeddings"]
-    return getattr(config, "max_position_embeddings", None)
+    limit = getattr(config, "max_position_embeddings", None)
+    return limit if limit is not None and limit > 0 else None  # XLNet says -1
 
 
 def tokens_over(

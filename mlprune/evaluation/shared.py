@@ -192,9 +192,10 @@ def _run(model: PreTrainedModel, nodes: list[Node], prefixes: PrefixCache) -> Te
     inputs = {
         "input_ids": ids,
         "attention_mask": torch.cat([before.to(device), real], dim=1),
-        "position_ids": places,
         "use_cache": followed or before.shape[1] > 0,
     }
+    if before.shape[1]:  # else the model's own positions, which may begin elsewhere (RoBERTa)
+        inputs["position_ids"] = places
     if inputs["use_cache"]:
         inputs["past_key_values"] = cache
     hidden = hidden_states(model, inputs)

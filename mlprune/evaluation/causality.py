@@ -1,0 +1,110 @@
+"""Whether a model's text has a likelihood: whether what it predicts at a place depends on later tokens.
+
+Shapes: T tokens, V vocabulary.
+"""
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from mlprune.errors import UserError
+from mlprune.models.blocks import model_device
+
+# lengths of the texts, and from where on their tokens are changed
+PROBES = {2: (1,), 7: (3, 6), 24: (12, 23)}
+CONTEXT = 5  # tokens for an encoder
+
+
+def output_head(model: PreTrainedModel) -> nn.Module:
+    """Return the module that makes logits: the output embeddings, or the linear layer that shares their weights.
+
+    Example:
+        >>> from transformers import GPT2Config, GPT2LMHeadModel
+        >>> output_head(GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=1, n_embd=4, vocab_size=8)))
+        Linear(in_features=4, out_features=8, bias=False)
+    """
+    head = model.get_output_embeddings()
+    if head is None or isinstance(head, nn.Linear):
+        return head
+    linear = (module for module in model.modules() if isinstance(module, nn.Linear))
+    return next((module for module in linear if module.weight is head.weight), head)
+
+
+def probe_text(model: PreTrainedModel, length: int, seed: int) -> Tensor:
+    """Return random token ids (1, T) without the model's special tokens, which models may treat in ways of their own.
+
+    Args:
+        model: The model.
+        length: T.
+        seed: Seed of the ids.
+    """
+    configs = [model.config, model.config.get_text_config(), model.generation_config]
+    special: set[Any] = set()
+    for config in (config for config in configs if config is not None):
+        for name, value in vars(config).items():
+            if name.endswith("token_id") and value is not None:
+                special |= set(value) if isinstance(value, list | tuple) else {value}
+    rows = min(output_head(model).weight.shape[0], model.get_input_embeddings().weight.shape[0])
+    usual = [token for token in range(min(rows, 4096)) if token not in special]
+    chosen = torch.tensor(usual if len(usual) > 1 else range(rows))
+    generator = torch.Generator().manual_seed(seed)
+    return chosen[torch.randint(len(chosen), (1, length), generator=generator)].to(model_device(model))
+
+
+def probe_inputs(model: PreTrainedModel, ids: Tensor) -> dict[str, Any]:
+    """Return the inputs of a forward on token ids (1, T); an encoder gets a text of its own."""
+    sides = {"input_ids": ids}
+    if model.config.is_encoder_decoder:
+        sides = {"input_ids": probe_text(model, CONTEXT, seed=1), "decoder_input_ids": ids}
+    masks = {name.replace("input_ids", "attention_mask"): torch.ones_like(side) for name, side in sides.items()}
+    taken = inspect.signature(model.forward).parameters
+    return {**sides, **{name: mask for name, mask in masks.items() if name in taken}, "use_cache": False}
+
+
+@torch.no_grad()
+def check_causal(model: PreTrainedModel, limit: int | None = None) -> None:
+    """Refuse a model whose predictions depend on later tokens, by a few short forward passes.
+
+    Of texts of several lengths the tokens from several places on are changed. Nothing before may move, but for
+    rounding, which in mixtures of experts depends on how many tokens an expert gets.
+
+    Args:
+        model: A causal or encoder-decoder model, in evaluation mode.
+        limit: How many tokens it takes.
+
+    Raises:
+        UserError: If the model is not causal.
+
+    Example:
+        >>> from transformers import GPT2Config, GPT2LMHeadModel
+        >>> check_causal(GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=1, n_embd=4, vocab_size=8)).eval(), limit=16)
+    """
+    for length, places in PROBES.items():
+        if limit is not None and length > limit:
+            continue
+        ids, others = (probe_text(model, length, seed) for seed in (length, length + 1))
+        expected = _logits(model, ids)
+        for place in places:
+            found = _logits(model, torch.cat([ids[:, :place], others[:, place:]], dim=1))
+            if _depends(expected, found, place, half=model.dtype.itemsize < 4):
+                raise UserError(
+                    f"{type(model).__name__} lets tokens see those after them, so its texts have no likelihood; "
+                    "use a causal model"
+                )
+
+
+def _logits(model: PreTrainedModel, ids: Tensor) -> Tensor:
+    return model(**probe_inputs(model, ids)).logits[0].float()
+
+
+def _depends(expected: Tensor, found: Tensor, place: int, half: bool) -> bool:
+    """Tell whether logits (T, V) before a place moved as its tokens were changed, more than rounding moves them."""
+    moved = torch.where(expected == found, 0, (expected - found).abs())  # the same infinities are no difference
+    before, own = moved[:place].max(), moved[place:].max()
+    scale = torch.where(moved[place:] > 0, expected[place:].abs(), 0).max()
+    if half:
+        return bool(before > 2e-2 * scale)
+    return bool(before > 1e-5 * scale and before > 1e-4 * own)
