@@ -141,17 +141,19 @@ def _continue(
     if model.config.is_encoder_decoder:
         options |= _decoder_options(model, tokenizer, len(ids))
         start = options["decoder_input_ids"].shape[1]
-    output = model.generate(
-        input_ids=torch.tensor([[pad] * (width - len(prompt)) + prompt for prompt in ids], device=device),
-        attention_mask=torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in ids], device=device),
-        max_new_tokens=max_new_tokens,
-        num_beams=num_beams,
-        pad_token_id=pad,
-        logits_processor=LogitsProcessorList([RefuseNonFinite()]),
-        stopping_criteria=StoppingCriteriaList([_StopTexts(tokenizer, start, stop)]),
-        **plain_search(model),
-        **options,
-    )
+    with plain_search(model, num_beams):
+        output = model.generate(
+            input_ids=torch.tensor([[pad] * (width - len(prompt)) + prompt for prompt in ids], device=device),
+            attention_mask=torch.tensor(
+                [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in ids], device=device
+            ),
+            max_new_tokens=max_new_tokens,
+            num_beams=num_beams,
+            pad_token_id=pad,
+            logits_processor=LogitsProcessorList([RefuseNonFinite()]),
+            stopping_criteria=StoppingCriteriaList([_StopTexts(tokenizer, start, stop)]),
+            **options,
+        )
     ends = model.generation_config.eos_token_id
     ends = set(ends) if isinstance(ends, list) else {ends}
     return [_finish(tokenizer, tokens, stop, ends) for tokens in output[:, start:].tolist()]

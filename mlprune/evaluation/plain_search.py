@@ -1,6 +1,7 @@
 """Search as it is named: a checkpoint's generation_config may ask for more, which changes what "greedy" means."""
 
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
 from weakref import WeakKeyDictionary
 
 import torch
@@ -10,66 +11,74 @@ from transformers import GenerationConfig, LogitsProcessor, PreTrainedModel
 from mlprune.errors import NOT_FINITE, UserError
 from mlprune.log import log
 
-# what is left out, by its value that does nothing
-NEUTRAL: dict[str, Any] = {
-    "repetition_penalty": 1.0,
-    "encoder_repetition_penalty": 1.0,
-    "no_repeat_ngram_size": 0,
-    "encoder_no_repeat_ngram_size": 0,
-    "min_length": 0,
-    "min_new_tokens": None,
-    "exponential_decay_length_penalty": None,
-    "guidance_scale": None,
-    "sequence_bias": None,
-    "watermarking_config": None,
-    "remove_invalid_values": False,
-    "penalty_alpha": None,
-    "dola_layers": None,
-    "prompt_lookup_num_tokens": None,
-    "num_return_sequences": 1,
-    "num_beam_groups": 1,
-    "diversity_penalty": 0.0,
-    "constraints": None,
-    "force_words_ids": None,
-    "stop_strings": None,
-    "max_time": None,
-    "token_healing": False,
-}
-# tokens that the checkpoint never writes; BART's and Marian's figures are not theirs without
-KEPT = ("bad_words_ids", "suppress_tokens", "begin_suppress_tokens")
-SAMPLING = {"do_sample": False, "top_k": None, "top_p": None, "temperature": None}
+ROLES = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id", "forced_bos_token_id",
+         "forced_eos_token_id")  # fmt: skip
+UNWRITTEN = ("bad_words_ids", "suppress_tokens", "begin_suppress_tokens")  # Marian would write its padding without
+BEAMS = ("length_penalty", "early_stopping")
+# what else would change a search; all of it is left out, and so is what only sampling reads
+CHANGES = ("repetition_penalty", "encoder_repetition_penalty", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size",
+           "min_length", "min_new_tokens", "exponential_decay_length_penalty", "guidance_scale", "sequence_bias",
+           "watermarking_config", "remove_invalid_values", "renormalize_logits", "penalty_alpha", "dola_layers",
+           "prompt_lookup_num_tokens", "num_return_sequences", "num_beam_groups", "diversity_penalty", "constraints",
+           "force_words_ids", "stop_strings", "max_time", "token_healing")  # fmt: skip
+NEUTRAL_AT_1 = ("repetition_penalty", "encoder_repetition_penalty", "guidance_scale", "num_return_sequences",
+                "num_beam_groups")  # fmt: skip
 
-_TOLD: WeakKeyDictionary[PreTrainedModel, list[str]] = WeakKeyDictionary()
+_TOLD: WeakKeyDictionary[PreTrainedModel, tuple[str, str]] = WeakKeyDictionary()
 
 
-def plain_search(model: PreTrainedModel) -> dict[str, Any]:
-    """Return arguments that make a model's ``generate`` plain greedy or beam search, and warn, once a model, of others.
+@contextmanager
+def plain_search(model: PreTrainedModel, num_beams: int = 1) -> Iterator[None]:
+    """While open, a model's ``generate`` is plain greedy or beam search; what its generation_config adds is warned of.
 
-    Penalties, lengths, biases and the like in its generation_config are left out. Tokens that it says are never to be
-    written stay unwritten.
+    Penalties, biases, shortest lengths and the like are left out. Tokens that are never to be written stay unwritten,
+    and beam search keeps its length penalty.
+
+    Args:
+        model: The model; its generation_config is restored.
+        num_beams: 1 for greedy search.
+
+    Raises:
+        UserError: If the generation_config is not valid.
 
     Example:
         >>> from transformers import GPT2Config, GPT2LMHeadModel
         >>> model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=1, n_embd=4, vocab_size=8))
         >>> model.generation_config.repetition_penalty = 1.3
-        >>> plain_search(model)["repetition_penalty"]
-        1.0
+        >>> with plain_search(model):
+        ...     print(model.generation_config.repetition_penalty)
+        None
     """
-    asked, known = model.generation_config, vars(GenerationConfig())  # type: ignore[no-untyped-call]
-    neutral = {name: value for name, value in NEUTRAL.items() if name in known}
-    left_out = [name for name, value in neutral.items() if getattr(asked, name, None) not in (None, value, known[name])]
-    kept = [name for name in KEPT if getattr(asked, name, None)]
-    told = [f"{name} {getattr(asked, name)}" for name in [*left_out, *kept]]
-    if told and _TOLD.get(model) != told:
+    asked = model.generation_config
+    _warn(model, asked)
+    names = [*ROLES, *UNWRITTEN, *(BEAMS if num_beams > 1 else ())]
+    kept = {name: getattr(asked, name) for name in names if getattr(asked, name, None) is not None}
+    try:
+        model.generation_config = GenerationConfig(**kept)  # type: ignore[no-untyped-call]
+    except (TypeError, ValueError) as error:
+        raise UserError(f"generation_config of {type(model).__name__} is not valid: {str(error)[:200]}") from error
+    try:
+        yield
+    finally:
+        model.generation_config = asked
+
+
+def _warn(model: PreTrainedModel, asked: GenerationConfig) -> None:
+    """Say once a model what is left out, and which tokens are not written."""
+    parts = [
+        [f"{name} {getattr(asked, name)}"[:200] for name in names if _does_something(name, getattr(asked, name, None))]
+        for names in (CHANGES, UNWRITTEN)
+    ]
+    told = ", ".join(parts[0]), ", ".join(parts[1])
+    if any(told) and _TOLD.get(model) != told:
         _TOLD[model] = told
-        _warn(type(model).__name__, told[: len(left_out)], told[len(left_out) :])
-    return neutral | SAMPLING
+        texts = [f"left out of the search: {told[0]}"] if told[0] else []
+        texts += [f"tokens are never written: {told[1]}"] if told[1] else []
+        log.warning("generation_config of %s: %s", type(model).__name__, "; ".join(texts))
 
 
-def _warn(name: str, left_out: list[str], kept: list[str]) -> None:
-    parts = [f"translations are searched for without {', '.join(left_out)}"] if left_out else []
-    parts += [f"tokens are never written by {', '.join(kept)}"] if kept else []
-    log.warning("generation_config of %s: %s", name, "; ".join(part[:300] for part in parts))
+def _does_something(name: str, value: object) -> bool:
+    return value is not None and value is not False and value != (1 if name in NEUTRAL_AT_1 else 0)
 
 
 class RefuseNonFinite(LogitsProcessor):

@@ -112,3 +112,62 @@ def test_too_long() -> None:
 
 def test_no_prompts() -> None:
     assert generate(tiny_model("gpt2"), tiny_tokenizer(), []) == []
+
+
+# -- a checkpoint's generation_config -------------------------------------------------------------------------------
+
+ADDED = {
+    "repetition_penalty": 1.5,
+    "no_repeat_ngram_size": 2,
+    "encoder_repetition_penalty": 1.5,
+    "encoder_no_repeat_ngram_size": 2,
+    "min_new_tokens": 1,
+    "exponential_decay_length_penalty": (1, 1.5),
+    "sequence_bias": [[[70], 5.0]],
+    "guidance_scale": 1.5,
+    "max_time": 1e-9,
+    "stop_strings": ["e"],
+    "num_return_sequences": 2,
+}
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+@pytest.mark.parametrize("name", ADDED)
+@pytest.mark.parametrize("family", ["llama", "mt5"])
+def test_search_is_plain_whatever_the_checkpoint_adds(
+    family: str, name: str, num_beams: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    model, tokenizer = copy.deepcopy(tiny_model(family)), tiny_tokenizer()
+    expected = generate(model, tokenizer, PROMPTS, 12, NEVER, num_beams)
+    setattr(model.generation_config, name, ADDED[name])
+    for _ in range(2):
+        assert generate(model, tokenizer, PROMPTS, 12, NEVER, num_beams) == expected
+    assert getattr(model.generation_config, name) == ADDED[name]  # it is saved with the checkpoint
+    assert caplog.text.count(name) == 1
+
+
+@pytest.mark.parametrize("name", ["suppress_tokens", "begin_suppress_tokens", "bad_words_ids"])
+def test_tokens_that_a_checkpoint_never_writes_stay_unwritten(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    model, tokenizer = copy.deepcopy(tiny_model("llama")), tiny_tokenizer()
+    first = plain(model, PROMPTS[0], 1, 1)[0]
+    setattr(model.generation_config, name, [[first]] if name == "bad_words_ids" else [first])
+    (found,) = generate(model, tokenizer, PROMPTS[:1], 1, NEVER)
+    assert found.text == tokenizer.decode(plain(model, PROMPTS[0], 1, 1)).strip()
+    assert found.text != tokenizer.decode([first]).strip()
+    assert f"{name} {[[first]] if name == 'bad_words_ids' else [first]}" in caplog.text
+
+
+def test_sampling_settings_are_no_news(caplog: pytest.LogCaptureFixture) -> None:
+    model, tokenizer = copy.deepcopy(tiny_model("llama")), tiny_tokenizer()
+    expected = generate(model, tokenizer, PROMPTS, 6, NEVER)
+    model.generation_config.update(do_sample=True, temperature=0.6, top_p=0.9, top_k=20)
+    assert generate(model, tokenizer, PROMPTS, 6, NEVER) == expected
+    assert not caplog.text
+
+
+def test_settings_that_do_nothing_are_no_news(caplog: pytest.LogCaptureFixture) -> None:
+    model = copy.deepcopy(tiny_model("llama"))
+    nothing = {"repetition_penalty": 1.0, "diversity_penalty": 0.0, "num_beam_groups": 1, "min_length": 0}
+    model.generation_config.update(**nothing, no_repeat_ngram_size=0, remove_invalid_values=False)
+    generate(model, tiny_tokenizer(), PROMPTS[:1], 1, NEVER)
+    assert not caplog.text

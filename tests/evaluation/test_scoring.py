@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, BertConfig, BertLMHeadModel
 
 from mlprune.errors import UserError
 from mlprune.evaluation import forward, score_candidate_ids, score_candidates, scoring
+from mlprune.evaluation.forward import hidden_states
 from mlprune.evaluation.shared import sharing_of
 
 CAUSAL = {
@@ -173,6 +174,25 @@ def test_bfloat16_is_summed_in_float32() -> None:
     model, ids = copy.deepcopy(tiny_model("llama")).to(torch.bfloat16), random_ids()
     expected = torch.tensor(plain_scores(model, ids[:1])[0])
     torch.testing.assert_close(score_candidate_ids(model, ids)[0, :3], expected, atol=5e-2, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("family", ["llama", "gemma3", "gptj", "phi"])  # the last two have a bias
+def test_the_head_of_a_narrow_model_works_in_float32(family: str, dtype: torch.dtype) -> None:
+    model = tiny_model(family, dtype)
+    model.get_output_embeddings().weight.data *= 8  # logits of some size, as those of trained models
+    ids = list(range(5, 25))
+    with torch.no_grad():
+        hidden = hidden_states(model, {"input_ids": torch.tensor([ids[:-1]]), "use_cache": False})[0]
+        head = model.get_output_embeddings()
+        logits = hidden.double() @ head.weight.double().t()
+        logits = logits if head.bias is None else logits + head.bias.double()
+        rounded = head(hidden).double()
+    rows, targets = torch.arange(len(ids) - 1), torch.tensor(ids[1:])
+    expected = float(logits.log_softmax(-1)[rows, targets].sum())
+    (found,) = score_candidate_ids(model, [[ids]], normalization="sum")[0].tolist()
+    assert found == pytest.approx(expected, rel=1e-6, abs=1e-4)
+    assert found != pytest.approx(float(rounded.log_softmax(-1)[rows, targets].sum()), rel=1e-6, abs=1e-4)
 
 
 def test_no_examples() -> None:
