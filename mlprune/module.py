@@ -146,6 +146,7 @@ class PruningModule(LightningModule):
             own = {lang: self.records[task.name, lang] for lang in task.languages}
             for name, entries in summarize(task, figures, own, self.device).items():
                 sections.setdefault(name, {}).update(entries)
+        sections["left_out"] = {task.name: task.left_out for task in tasks if task.left_out}
         self.results = {name: section for name, section in sections.items() if section}
         self.records = {key: self._gathered(records) for key, records in self.records.items()}
         # in an experiment the two evaluations are two points of one curve, which a callback logs

@@ -1,20 +1,26 @@
 """Corpora: where rows of text come from. Each is a class, chosen by ``class_path`` in YAML.
 
-A corpus gives, for a language, a list of rows (dicts). Every row has an ``id``; rows of two languages with the same id
-are translations of each other. Two corpora with the same ``identity`` hold the same rows, which is how rows used for
+A corpus gives, for a language, a sequence of rows (dicts). Every row has an ``id``; rows of two languages with the same
+id are translations of each other. Two corpora with the same ``identity`` hold the same rows, which is how rows used for
 calibration, few-shot prompts and tests are kept apart.
 """
 
 import sysconfig
+import tokenize
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Literal, get_args
 
-from mlprune.data.reading import read_file, read_hub
+from mlprune.data.cells import text_of
+from mlprune.data.columns import with_columns
+from mlprune.data.hub import read_hub
+from mlprune.data.reading import read_file
+from mlprune.data.rows import Row, Rows
 from mlprune.errors import UserError, did_you_mean
 from mlprune.languages import language
 
-Row = dict[str, Any]
+Blank = Literal["leave_out", "error"]
 BUNDLED_DIR = Path(__file__).parent / "bundled"
 EXTENSIONS = ("jsonl", "json", "csv", "tsv", "parquet")
 
@@ -22,14 +28,19 @@ EXTENSIONS = ("jsonl", "json", "csv", "tsv", "parquet")
 class Corpus(ABC):
     """Rows of text by language."""
 
+    numbered = False  # whether the ids are the rows' numbers, from 0
+    blank: Blank = "leave_out"  # what becomes of a row with a blank cell in a column that is used
+
     @property
     @abstractmethod
     def identity(self) -> tuple[str, ...]:
         """What tells this corpus' rows from another's: equal identities mean the same rows."""
 
     @abstractmethod
-    def rows(self, lang: str) -> list[Row]:
+    def rows(self, lang: str) -> Sequence[Row]:
         """Return the rows of a language, in the order of the corpus, each with a unique ``id`` (str).
+
+        Blank rows stay in place, so that rows of two languages that are told apart by their numbers alone stay in step.
 
         Args:
             lang: ISO 639-1 code.
@@ -38,23 +49,48 @@ class Corpus(ABC):
             UserError: If the language or the data is missing, with what to do.
         """
 
-    def sentences(self, lang: str) -> list[Row]:
+    def sentences(self, lang: str) -> Sequence[Row]:
         """Return the rows of a language, which must have a column ``text``.
 
         Raises:
-            UserError: As :meth:`rows`, and if the column is missing or holds something else than text.
+            UserError: As :meth:`rows`, and if the column is missing or holds something else than text, or null.
         """
         rows = self.rows(lang)
-        if rows and "text" not in rows[0]:
-            raise UserError(f"the corpus has no column 'text' in '{lang}'; it has {', '.join(rows[0])}")
-        for number, row in enumerate(rows, start=1):
-            if not isinstance(row["text"], str):
-                raise UserError(f"row {number} of the corpus in '{lang}': text is {row['text']!r}; quote it as text")
+        for row in rows:
+            try:
+                _ = row.get("text", "") is None or text_of(row, "text")
+            except UserError as error:
+                raise UserError(f"{self.where(lang, row['id'])}: {error}") from error
         return rows
+
+    def origin(self, lang: str) -> str:
+        """Return where the rows of a language come from, in words."""
+        return "the corpus"
+
+    def where(self, lang: str, row_id: str) -> str:
+        """Return in words which row an id means; rows are counted from 1."""
+        row = f"row {int(row_id) + 1}" if self.numbered else f"row with id '{row_id}'"
+        return f"{row} of {self.origin(lang)}"
 
     @abstractmethod
     def check(self, lang: str) -> None:
         """Raise UserError if ``rows(lang)`` cannot work, without reading the data."""
+
+
+def checked_blank(value: str) -> Blank:
+    """Return the setting ``blank``.
+
+    Raises:
+        UserError: If it is neither ``leave_out`` nor ``error``.
+
+    Example:
+        >>> checked_blank("error")
+        'error'
+    """
+    for allowed in get_args(Blank):
+        if value == allowed:
+            return allowed
+    raise UserError(f"blank '{value}' is not allowed; give {' or '.join(get_args(Blank))}")
 
 
 class Bundled(Corpus):
@@ -94,6 +130,9 @@ class Bundled(Corpus):
             have = sorted(path.stem for path in (BUNDLED_DIR / self.name).glob("*.jsonl"))
             raise UserError(f"bundled corpus '{self.name}' has no language '{lang}'; it has {', '.join(have)}")
 
+    def origin(self, lang: str) -> str:
+        return f"bundled corpus '{self.name}' in '{lang}'"
+
     def rows(self, lang: str) -> list[Row]:
         self.check(lang)
         rows = read_file(BUNDLED_DIR / self.name / f"{lang}.jsonl")
@@ -107,14 +146,18 @@ class FloresFolder(Corpus):
     Args:
         path: The folder, or its parent if the files lie in ``dev/`` and ``devtest/``.
         split: ``dev`` or ``devtest``, the files' extension.
+        blank: ``leave_out`` to leave a row with a blank line out in every language, ``error`` to refuse it.
 
     Raises:
         UserError: If the folder does not exist.
     """
 
-    def __init__(self, path: str, split: str = "dev") -> None:
-        self.path = Path(path)
+    numbered = True
+
+    def __init__(self, path: str, split: str = "dev", blank: Blank = "leave_out") -> None:
+        self.path = Path(path).expanduser()
         self.split = split
+        self.blank = checked_blank(blank)
         if not self.path.is_dir():
             raise UserError(f"FLORES folder '{path}' does not exist; give the folder that holds eng_Latn.{split}")
 
@@ -133,20 +176,29 @@ class FloresFolder(Corpus):
     def check(self, lang: str) -> None:
         self._file(lang)
 
-    def rows(self, lang: str) -> list[Row]:
-        return [{"id": str(i), "text": row["text"]} for i, row in enumerate(read_file(self._file(lang), "text"))]
+    def origin(self, lang: str) -> str:
+        return str(self._file(lang))
+
+    def rows(self, lang: str) -> Rows:
+        return with_columns(read_file(self._file(lang), "text"), None, None, self.origin(lang))
 
 
 class LocalFiles(Corpus):
     """Local files, one for each language: jsonl, csv, tsv or parquet.
 
+    Text is read as it stands: nothing is taken for a number, a date or a missing value, and cells of tsv are not
+    quoted. A column ``translation`` that holds one text for each language gives the column ``text``; one file without
+    ``{lang}`` in its path then serves all languages.
+
     Args:
         path: File name with ``{lang}`` where the language's code stands, such as ``data/xnli.{lang}.tsv``.
         columns: Which file column gives which column, as ``{text: review_body}``; the file's own names if omitted.
             In files without a header, columns are named ``0``, ``1``, ...
-        id_column: Column that identifies a row over the languages; the row's number if omitted.
+        id_column: Column that identifies a row over the languages; the row's number if omitted, and then the files of
+            languages that are compared must have equally many rows.
         language_codes: The files' own codes where they differ, as ``{zh: zh-CN}``.
         header: Whether csv and tsv files start with a line of column names.
+        blank: ``leave_out`` to leave a row with a blank cell out in every language, ``error`` to refuse it.
 
     Raises:
         UserError: If the extension is not one of those, or two languages are asked of a path without ``{lang}``.
@@ -159,8 +211,9 @@ class LocalFiles(Corpus):
         id_column: str | None = None,
         language_codes: dict[str, str] | None = None,
         header: bool = True,
+        blank: Blank = "leave_out",
     ) -> None:
-        extension = path.rsplit(".", 1)[-1]
+        extension = path.rsplit(".", 1)[-1].lower()
         if extension not in EXTENSIONS:
             hint = did_you_mean(extension, EXTENSIONS)
             raise UserError(f"path '{path}' has no known extension; give one of {', '.join(EXTENSIONS)}{hint}")
@@ -169,28 +222,41 @@ class LocalFiles(Corpus):
         self.id_column = id_column
         self.language_codes = language_codes or {}
         self.header = header
+        self.blank = checked_blank(blank)
+        self.numbered = id_column is None
         self._asked: set[str] = set()
 
     @property
     def identity(self) -> tuple[str, ...]:
-        return ("files", str(Path(self.path).resolve()))
+        return ("files", str(Path(self.path).expanduser().resolve()))
+
+    def _code(self, lang: str) -> str:
+        return self.language_codes.get(lang, lang)
 
     def _file(self, lang: str) -> Path:
-        return Path(self.path.replace("{lang}", self.language_codes.get(lang, lang)))
+        return Path(self.path.replace("{lang}", self._code(lang))).expanduser()
+
+    def origin(self, lang: str) -> str:
+        return str(self._file(lang))
 
     def check(self, lang: str) -> None:
-        if not self._file(lang).is_file():
-            raise UserError(f"corpus file '{self._file(lang)}' for language '{lang}' does not exist")
+        file = self._file(lang)
+        if not file.is_file():
+            what = "is a folder; give the file" if file.is_dir() else "does not exist"
+            raise UserError(f"corpus file '{file}' for language '{lang}' {what}")
         self._asked.add(lang)
-        if len(self._asked) > 1 and "{lang}" not in self.path:
+        if len(self._asked) > 1 and "{lang}" not in self.path and not self._holds_translations(file):
             raise UserError(
                 f"path '{self.path}' is asked for {', '.join(sorted(self._asked))}; put {{lang}} where the code stands"
             )
 
-    def rows(self, lang: str) -> list[Row]:
+    def _holds_translations(self, file: Path) -> bool:
+        return "translation" in read_file(file, header=self.header).names
+
+    def rows(self, lang: str) -> Rows:
         self.check(lang)
         rows = read_file(self._file(lang), header=self.header)
-        return with_columns(rows, self.columns, self.id_column, str(self._file(lang)))
+        return with_columns(rows, self.columns, self.id_column, self.origin(lang), self._code(lang))
 
 
 class HubDataset(Corpus):
@@ -202,9 +268,11 @@ class HubDataset(Corpus):
         split: Split such as ``validation``.
         revision: Commit, tag or branch to pin.
         data_files: File names in the repository (``{lang}`` replaced likewise).
-        columns: Which column of the data set gives which column; its own names if omitted.
+        columns: Which column of the data set gives which column; its own names if omitted. A column ``translation``
+            that holds one text for each language gives the column ``text``.
         id_column: Column that identifies a row over the languages; the row's number if omitted.
         language_codes: The data set's own codes where they differ, as ``{zh: zho_Hans}``.
+        blank: ``leave_out`` to leave a row with a blank cell out in every language, ``error`` to refuse it.
     """
 
     def __init__(
@@ -217,6 +285,7 @@ class HubDataset(Corpus):
         columns: dict[str, str] | None = None,
         id_column: str | None = None,
         language_codes: dict[str, str] | None = None,
+        blank: Blank = "leave_out",
     ) -> None:
         self.name = name
         self.config = config
@@ -226,6 +295,8 @@ class HubDataset(Corpus):
         self.columns = columns
         self.id_column = id_column
         self.language_codes = language_codes or {}
+        self.blank = checked_blank(blank)
+        self.numbered = id_column is None
 
     @property
     def identity(self) -> tuple[str, ...]:
@@ -234,18 +305,23 @@ class HubDataset(Corpus):
     def check(self, lang: str) -> None:
         """Only reading the data set can tell what it has."""
 
-    def rows(self, lang: str) -> list[Row]:
-        code = self.language_codes.get(lang, lang)
+    def _fill(self, pattern: str, lang: str) -> str:
+        return pattern.replace("{lang}", self.language_codes.get(lang, lang))
 
-        def fill(pattern: str | None) -> str | None:
-            return None if pattern is None else pattern.replace("{lang}", code)
+    def origin(self, lang: str) -> str:
+        parts = [self.config or "", self.split, self.data_files or ""]
+        return f"{self._fill(self.name, lang)} ({self._fill(', '.join(filter(None, parts)), lang)})"
 
-        rows = read_hub(str(fill(self.name)), fill(self.config), self.split, self.revision, fill(self.data_files))
-        return with_columns(rows, self.columns, self.id_column, f"{fill(self.name)} ({self.split})")
+    def rows(self, lang: str) -> Rows:
+        config, files = (None if part is None else self._fill(part, lang) for part in (self.config, self.data_files))
+        rows = read_hub(self._fill(self.name, lang), config, self.split, self.revision, files)
+        return with_columns(rows, self.columns, self.id_column, self.origin(lang), self._fill("{lang}", lang))
 
 
 class PythonFiles(Corpus):
     """Python source files, one a row, column ``text``; by default those of the standard library on this machine.
+
+    Files that Python itself could not decode are left out.
 
     Args:
         path: Folder to search for ``*.py``; the standard library's own folder if omitted.
@@ -254,7 +330,7 @@ class PythonFiles(Corpus):
     """
 
     def __init__(self, path: str | None = None, min_chars: int = 1000, max_chars: int = 20000) -> None:
-        self.path = Path(path or sysconfig.get_path("stdlib"))
+        self.path = Path(path or sysconfig.get_path("stdlib")).expanduser()
         self.min_chars = min_chars
         self.max_chars = max_chars
         if not self.path.is_dir():
@@ -272,34 +348,16 @@ class PythonFiles(Corpus):
         for file in sorted(self.path.rglob("*.py")):
             parts = file.relative_to(self.path).parts
             if {"site-packages", "test", "tests", "idlelib", "lib2to3"}.isdisjoint(parts):
-                text = file.read_text(encoding="utf-8", errors="replace")
+                text = source_of(file)
                 if len(text) >= self.min_chars:
                     rows.append({"id": "/".join(parts), "text": text[: self.max_chars]})
         return rows
 
 
-def with_columns(rows: list[Row], columns: dict[str, str] | None, id_column: str | None, origin: str) -> list[Row]:
-    """Rename columns, give every row its id and check that none is missing.
-
-    Raises:
-        UserError: If a column is missing, a cell has no value or an id appears twice, naming file and row.
-
-    Example:
-        >>> with_columns([{"body": "Fine."}], {"text": "body"}, None, "reviews.csv")
-        [{'id': '0', 'text': 'Fine.'}]
-    """
-    result, seen = [], {}
-    for number, row in enumerate(rows):
-        names = columns or {name: name for name in row if name != "id"}
-        for wanted in [*names.values(), *([id_column] if id_column else [])]:
-            if wanted not in row:
-                hint = did_you_mean(wanted, row)
-                raise UserError(f"{origin}: no column '{wanted}'; it has {', '.join(map(str, row))}{hint}")
-            if row[wanted] is None:
-                raise UserError(f"{origin}: row {number + 1} has no value in column '{wanted}'")
-        row_id = str(row[id_column]) if id_column else str(number)
-        if row_id in seen:
-            raise UserError(f"{origin}: rows {seen[row_id] + 1} and {number + 1} have the same id '{row_id}'")
-        seen[row_id] = number
-        result.append({"id": row_id, **{canonical: row[name] for canonical, name in names.items()}})
-    return result
+def source_of(file: Path) -> str:
+    """Return a Python file's text in the encoding that it declares; empty if it cannot be decoded."""
+    try:
+        with tokenize.open(file) as opened:
+            return opened.read()
+    except (SyntaxError, UnicodeDecodeError):
+        return ""

@@ -2,12 +2,13 @@
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-from mlprune.data.corpora import Bundled, Corpus, PythonFiles, Row
+from mlprune.data.corpora import Bundled, Corpus, PythonFiles
+from mlprune.data.usable import Needs, UsableRows
 from mlprune.errors import UserError
 from mlprune.languages import language
 from mlprune.models.tokens import separator_text
@@ -53,6 +54,10 @@ class Demonstrations(ABC):
     @abstractmethod
     def check(self) -> None:
         """Raise UserError if the corpus lacks a language, without reading the data."""
+
+    def usable(self, languages: Sequence[str]) -> UsableRows:
+        """Return the rows of the corpus that have text in all of some languages; the others are named in a warning."""
+        return UsableRows(self.corpus, languages, lambda lang, row: Needs(("text",)), who=type(self).__name__)
 
     @abstractmethod
     def prompts(
@@ -103,19 +108,21 @@ class _ShotDemonstrations(Demonstrations):
         self, tokenizer: PreTrainedTokenizerBase, num_prompts: int, seed: int, exclude: Collection[str] = ()
     ) -> list[Prompt]:
         separator = separator_text(tokenizer, self.separator)
-        by_language = [{row["id"]: row for row in self.corpus.sentences(lang)} for lang in self.languages()]
-        shared = [row_id for row_id in by_language[0] if all(row_id in rows for rows in by_language)]
-        usable = [row_id for row_id in shared if row_id not in exclude and _has_text(row_id, by_language)]
-        chosen = choose(usable, num_prompts, seed, self.shots)
+        languages = self.languages()
+        usable = self.usable(languages)
+        ids = usable.shared(languages)
+        unusable = usable.unusable(languages[0]) | set(exclude)
+        chosen = choose([row_id for row_id in ids if row_id not in unusable], num_prompts, seed, self.shots)
+        texts = [[row["text"].strip() for row in usable.take(lang, chosen)] for lang in languages]
         prompts = []
         for start in range(0, len(chosen), self.shots):
             row_ids = tuple(chosen[start : start + self.shots])
             parts = [
-                f"{language(lang).name}: {rows[row_id]['text'].strip()}{separator}"
-                for row_id in row_ids
-                for lang, rows in zip(self.languages(), by_language, strict=True)
+                f"{language(lang).name}: {own[i]}{separator}"
+                for i in range(start, start + self.shots)
+                for lang, own in zip(languages, texts, strict=True)
             ]
-            sides = ("".join(parts[::2]), "".join(parts[1::2])) if len(by_language) == 2 else None
+            sides = ("".join(parts[::2]), "".join(parts[1::2])) if len(languages) == 2 else None
             prompts.append(Prompt("".join(parts), row_ids, sides))
         return prompts
 
@@ -219,10 +226,10 @@ class CodeDemonstrations(Demonstrations):
     def prompts(
         self, tokenizer: PreTrainedTokenizerBase, num_prompts: int, seed: int, exclude: Collection[str] = ()
     ) -> list[Prompt]:
-        rows = {row["id"]: row for row in self.corpus.sentences("code")}
-        usable = [row_id for row_id in rows if row_id not in exclude and _has_text(row_id, [rows])]
-        chosen = choose(usable, num_prompts, seed)
-        return [Prompt(rows[row_id]["text"], (row_id,)) for row_id in chosen]
+        usable = self.usable(["code"])
+        unusable = usable.unusable("code") | set(exclude)
+        chosen = choose([row_id for row_id in usable.ids("code") if row_id not in unusable], num_prompts, seed)
+        return [Prompt(row["text"], (row["id"],)) for row in usable.take("code", chosen)]
 
 
 def choose(row_ids: list[str], num_prompts: int, seed: int, shots: int = 1) -> list[str]:
@@ -242,7 +249,3 @@ def choose(row_ids: list[str], num_prompts: int, seed: int, shots: int = 1) -> l
             f"{len(row_ids)}; give at most {len(row_ids) // shots}, or a larger corpus"
         )
     return random.Random(seed).sample(row_ids, count)
-
-
-def _has_text(row_id: str, by_language: list[dict[str, Row]]) -> bool:
-    return all(rows[row_id]["text"].strip() for rows in by_language)

@@ -1,20 +1,23 @@
 """Files of public evaluation sets as their authors publish them, where plain columns do not say it all."""
 
-import csv
 from pathlib import Path
 
-from mlprune.data.corpora import Corpus, Row
-from mlprune.data.reading import lines_of
+from mlprune.data.columns import with_columns
+from mlprune.data.corpora import Blank, Corpus, checked_blank
+from mlprune.data.reading import read_file
+from mlprune.data.rows import ListRows, MappedRows, Row, Rows
 from mlprune.errors import UserError
 
 
 class BmlamaFolder(Corpus):
     """``<lang>.tsv`` files of BMLAMA, read by position: prompt, answer, candidates, subject.
 
-    The header is not looked at, as one of the published ones is broken.
+    The header is not looked at, as one of the published ones is broken. Cells that hold a quotation mark stand in
+    quotation marks.
 
     Args:
         path: The folder.
+        blank: ``leave_out`` to leave a row with a blank cell out in every language, ``error`` to refuse it.
 
     Raises:
         UserError: If the folder does not exist.
@@ -28,8 +31,11 @@ class BmlamaFolder(Corpus):
         ['Peru', 'France']
     """
 
-    def __init__(self, path: str) -> None:
-        self.path = Path(path)
+    numbered = True
+
+    def __init__(self, path: str, blank: Blank = "leave_out") -> None:
+        self.path = Path(path).expanduser()
+        self.blank = checked_blank(blank)
         if not self.path.is_dir():
             raise UserError(f"BMLAMA folder '{path}' does not exist; give the folder that holds en.tsv")
 
@@ -42,21 +48,37 @@ class BmlamaFolder(Corpus):
             have = ", ".join(sorted(file.stem for file in self.path.glob("*.tsv")))
             raise UserError(f"BMLAMA folder '{self.path}' has no {lang}.tsv; it has {have}")
 
-    def rows(self, lang: str) -> list[Row]:
+    def origin(self, lang: str) -> str:
+        return str(self.path / f"{lang}.tsv")
+
+    def rows(self, lang: str) -> Rows:
         self.check(lang)
         file = self.path / f"{lang}.tsv"
-        rows = []
-        for number, line in enumerate(lines_of(file)):
-            cells = line.split("\t")
-            if number == 0 or not line.strip():
-                continue
+        lines = read_file(file, "text")
+
+        def make(number: int, row: Row) -> Row:
+            cells = [unquoted(cell) for cell in row["text"].split("\t")] if row["text"].strip() else [""] * 3
             if len(cells) < 3:
-                raise UserError(
-                    f"{file}: row {number + 1} has {len(cells)} cells; prompt, answer and candidates are needed"
-                )
-            row = {"id": str(number - 1), "prompt": cells[0], "answer": cells[1], "candidates": cells[2].split(", ")}
-            rows.append(row | {"subject": cells[3] if len(cells) > 3 else ""})
-        return rows
+                count = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
+                raise UserError(f"{file}: row {number + 1} has {count}; prompt, answer and candidates are needed")
+            prompt, answer, candidates, subject = [*cells, ""][:4]
+            made = {"id": str(number), "prompt": prompt, "answer": answer}
+            return made | {"candidates": candidates.split(", "), "subject": subject}
+
+        return MappedRows(lines, make, range(1, len(lines)))
+
+
+def unquoted(cell: str) -> str:
+    """Return a cell without the quotation marks that a csv writer put around it.
+
+    Example:
+        >>> unquoted('"The ""Big"" Apple"'), unquoted('"Yes" and "no"')
+        ('The "Big" Apple', '"Yes" and "no"')
+    """
+    inner = cell[1:-1]
+    if len(cell) < 2 or not cell[0] == cell[-1] == '"' or '"' in inner.replace('""', ""):
+        return cell
+    return inner.replace('""', '"')
 
 
 class XnliFile(Corpus):
@@ -65,6 +87,7 @@ class XnliFile(Corpus):
     Args:
         path: The file, or the folder that holds it.
         split: ``test`` or ``dev``.
+        blank: ``leave_out`` to leave a row with a blank cell out in every language, ``error`` to refuse it.
 
     Raises:
         UserError: If the file does not exist.
@@ -79,10 +102,12 @@ class XnliFile(Corpus):
     """
 
     COLUMNS = {"premise": "sentence1", "hypothesis": "sentence2", "label": "gold_label"}
+    numbered = True
 
-    def __init__(self, path: str, split: str = "test") -> None:
-        file = Path(path)
+    def __init__(self, path: str, split: str = "test", blank: Blank = "leave_out") -> None:
+        file = Path(path).expanduser()
         self.file = file / f"xnli.{split}.tsv" if file.is_dir() else file
+        self.blank = checked_blank(blank)
         if not self.file.is_file():
             raise UserError(f"XNLI file '{self.file}' does not exist; give the folder that holds xnli.{split}.tsv")
 
@@ -93,15 +118,15 @@ class XnliFile(Corpus):
     def check(self, lang: str) -> None:
         """Only reading the file can tell what it has."""
 
-    def rows(self, lang: str) -> list[Row]:
-        reader = csv.DictReader(lines_of(self.file), delimiter="\t", quoting=csv.QUOTE_NONE)
-        missing = {"language", *self.COLUMNS.values()} - set(reader.fieldnames or [])
+    def origin(self, lang: str) -> str:
+        return f"'{lang}' in {self.file}"
+
+    def rows(self, lang: str) -> Rows:
+        rows = read_file(self.file, "tsv")
+        missing = {"language", *self.COLUMNS.values()} - set(rows.names)
         if missing:
             raise UserError(f"{self.file}: no column {', '.join(sorted(missing))}; is it a file of XNLI 1.0?")
-        found: list[Row] = []
-        for cells in reader:
-            if cells["language"] == lang:
-                found.append({"id": str(len(found)), **{ours: cells[theirs] for ours, theirs in self.COLUMNS.items()}})
+        found = [row for row in rows if row["language"] == lang]
         if not found:
             raise UserError(f"{self.file}: no rows of language '{lang}'")
-        return found
+        return with_columns(ListRows(found), self.COLUMNS, None, self.origin(lang))

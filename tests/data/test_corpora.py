@@ -138,5 +138,5 @@ def test_bundled_names_and_splits() -> None:
 
 def test_a_text_that_is_a_number(tmp_path: Path) -> None:
     (tmp_path / "a.en.jsonl").write_text('{"text": 1984}\n')
-    with pytest.raises(UserError, match="row 1 of the corpus in 'en': text is 1984"):
+    with pytest.raises(UserError, match=r"row 1 of .*a\.en\.jsonl: text is 1984; quote it"):
         LocalFiles(str(tmp_path / "a.{lang}.jsonl")).sentences("en")

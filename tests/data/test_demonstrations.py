@@ -81,7 +81,7 @@ def test_calibration_few_shot_and_test_rows_are_disjoint(tiny_folder) -> None:
     assert len(calibration) == 40
     for lang in ("fr", "sw"):
         tested = {example.id for example in task.examples(lang)}
-        shown = set(task._shot_ids(lang))
+        shown = {row_id for row_id, _, _ in task._solved_pairs(lang)}
         assert len(tested) == 8
         assert len(shown) == 4
         assert not calibration & tested

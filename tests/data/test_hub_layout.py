@@ -23,20 +23,15 @@ def place(folder: Path, files: dict[str, bytes]) -> HubDataset:
     return HubDataset(str(folder), split="test")
 
 
-PENDING = pytest.mark.xfail(strict=True)
-
-
 @pytest.mark.parametrize(
     ("files", "words"),
     [
-        pytest.param(
-            {"test.jsonl": b'{"text": "a"}\n{"text": "b"}\n{"text": c}\n'}, "row 3 is not JSON", marks=PENDING
-        ),
-        pytest.param({"test1.csv": b"text,n\nun,1\n", "test2.csv": b"text,m\nun,1\n"}, "columns", marks=PENDING),
-        pytest.param({"test.csv": b"text,n\nun,1\ndeux,2,3\n"}, "row 2 has 3 cells", marks=PENDING),
-        pytest.param({"test.csv": "text\nété\n".encode("latin-1")}, "not UTF-8", marks=PENDING),
-        pytest.param({"README.md": CARD.encode(), "test.csv": b"text\nun\n"}, "int64", marks=PENDING),
-        pytest.param({"README.md": b"---\nconfigs: [\n---\n", "test.csv": b"text\nun\n"}, "flow", marks=PENDING),
+        ({"test.jsonl": b'{"text": "a"}\n{"text": "b"}\n{"text": c}\n'}, "row 3 is not JSON"),
+        ({"test1.csv": b"text,n\nun,1\n", "test2.csv": b"text,m\nun,1\n"}, "columns"),
+        ({"test.csv": b"text,n\nun,1\ndeux,2,3\n"}, "row 2 has 3 cells"),
+        ({"test.csv": "text\nété\n".encode("latin-1")}, "not UTF-8"),
+        ({"README.md": CARD.encode(), "test.csv": b"text\nun\n"}, "int64"),
+        ({"README.md": b"---\nconfigs: [\n---\n", "test.csv": b"text\nun\n"}, "flow"),
         ({"test.parquet": b"PAR1 and no more"}, "arquet"),
     ],
     ids=["json", "columns", "cells", "latin-1", "types", "card", "parquet"],
@@ -51,19 +46,17 @@ def test_faults_are_one_line_with_the_cause(files: dict[str, bytes], words: str,
 TEXTS = ["null", "NA", "NaN", "007", "2019-05-12", "1e5", "True", " un ", "N/A"]
 
 
-@pytest.mark.parametrize("kind", [pytest.param("csv", marks=PENDING), "jsonl"])
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
 def test_strings_stay_strings(kind: str, tmp_path: Path) -> None:
     lines = ["text,n", *(f"{text},1" for text in TEXTS)] if kind == "csv" else [f'{{"text": "{t}"}}' for t in TEXTS]
     corpus = place(tmp_path / "set", {f"test.{kind}": "".join(line + "\n" for line in lines).encode()})
     assert [row["text"] for row in corpus.rows("fr")] == TEXTS
 
 
-@pytest.mark.xfail(strict=True)
 def test_all_cells_are_dates(tmp_path: Path) -> None:
     corpus = place(tmp_path / "set", {"test.jsonl": b'{"text": "2019-05-12"}\n{"text": "2020-01-01"}\n'})
     assert [row["text"] for row in corpus.rows("fr")] == ["2019-05-12", "2020-01-01"]
 
 
-@pytest.mark.xfail(strict=True)
 def test_the_folders_name_is_no_pattern(tmp_path: Path) -> None:
     assert len(place(tmp_path / "set[1]", {"test.csv": b"text\nun\n"}).rows("fr")) == 1

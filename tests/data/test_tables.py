@@ -9,7 +9,6 @@ from mlprune.errors import UserError
 from mlprune.evaluation.tasks import Xnli
 
 LONG = "mot " * 50_000
-PENDING = pytest.mark.xfail(strict=True)
 
 
 def texts(folder: Path, name: str, content: str, columns: dict[str, str] | None = None) -> list[str]:
@@ -17,7 +16,6 @@ def texts(folder: Path, name: str, content: str, columns: dict[str, str] | None 
     return [row["text"] for row in LocalFiles(f"{folder}/{name}", columns=columns).rows("fr")]
 
 
-@PENDING
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [
@@ -37,7 +35,6 @@ def test_is_read(name: str, content: str, expected: list[str], tmp_path: Path) -
     assert texts(tmp_path, name, content) == expected
 
 
-@PENDING
 def test_names_in_paths_are_no_patterns(tmp_path: Path) -> None:
     (tmp_path / "xa.fr.csv").write_text("text\nanother\n")
     (tmp_path / "x1.fr.csv").write_text("text\nanother\n")
@@ -45,7 +42,6 @@ def test_names_in_paths_are_no_patterns(tmp_path: Path) -> None:
     assert texts(tmp_path, "x?.{lang}.csv", "text\nun\n") == ["un"]
 
 
-@PENDING
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
@@ -74,14 +70,12 @@ def test_two_columns_of_one_name_may_stand_unused(tmp_path: Path) -> None:
     assert texts(tmp_path, "x.{lang}.csv", "note,text,note\n1,un,2\n") == ["un"]
 
 
-@PENDING
 def test_a_folder_in_place_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "x.fr.csv").mkdir()
     with pytest.raises(UserError, match=r"x\.fr\.csv' .* is a folder"):
         LocalFiles(f"{tmp_path}/x.{{lang}}.csv").check("fr")
 
 
-@PENDING
 def test_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "x.fr.csv").write_text("text\nun\n")
@@ -93,14 +87,12 @@ def test_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 HEAD = "language\tgold_label\tsentence1\tsentence2\tpairID\n"
 
 
-@PENDING
 def test_official_xnli_with_a_row_cut_short(tmp_path: Path) -> None:
     (tmp_path / "xnli.test.tsv").write_text(f"{HEAD}fr\tneutral\tIl pleut.\n")
     with pytest.raises(UserError, match=r"xnli\.test\.tsv: row 1 has 3 cells"):
         Xnli(["fr"], path=str(tmp_path)).examples("fr")
 
 
-@PENDING
 def test_official_xnli_with_a_long_cell(tmp_path: Path) -> None:
     (tmp_path / "xnli.test.tsv").write_text(f"{HEAD}fr\tneutral\t{LONG}\tB.\t1\n")
     (example,) = Xnli(["fr"], path=str(tmp_path)).examples("fr")

@@ -39,7 +39,6 @@ def pairs(corpus: Corpus) -> list[tuple[str, str]]:
     return [(e.source, e.reference) for e in TranslationTask(["fr"], corpus=corpus).examples("fr")]
 
 
-@pytest.mark.xfail(strict=True)
 @pytest.mark.parametrize("blank", ["", "  ", "\u3000"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_pairs_stay_in_step(kind: str, blank: str, tmp_path: Path) -> None:
@@ -48,13 +47,11 @@ def test_pairs_stay_in_step(kind: str, blank: str, tmp_path: Path) -> None:
     assert [row["text"].strip() for row in corpus.rows("fr")] == FR
 
 
-@pytest.mark.xfail(strict=True)
 @pytest.mark.parametrize("kind", ["jsonl", "parquet"])
 def test_a_null_is_a_blank_cell(kind: str, tmp_path: Path) -> None:
     assert pairs(write(tmp_path, kind, fr=["Un.", None, "Trois.", "Quatre."], en=EN)) == KEPT
 
 
-@pytest.mark.xfail(strict=True)
 def test_an_empty_line_of_jsonl_is_a_row(tmp_path: Path) -> None:
     corpus = write(tmp_path, "jsonl", fr=FR, en=EN)
     lines = [json.dumps({"text": text}) if text else "" for text in FR]
@@ -62,7 +59,6 @@ def test_an_empty_line_of_jsonl_is_a_row(tmp_path: Path) -> None:
     assert pairs(corpus) == KEPT
 
 
-@pytest.mark.xfail(strict=True)
 @pytest.mark.parametrize("kind", KINDS)
 def test_unequal_counts_are_refused(kind: str, tmp_path: Path) -> None:
     corpus = write(tmp_path, kind, fr=["Un.", "Trois.", "Quatre."], en=EN)
@@ -82,7 +78,6 @@ def test_counts_may_differ_with_an_id_column(tmp_path: Path) -> None:
     assert pairs(corpus) == [("Trois.", "Three."), ("Un.", "One.")]
 
 
-@pytest.mark.xfail(strict=True)
 def test_calibration_leaves_the_row_out_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     corpus = write(tmp_path, "tsv", fr=FR, en=EN)
     made = TranslationDemonstrations("fr", corpus=corpus, shots=1, separator="\n").prompts(tiny_tokenizer(), 3, 0)
@@ -98,14 +93,12 @@ def test_calibration_in_one_language_uses_what_it_has(tmp_path: Path) -> None:
     assert sorted(p.text for p in made) == ["English: One.\n", "English: Three.\n"]
 
 
-@pytest.mark.xfail(strict=True)
 def test_shots_leave_the_row_out(tmp_path: Path) -> None:
     fewshot = write(tmp_path, "tsv", fr=["Un.", "Deux.", "", "Quatre."], en=EN)
     task = TranslationTask(["fr"], fewshot=fewshot, shots=2)
     assert task.shots_for("fr") == [("Deux.", "Two."), ("Quatre.", "Four.")]
 
 
-@pytest.mark.xfail(strict=True)
 def test_every_language_asks_the_same_rows(tmp_path: Path) -> None:
     corpus = write(tmp_path, "tsv", fr=FR, en=EN, sw=["Moja.", "Mbili.", "Tatu.", " "])
     languages = ["en", "fr", "sw"]
@@ -125,7 +118,6 @@ def labelled(folder: Path, **languages: list[tuple[Any, Any]]) -> LocalFiles:
 OWN = {"template": "{text} {label}", "verbalizer": {"y": "oui", "n": "non"}, "label_column": "label"}
 
 
-@pytest.mark.xfail(strict=True)
 def test_candidates_leave_out_blank_texts_and_labels(tmp_path: Path) -> None:
     corpus = labelled(
         tmp_path,
@@ -136,7 +128,6 @@ def test_candidates_leave_out_blank_texts_and_labels(tmp_path: Path) -> None:
     assert [[e.id for e in task.examples(lang)] for lang in ("en", "fr")] == [["0", "3"]] * 2
 
 
-@pytest.mark.xfail(strict=True)
 def test_rows_of_one_candidate_are_left_out(tmp_path: Path) -> None:
     rows = [
         {"prompt": "<mask> a.", "answer": "A", "candidates": ["A", "B"]},
@@ -149,7 +140,6 @@ def test_rows_of_one_candidate_are_left_out(tmp_path: Path) -> None:
     assert [example.id for example in task.examples("fr")] == ["0"]
 
 
-@pytest.mark.xfail(strict=True)
 def test_untranslated_rows_of_paws_x_are_left_out(tmp_path: Path) -> None:
     for lang, text in (("en", "A b ."), ("ko", "NS")):
         (tmp_path / lang).mkdir()
@@ -159,7 +149,6 @@ def test_untranslated_rows_of_paws_x_are_left_out(tmp_path: Path) -> None:
     assert [[e.id for e in task.examples(lang)] for lang in ("en", "ko")] == [["0", "2"]] * 2
 
 
-@pytest.mark.xfail(strict=True)
 def test_results_count_what_was_left_out(mlprune, tmp_path: Path, tiny_folder: Path) -> None:
     write(tmp_path, "tsv", fr=FR, en=EN)
     corpus = {"class_path": "mlprune.data.corpora.LocalFiles", "init_args": {"path": "s.{lang}.tsv"}}
@@ -178,7 +167,6 @@ def test_results_count_what_was_left_out(mlprune, tmp_path: Path, tiny_folder: P
     assert (out + errors).count("row 2") == 2  # once a task
 
 
-@pytest.mark.xfail(strict=True)
 def test_blank_rows_can_be_refused(tmp_path: Path) -> None:
     write(tmp_path, "tsv", fr=FR, en=EN)
     strict = LocalFiles(f"{tmp_path}/s.{{lang}}.tsv", blank="error")

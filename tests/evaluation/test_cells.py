@@ -42,9 +42,9 @@ def asked(folder: Path, *cells: Any) -> list[str]:
 @pytest.mark.parametrize(
     "cells",
     [
-        pytest.param(["2019-05-12", "2020-01-01"], marks=pytest.mark.xfail(strict=True)),
+        ["2019-05-12", "2020-01-01"],
         ["2019-05-12", "hier"],
-        pytest.param(["2019-05-12T10:00:00", "2019-05-12T10:00:00"], marks=pytest.mark.xfail(strict=True)),
+        ["2019-05-12T10:00:00", "2019-05-12T10:00:00"],
         ["007", "1e5"],
         ["null", "NaN", "None", "NA"],
         [' a "b" ', "a\u2028b\u00a0?", "a\tb\r\nc\x00d", "\u200fא\u200e", "\ufeffx", "{text} {0}"],
@@ -54,7 +54,6 @@ def test_text_is_asked_as_it_stands(cells: list[str], tmp_path: Path) -> None:
     assert asked(tmp_path, *cells) == cells
 
 
-@pytest.mark.xfail(strict=True)
 @pytest.mark.parametrize("cell", [{"fr": "un"}, ["un"], 1984, 1.5, True, float("nan"), "\ud800"], ids=repr)
 def test_what_is_no_text_is_refused_by_row_and_column(cell: Any, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"row 2 of .*x\.fr\.jsonl.*: text ") as error:
@@ -91,10 +90,7 @@ TASKS: dict[str, tuple[Callable[[LocalFiles], Any], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize(
-    "name",
-    [name if name == "perplexity" else pytest.param(name, marks=pytest.mark.xfail(strict=True)) for name in TASKS],
-)
+@pytest.mark.parametrize("name", TASKS)
 def test_numbers_and_dicts_are_refused_by_every_task(name: str, tmp_path: Path) -> None:
     make, row = TASKS[name]
     with pytest.raises(UserError, match="row 1 ") as error:
@@ -102,20 +98,17 @@ def test_numbers_and_dicts_are_refused_by_every_task(name: str, tmp_path: Path) 
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.xfail(strict=True)
 def test_numbers_are_refused_by_xcopa(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"row 1 of .*x\.it\.jsonl.*: premise is 5; quote it as text"):
         Xcopa(["it"], corpus=corpus(tmp_path, PREMISE | {"premise": 5}, languages=("it",))).examples("it")
 
 
-@pytest.mark.xfail(strict=True)
 def test_candidates_that_look_like_dates(tmp_path: Path) -> None:
     row = {"prompt": "Né le <mask>.", "answer": "1990-01-01", "candidates": ["1990-01-01", "1991-02-03"]}
     (example,) = ClozeTask("z", ["fr"], corpus(tmp_path, row)).examples("fr")
     assert example.candidates[example.label] == "Né le 1990-01-01."
 
 
-@pytest.mark.xfail(strict=True)
 def test_a_column_of_translations_is_read_by_language(tmp_path: Path) -> None:
     rows = [{"translation": {"fr": f"Un {i}.", "en": f"One {i}."}} for i in range(3)]
     (tmp_path / "both.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -127,7 +120,6 @@ def test_a_column_of_translations_is_read_by_language(tmp_path: Path) -> None:
     assert prompts[0].text.startswith("English: One ")
 
 
-@pytest.mark.xfail(strict=True)
 def test_numbers_in_messages_count_from_one(tmp_path: Path) -> None:
     rows = corpus(tmp_path, {"text": "un", "label": "y"}, {"text": "deux", "label": "maybe"})
     with pytest.raises(UserError, match=r"row 2 of .*: label 'maybe' is not a label"):

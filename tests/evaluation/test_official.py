@@ -246,7 +246,6 @@ def test_bmlama_with_a_broken_header(tmp_path: Path) -> None:
     assert second.names[second.label] == "Roma"
 
 
-@pytest.mark.xfail(strict=True)
 def test_bmlamas_quoted_cells(tmp_path: Path) -> None:
     """As csv writers quote cells that hold a quotation mark: every Hebrew file has some."""
     head = "Prompt\tAns\tCandidate Ans\tSubject\n"
@@ -261,7 +260,6 @@ BMLAMA53 = """af ar az be bg bn ca ceb cs cy da de el en es et eu fa fi fr ga gl
 ms nl pl pt ro ru sk sl sq sr sv ta th tr uk ur vi zh"""
 
 
-@pytest.mark.xfail(strict=True)
 def test_every_language_of_bmlama_is_known(tmp_path: Path) -> None:
     assert Bmlama(BMLAMA53.split(), path=str(tmp_path)).languages == BMLAMA53.split()
 
@@ -293,7 +291,7 @@ def test_bmlama_from_the_hub(tmp_path: Path, hub: Callable[[Case], None]) -> Non
         (lambda path: Marc(["en"], path=str(path)).check(), r"dataset_en_test.json' for language 'en' does not exist"),
         (
             lambda path: Marc(["fr"], corpus=Bundled("nli")).examples("fr"),
-            "'marc': the corpus has no column 'stars'",
+            "task 'marc', .*: the corpus has no column 'stars'",
         ),
         (lambda path: Xcopa(["it"], path="a", corpus=object()), "give path or corpus, not both"),
     ],

@@ -250,7 +250,7 @@ def test_truncated_examples_are_counted() -> None:
     model, tokenizer = tiny_model("gpt2", n_positions=40), tiny_tokenizer()
     corpus = Rows([{"text": "Short.", "mood": "bad"}, {"text": "Very long. " * 9, "mood": "good"}])
     examples = CandidateTask("moods", ["en"], corpus, **OWN).examples("en")
-    message = "task 'moods', language 'en', row 1: 73 tokens too long for the model, which takes 40; .*truncate"
+    message = "row with id '1' of the corpus: 73 tokens too long for the model, which takes 40; .*truncate"
     with pytest.raises(UserError, match=message):
         CandidateTask("moods", ["en"], corpus, **OWN).predict(model, tokenizer, "en", examples)
     task = CandidateTask("moods", ["en"], corpus, too_long="truncate", **OWN)
@@ -270,7 +270,7 @@ def test_scores_that_are_not_finite_are_refused() -> None:
     other = copy.deepcopy(tiny_model("llama"))
     task.predict(other, tiny_tokenizer(), "en", task.examples("en"))
     other.load_state_dict(model.state_dict())  # damaged after its first use
-    with pytest.raises(UserError, match=r"task 'moods', language 'en', row 0: .* not finite"):
+    with pytest.raises(UserError, match=r"task 'moods', language 'en', row with id '0' .* not finite"):
         task.predict(other, tiny_tokenizer(), "en", task.examples("en"))
 
 
@@ -312,7 +312,9 @@ def test_perplexity_begins_with_the_tokenizers_own_special_token() -> None:
 
 def test_perplexity_of_too_long_a_text() -> None:
     task = PerplexityTask(["en"], corpus=Rows([{"text": "Short."}, {"text": "Long. " * 9}]))
-    with pytest.raises(UserError, match="task 'perplexity', language 'en', row 1: 15 tokens too long for the model"):
+    with pytest.raises(
+        UserError, match=r"task 'perplexity', language 'en', row with id '1' .*: 15 tokens too long for the model"
+    ):
         task.predict(tiny_model("gpt2", n_positions=40), tiny_tokenizer(), "en", task.examples("en"))
 
 
@@ -366,18 +368,19 @@ def test_cells_of_labels_may_be_numbers() -> None:
 def test_mistakes_in_the_data() -> None:
     bad = Rows([{"text": "x", "mood": "ugly"}])
     with pytest.raises(
-        UserError, match=r"task 'moods', language 'en', row 0: mood 'ugly' is not a label; allowed are bad"
+        UserError,
+        match=r"'moods', language 'en', row with id '0' of the corpus: mood 'ugly' is not a label; allowed are bad",
     ):
         CandidateTask("moods", ["en"], bad, **OWN).examples("en")
-    with pytest.raises(UserError, match="the template asks for 'text', the corpus has id, body, mood"):
+    with pytest.raises(UserError, match="the corpus has no column 'text'; it has id, body, mood"):
         CandidateTask("moods", ["en"], Rows([{"body": "x", "mood": "bad"}]), **OWN).examples("en")
-    with pytest.raises(UserError, match="task 'moods': the corpus has no column 'mood'; it has id, text"):
+    with pytest.raises(UserError, match=r"task 'moods', .*: the corpus has no column 'mood'; it has id, text"):
         CandidateTask("moods", ["en"], Rows([{"text": "x"}]), **OWN).examples("en")
     choices = OWN | {"verbalizer": None, "candidates": ["one", "two"], "template": "{text} {candidate}"}
-    with pytest.raises(UserError, match="the template asks for 'two', the corpus has id, text, mood, one"):
+    with pytest.raises(UserError, match="the corpus has no column 'two'; it has id, text, mood, one"):
         CandidateTask("moods", ["en"], Rows([{"text": "x", "mood": "one", "one": "y"}]), **choices).examples("en")
     why = Rows([{"premise": "x.", "choice1": "y", "choice2": "z", "question": "reason", "label": 0}])
     with pytest.raises(UserError, match="question 'reason' is not allowed; give one of cause, effect"):
         Xcopa(["it"], corpus=why).examples("it")
     with pytest.raises(UserError, match="needs one <mask> and its answer among the candidates"):
-        ClozeTask("facts", ["en"], Rows([{"prompt": "x", "answer": "y", "candidates": ["y"]}])).examples("en")
+        ClozeTask("facts", ["en"], Rows([{"prompt": "x", "answer": "y", "candidates": ["y", "z"]}])).examples("en")

@@ -97,7 +97,9 @@ def test_sentences_without_translations(tmp_path: Path) -> None:
 
 def test_too_long_prompts_are_told_by_task_and_language() -> None:
     own = task(limit=1)
-    with pytest.raises(UserError, match=r"task 'translation', language 'fr', row \d+: its prompt has \d+ tokens"):
+    with pytest.raises(
+        UserError, match=r"task 'translation', language 'fr', row with id '\d+' .*: its prompt has \d+ tokens"
+    ):
         own.predict(tiny_model("gpt2"), tiny_tokenizer(), "fr", own.examples("fr"))
 
 

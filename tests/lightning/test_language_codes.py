@@ -26,6 +26,5 @@ def test_no_is_to_be_quoted(section: str, mlprune, tmp_path: Path, tiny_folder: 
     assert len(errors.strip().splitlines()) == 1
 
 
-@pytest.mark.xfail(strict=True)
 def test_codes_of_bokmal_and_latin() -> None:
     assert (language("nb").flores, language("la").name) == ("nob_Latn", "Latin")

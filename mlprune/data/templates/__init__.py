@@ -64,6 +64,13 @@ class Template:
         """Return the names of the candidates, in order: labels, or columns."""
         return tuple(self.candidates or self.words_for(lang))
 
+    def text_columns(self, lang: str) -> tuple[str, ...]:
+        """Return the columns whose text the template writes."""
+        parts = (of_language(part, lang, "template") for part in (self.template, self.question, self.answer))
+        own = {"label", "candidate", *self.words}
+        found = dict.fromkeys(name for part in parts for name in sorted(slots(part)) if name not in own)
+        return (*found, *self.candidates)
+
     def words_for(self, lang: str) -> dict[str, str]:
         """Return the verbalizer of a language.
 

@@ -4,7 +4,7 @@ import itertools
 import random
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,6 +12,8 @@ from torchmetrics import Metric
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mlprune.data.corpora import Corpus
+from mlprune.data.rows import Row
+from mlprune.data.usable import Needs, UsableRows
 from mlprune.errors import ExampleError, UserError
 from mlprune.languages import language
 from mlprune.models.language_tokens import language_code
@@ -58,6 +60,7 @@ class Task(ABC):
         self.corpus = corpus
         self.limit = limit
         self.seed = seed
+        self._usable: dict[int, UsableRows] = {}
 
     def check(self) -> None:
         """Raise UserError if the corpus lacks a language, without reading the data."""
@@ -69,6 +72,71 @@ class Task(ABC):
         for lang in self.languages:
             with naming(self, lang):
                 language_code(tokenizer, lang)
+
+    @property
+    def row_languages(self) -> list[str]:
+        """Languages whose rows are read: those of the task, first, and what they are asked with."""
+        return self.languages
+
+    def needs(self, corpus: Corpus, lang: str, row: Row) -> Needs:
+        """Return what rows must have to be used; one with a blank there is left out, where aligned in every language.
+
+        Args:
+            corpus: Where they come from: the task's own or that of solved examples.
+            lang: Their language.
+            row: The first of them.
+        """
+        return Needs(texts=("text",))
+
+    def usable(self, corpus: Corpus) -> UsableRows:
+        """Return the rows of a corpus that can be used; they are looked at once.
+
+        Raises:
+            UserError: If one holds what the task cannot ask, naming it.
+        """
+        if id(corpus) not in self._usable:
+            self._usable[id(corpus)] = UsableRows(
+                corpus,
+                self.row_languages,
+                lambda lang, row: self.needs(corpus, lang, row),
+                self.aligned,
+                f"task '{self.name}'",
+            )
+        return self._usable[id(corpus)]
+
+    def chosen(self, lang: str, group_size: int = 1, exclude: Collection[str] = ()) -> list[str]:
+        """Return the ids of the rows that are asked: the same in every language where the task is aligned.
+
+        Args:
+            lang: The language.
+            group_size: See :func:`sample_groups`.
+            exclude: Ids that are not to be asked.
+
+        Raises:
+            UserError: If none is left.
+        """
+        usable = self.usable(self.corpus)
+        with_own = [other for other in self.row_languages if other == lang or other not in self.languages]
+        ids = usable.shared(with_own)
+        if not ids:
+            raise UserError(f"task '{self.name}': no row of '{lang}' has the id of one in '{with_own[-1]}'")
+        if self.limit is not None and self.aligned:
+            ids = usable.shared(self.row_languages) or ids
+        chosen = sample_groups(ids, self.limit, group_size, self.seed, usable.unusable(lang) | set(exclude))
+        if not chosen:
+            raise UserError(f"task '{self.name}': no row of '{lang}' is left to ask")
+        return chosen
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """How many rows of the corpus were left out as they could not be used, by language."""
+        usable = self._usable.get(id(self.corpus))
+        counts = usable.left_out if usable else {}
+        return {lang: counts[lang] for lang in self.languages if lang in counts}
+
+    def where(self, lang: str, row_id: str, corpus: Corpus | None = None) -> str:
+        """Return in words which row of which task an id means, for messages."""
+        return f"task '{self.name}', language '{lang}', {(corpus or self.corpus).where(lang, row_id)}"
 
     @abstractmethod
     def examples(self, lang: str) -> list[Any]:
@@ -97,7 +165,9 @@ class Task(ABC):
         return {}
 
 
-def sample_groups(rows: list[Any], limit: int | None, group_size: int, seed: int) -> list[Any]:
+def sample_groups(
+    rows: Sequence[Any], limit: int | None, group_size: int, seed: int, left_out: Collection[Any] = ()
+) -> list[Any]:
     """Return at most ``limit`` rows as whole groups, spread evenly over the list.
 
     Args:
@@ -105,31 +175,33 @@ def sample_groups(rows: list[Any], limit: int | None, group_size: int, seed: int
         limit: How many at most.
         group_size: Rows in a group (three for XNLI, where a premise has three hypotheses).
         seed: Where in each stretch a group is taken.
+        left_out: Rows that are not to be taken; the others of their group are.
 
     Example:
         >>> sample_groups(list(range(12)), 6, 3, seed=0)
         [3, 4, 5, 9, 10, 11]
     """
-    if limit is None or limit >= len(rows):
-        return rows
-    groups = [rows[i : i + group_size] for i in range(0, len(rows), group_size)]
-    wanted = max(limit // group_size, 1)
+    kept = [row not in left_out for row in rows]
+    if limit is None or limit >= sum(kept):
+        return list(itertools.compress(rows, kept))
+    groups = [start for start in range(0, len(rows), group_size) if any(kept[start : start + group_size])]
+    wanted = min(max(limit // group_size, 1), len(groups))
     generator = random.Random(seed)
     edges = [round(i * len(groups) / wanted) for i in range(wanted + 1)]
-    chosen = [generator.randrange(start, end) for start, end in itertools.pairwise(edges)]
-    return [row for i in chosen for row in groups[i]][:limit]
+    starts = [groups[generator.randrange(start, end)] for start, end in itertools.pairwise(edges)]
+    members = (i for start in starts for i in range(start, min(start + group_size, len(rows))) if kept[i])
+    return [rows[i] for i in members][:limit]
 
 
 @contextmanager
 def naming(task: Task, lang: str, examples: Sequence[Any] = ()) -> Iterator[None]:
     """While open, errors say which task, language and row they are of."""
-    where = f"task '{task.name}', language '{lang}'"
     try:
         yield
     except ExampleError as error:
-        raise UserError(f"{where}, row {examples[error.example].id}: {error.reason}") from error
+        raise UserError(f"{task.where(lang, examples[error.example].id)}: {error.reason}") from error
     except UserError as error:
-        raise UserError(f"{where}: {error}") from error
+        raise UserError(f"task '{task.name}', language '{lang}': {error}") from error
 
 
 def refuse_too_long(
@@ -139,6 +211,5 @@ def refuse_too_long(
     for example, over in zip(examples, cut, strict=True):
         if over:
             raise UserError(
-                f"task '{task.name}', language '{lang}', row {example.id}: {over} tokens too long for the model, "
-                f"which takes {limit}; {advice}"
+                f"{task.where(lang, example.id)}: {over} tokens too long for the model, which takes {limit}; {advice}"
             )

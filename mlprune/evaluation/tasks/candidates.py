@@ -9,15 +9,18 @@ import torch
 from torchmetrics import Metric
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from mlprune.data.corpora import Corpus, Row
+from mlprune.data.cells import label_of
+from mlprune.data.corpora import Corpus
+from mlprune.data.rows import Row
 from mlprune.data.templates import Template, load_template, of_language, slots
+from mlprune.data.usable import Needs
 from mlprune.errors import UserError
 from mlprune.evaluation.chat import check_chat_options
 from mlprune.evaluation.encoder_decoder import encode_answers
 from mlprune.evaluation.encoding import chat_prompt, encode_candidates
 from mlprune.evaluation.lengths import TooLong, max_length, tokens_over
 from mlprune.evaluation.scoring import NORMALIZATIONS, Normalization, score_candidate_ids
-from mlprune.evaluation.tasks.base import Record, Task, naming, refuse_too_long, sample_groups
+from mlprune.evaluation.tasks.base import Record, Task, naming, refuse_too_long
 from mlprune.log import log
 from mlprune.metrics import Accuracy
 from mlprune.models.language_tokens import between
@@ -165,11 +168,9 @@ class ScoredTask(Task):
         if any(joined) and lang not in self._told:
             self._told.add(lang)
             log.warning(
-                "task '%s', language '%s', row %s: a token spans question and answer, so answers are encoded alone; "
+                "%s: a token spans question and answer, so answers are encoded alone; "
                 'such rows are counted as "joined" in the results',
-                self.name,
-                lang,
-                examples[joined.index(True)].id,
+                self.where(lang, examples[joined.index(True)].id),
             )
 
     def _record(self, example: CandidateExample, row: list[float]) -> Record:
@@ -341,6 +342,8 @@ class CandidateTask(ScoredTask):
         for name in [*names, *template.labels.values()]:
             if not isinstance(name, str):
                 raise UserError(f"task '{self.name}': label {name} is no text; quote it, as YAML reads no as false")
+        if len(names) < 2:
+            raise UserError(f"task '{self.name}': {', '.join(names)} alone would always be right; give two or more")
         words = [] if template.candidates else [str(word) for word in template.words_for(lang).values()]
         if len(set(words)) < len(words):
             raise UserError(f"task '{self.name}': labels share a word in '{lang}': {', '.join(words)}")
@@ -352,63 +355,66 @@ class CandidateTask(ScoredTask):
         """Return the row as the template wants it; overridden where a data set needs cleaning."""
         return row
 
-    def complete(self, row: Row) -> bool:
-        """Return whether a row can be asked; the sample is the same in all languages, whatever one of them lacks."""
-        return True
+    def text_columns(self, lang: str) -> tuple[str, ...]:
+        """Return the corpus' columns whose text is asked."""
+        return self.template.text_columns(lang)
+
+    def fault(self, row: Row) -> str | None:
+        """Return why a row cannot be asked, beyond blanks; overridden where a data set has ways of its own."""
+        return None
+
+    def label(self, row: Row, corpus: Corpus) -> str:
+        """Return the cell of the label column as text."""
+        return label_of(row, self.template.label_column)
+
+    def needs(self, corpus: Corpus, lang: str, row: Row) -> Needs:
+        template = self.template
+        labels = (template.label_column, *(entry["column"] for entry in template.words.values()))
+        skip = (lambda row: self.label(row, corpus) in template.dropped) if template.dropped else None
+        options = {"skip": skip} if skip else {}
+        return Needs(self.text_columns(lang), labels, self.fault, **options)
 
     def examples(self, lang: str) -> list[CandidateExample]:
         solved = self._solved_examples(lang)
         same = self.fewshot is not None and self.fewshot.identity == self.corpus.identity
         used = {row_id for row_id, _ in solved} if same else set()
-        kept = [row for row in self._rows(self.corpus, lang) if row["id"] not in used]
-        if not kept:
-            raise UserError(f"task '{self.name}': no row of '{lang}' is left to ask")
-        chosen = sample_groups(kept, self.limit, self.template.group_size, self.seed)
-        examples = [self._example(row, lang) for row in chosen if self.complete(row)]
+        chosen = self.chosen(lang, self.template.group_size, used)
+        examples = [self._example(row, lang, self.corpus) for row in self.usable(self.corpus).take(lang, chosen)]
         if self.chat_template or not solved:
             return examples
         before = "".join(example.candidates[example.label] + self.separator for _, example in solved)
         return [_after(before, example) for example in examples]
 
-    def _rows(self, corpus: Corpus, lang: str) -> list[Row]:
-        return [
-            row for row in corpus.rows(lang) if str(row.get(self.template.label_column)) not in self.template.dropped
-        ]
-
     def _solved_examples(self, lang: str) -> list[tuple[str, CandidateExample]]:
         if self.fewshot is None or not self.shots:
             return []
         if lang not in self._solved:
-            rows = [row for row in self._rows(self.fewshot, lang) if self.complete(row)]
-            if len(rows) < self.shots:
-                raise UserError(
-                    f"task '{self.name}': {self.shots} shots needed in '{lang}', the corpus has {len(rows)}"
-                )
-            places = sorted(random.Random(f"{self.seed}:shots").sample(range(len(rows)), self.shots))
-            self._solved[lang] = [(rows[i]["id"], self._example(rows[i], lang)) for i in places]
+            usable = self.usable(self.fewshot)
+            unusable = usable.unusable(lang)
+            ids = [row_id for row_id in usable.ids(lang) if row_id not in unusable]
+            if len(ids) < self.shots:
+                raise UserError(f"task '{self.name}': {self.shots} shots needed in '{lang}', the corpus has {len(ids)}")
+            places = sorted(random.Random(f"{self.seed}:shots").sample(range(len(ids)), self.shots))
+            rows = usable.take(lang, [ids[i] for i in places])
+            self._solved[lang] = [(row["id"], self._example(row, lang, self.fewshot)) for row in rows]
         return self._solved[lang]
 
     def shots_for(self, lang: str) -> list[tuple[str, str]]:
         return [(example.question, example.answers[example.label]) for _, example in self._solved_examples(lang)]
 
-    def _example(self, row: Row, lang: str) -> CandidateExample:
+    def _example(self, row: Row, lang: str, corpus: Corpus) -> CandidateExample:
         template = self.template
-        where = f"task '{self.name}', language '{lang}', row {row['id']}"
         names = template.names(lang)
-        if template.label_column not in row:
-            raise UserError(
-                f"task '{self.name}': the corpus has no column '{template.label_column}'; it has {', '.join(row)}"
-            )
-        cell = str(row[template.label_column])
-        right = template.labels.get(cell, cell)
-        if right not in names:
-            allowed = ", ".join(template.labels or names)
-            raise UserError(f"{where}: {template.label_column} '{cell}' is not a label; allowed are {allowed}")
-        cells = self.columns(row, lang)
         try:
+            cell = self.label(row, corpus)
+            right = template.labels.get(cell, cell)
+            if right not in names:
+                allowed = ", ".join(template.labels or names)
+                raise UserError(f"{template.label_column} '{cell}' is not a label; allowed are {allowed}")
+            cells = self.columns(row, lang)
             filled = [template.fill(cells, lang, name) for name in names]
         except UserError as error:
-            raise UserError(f"task '{self.name}': {error}") from error
+            raise UserError(f"{self.where(lang, row['id'], corpus)}: {error}") from error
         return CandidateExample(
             id=row["id"],
             candidates=tuple(text for text, _, _ in filled),

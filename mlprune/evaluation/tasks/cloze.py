@@ -2,12 +2,14 @@
 
 import random
 
-from mlprune.data.corpora import Bundled, Corpus, HubDataset, Row
+from mlprune.data.cells import as_text, is_blank, text_of
+from mlprune.data.corpora import Bundled, Corpus, HubDataset
 from mlprune.data.official import BmlamaFolder
+from mlprune.data.rows import Row
+from mlprune.data.usable import Needs
 from mlprune.errors import UserError
 from mlprune.evaluation.lengths import TooLong
 from mlprune.evaluation.scoring import Normalization
-from mlprune.evaluation.tasks.base import sample_groups
 from mlprune.evaluation.tasks.candidates import CandidateExample, ScoredTask
 
 
@@ -16,6 +18,7 @@ class ClozeTask(ScoredTask):
 
     Candidates are compared by string and shuffled by seed and row, alike in all languages, since published files put
     the right answer last. Where the answer holds several, separated by ``, ``, the first that is a candidate counts.
+    Rows with a single candidate, which would always be right, are left out.
 
     Args:
         name: Name in results.
@@ -53,18 +56,18 @@ class ClozeTask(ScoredTask):
         )
 
     def examples(self, lang: str) -> list[CandidateExample]:
-        return [self._example(row, lang) for row in sample_groups(self.corpus.rows(lang), self.limit, 1, self.seed)]
+        return [self._example(row, lang) for row in self.usable(self.corpus).take(lang, self.chosen(lang))]
+
+    def needs(self, corpus: Corpus, lang: str, row: Row) -> Needs:
+        return Needs(texts=("prompt", "answer"), labels=("candidates",), fault=_fault)
 
     def _example(self, row: Row, lang: str) -> CandidateExample:
-        where = f"task '{self.name}', language '{lang}', row {row['id']}"
-        for column in ("prompt", "answer", "candidates"):
-            if column not in row:
-                raise UserError(f"task '{self.name}': the corpus has no column '{column}'; it has {', '.join(row)}")
-        names = row["candidates"] if isinstance(row["candidates"], list) else str(row["candidates"]).split(", ")
-        answers = [row["answer"], *str(row["answer"]).split(", ")]
-        right = next((answer for answer in answers if answer in names), None)
+        names = candidates_of(row)
+        right = next((answer for answer in [row["answer"], *row["answer"].split(", ")] if answer in names), None)
         if row["prompt"].count("<mask>") != 1 or right is None:
-            raise UserError(f"{where}: a prompt needs one <mask> and its answer among the candidates")
+            raise UserError(
+                f"{self.where(lang, row['id'])}: a prompt needs one <mask> and its answer among the candidates"
+            )
         order = list(range(len(names)))
         random.Random(f"{self.seed}:{row['id']}").shuffle(order)
         shuffled = tuple(names[i] for i in order)
@@ -72,6 +75,28 @@ class ClozeTask(ScoredTask):
         before = row["prompt"].split("<mask>")[0]
         answers_ = tuple(text[len(before) :] for text in texts)
         return CandidateExample(row["id"], texts, shuffled, shuffled.index(right), before.rstrip(), answers_)
+
+
+def candidates_of(row: Row) -> list[str]:
+    """Return a row's candidates, given as a list or as one text separated by ``, ``.
+
+    Raises:
+        UserError: If one is no text.
+
+    Example:
+        >>> candidates_of({"candidates": "Peru, France"})
+        ['Peru', 'France']
+    """
+    if isinstance(row["candidates"], list):
+        return ["" if name is None else as_text(name, "candidates") for name in row["candidates"]]
+    return text_of(row, "candidates").split(", ")
+
+
+def _fault(row: Row) -> str | None:
+    names = candidates_of(row)
+    if any(map(is_blank, names)):
+        return "a candidate is blank"
+    return "it has a single candidate" if len(set(names)) < 2 else None
 
 
 class Bmlama(ClozeTask):

@@ -11,7 +11,7 @@ from mlprune.errors import UserError
 from mlprune.evaluation.encoding import with_start
 from mlprune.evaluation.lengths import max_length, tokens_over
 from mlprune.evaluation.scoring import score_candidate_ids
-from mlprune.evaluation.tasks.base import Record, Task, naming, refuse_too_long, sample_groups
+from mlprune.evaluation.tasks.base import Record, Task, naming, refuse_too_long
 from mlprune.metrics import BitsPerChar
 
 
@@ -59,8 +59,8 @@ class PerplexityTask(Task):
         super().__init__(name, languages, corpus or Bundled("parallel", split="test"), limit, seed)
 
     def examples(self, lang: str) -> list[TextExample]:
-        rows = [row for row in self.corpus.sentences(lang) if row["text"].strip()]
-        return [TextExample(row["id"], row["text"]) for row in sample_groups(rows, self.limit, 1, self.seed)]
+        rows = self.usable(self.corpus).take(lang, self.chosen(lang))
+        return [TextExample(row["id"], row["text"]) for row in rows]
 
     def predict(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, lang: str, examples: list[TextExample]

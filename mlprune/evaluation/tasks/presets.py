@@ -4,12 +4,13 @@ import re
 from abc import abstractmethod
 from typing import Any
 
-from mlprune.data.corpora import Corpus, HubDataset, LocalFiles, Row
+from mlprune.data.corpora import Corpus, HubDataset, LocalFiles
 from mlprune.data.official import XnliFile
+from mlprune.data.rows import Row
 from mlprune.errors import UserError
 from mlprune.evaluation.lengths import TooLong
 from mlprune.evaluation.scoring import Normalization
-from mlprune.evaluation.tasks.candidates import CandidateExample, CandidateTask
+from mlprune.evaluation.tasks.candidates import CandidateTask
 
 
 class _Preset(CandidateTask):
@@ -74,12 +75,6 @@ class _Preset(CandidateTask):
             chat_template_options=chat_template_options,
         )
 
-    def examples(self, lang: str) -> list[CandidateExample]:
-        try:
-            return super().examples(lang)
-        except KeyError as error:  # a corpus of the user's own
-            raise UserError(f"task '{self.name}': the corpus has no column {error}") from error
-
     @abstractmethod
     def hub(self) -> Corpus:
         """Return the hub's copy."""
@@ -130,11 +125,11 @@ class Marc(_Preset):
     def hub(self) -> Corpus:
         return HubDataset("SetFit/amazon_reviews_multi_{lang}", columns={"text": "text", "stars": "label"})
 
-    def _rows(self, corpus: Corpus, lang: str) -> list[Row]:
-        rows = corpus.rows(lang)
-        if isinstance(corpus, HubDataset):  # its labels are 0 to 4
-            rows = [row | {"stars": int(row["stars"]) + 1} for row in rows]
-        return [row for row in rows if str(row["stars"]) not in self.template.dropped]
+    def label(self, row: Row, corpus: Corpus) -> str:
+        stars = super().label(row, corpus)
+        if not isinstance(corpus, HubDataset):
+            return stars
+        return str(int(stars) + 1) if stars.isdecimal() else stars  # the hub's labels are 0 to 4
 
 
 class Xcopa(_Preset):
@@ -174,8 +169,11 @@ class PawsX(_Preset):
     def hub(self) -> Corpus:
         return HubDataset("google-research-datasets/paws-x", config="{lang}")
 
-    def complete(self, row: Row) -> bool:
-        return bool(row["sentence1"] and row["sentence2"])
+    def fault(self, row: Row) -> str | None:
+        for column in ("sentence1", "sentence2"):
+            if row[column] == "NS":
+                return f"{column} is NS, not translated"
+        return "its label is -1, unknown" if str(row["label"]) == "-1" else None
 
     def columns(self, row: Row, lang: str) -> Row:
         if lang not in ("de", "en", "es", "fr"):  # the harness leaves the others as they are
@@ -241,8 +239,11 @@ class XWinograd(_Preset):
     def local(self, path: str) -> Corpus:
         return LocalFiles(f"{path}/{self.files}", language_codes={"ja": "jp"})
 
+    def text_columns(self, lang: str) -> tuple[str, ...]:
+        return ("sentence", "option1", "option2")
+
     def columns(self, row: Row, lang: str) -> Row:
         before, found, after = row["sentence"].partition("_")
         if not found:
-            raise UserError(f"task '{self.name}', language '{lang}', row {row['id']}: no _ in '{row['sentence']}'")
+            raise UserError(f"no _ in '{row['sentence']}'")
         return row | {"before": before, "after": after.strip()}

@@ -1,17 +1,20 @@
 """Few-shot translation, scored by BLEU and chrF."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from torchmetrics import Metric
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from mlprune.data.corpora import Bundled, Corpus, Row
+from mlprune.data.corpora import Bundled, Corpus
+from mlprune.data.rows import Row
+from mlprune.data.usable import Needs
 from mlprune.errors import UserError
 from mlprune.evaluation.chat import check_chat_options
 from mlprune.evaluation.encoding import chat_prompt
 from mlprune.evaluation.generation import generate
-from mlprune.evaluation.tasks.base import Record, Task, naming, sample_groups
+from mlprune.evaluation.tasks.base import Record, Task, naming
 from mlprune.languages import language
 from mlprune.metrics import Translation
 from mlprune.models.language_tokens import between, language_code
@@ -103,6 +106,7 @@ class TranslationTask(Task):
         self.chat_template = chat_template
         self.chat_template_options = check_chat_options(f"task '{name}'", chat_template, chat_template_options)
         self.bleu_tokenizer = bleu_tokenizer
+        self._solved: dict[str, list[tuple[str, str, str]]] = {}
         self.metric(target_lang)  # a missing tokenizer is told before any model is loaded
 
     def check(self) -> None:
@@ -117,38 +121,49 @@ class TranslationTask(Task):
             if self.chat_template:
                 self.prompts(tokenizer, self.languages[0], [""])
 
+    @property
+    def row_languages(self) -> list[str]:
+        return [*self.languages, self.target_lang]
+
+    def needs(self, corpus: Corpus, lang: str, row: Row) -> Needs:
+        return Needs(texts=(self._column(row),))
+
+    def _column(self, row: Row) -> str:
+        return "text" if self.column not in row and "text" in row else self.column
+
+    def _pairs(self, corpus: Corpus, lang: str, ids: list[str]) -> list[tuple[str, str, str]]:
+        """Ids, sentences and their translations."""
+        sides = [self.usable(corpus).take(code, ids) for code in (lang, self.target_lang)]
+        texts = [[on_one_line(row[self._column(row)]) for row in rows] for rows in sides]
+        return list(zip(ids, *texts, strict=True))
+
     def examples(self, lang: str) -> list[TranslationExample]:
-        references = {row["id"]: row for row in self.corpus.rows(self.target_lang)}
-        tried = set(self._shot_ids(lang)) if self.fewshot.identity == self.corpus.identity else set()
-        rows = [row for row in self.corpus.rows(lang) if row["id"] in references and row["id"] not in tried]
-        if not rows:
-            raise UserError(f"task '{self.name}': no row of '{lang}' has the id of one in '{self.target_lang}'")
-        return [
-            TranslationExample(row["id"], self._text(row), self._text(references[row["id"]]))
-            for row in sample_groups(rows, self.limit, 1, self.seed)
-        ]
+        same = self.fewshot.identity == self.corpus.identity
+        shown = {row_id for code in self.languages for row_id, _, _ in self._solved_pairs(code)} if same else set()
+        return [TranslationExample(*pair) for pair in self._pairs(self.corpus, lang, self.chosen(lang, exclude=shown))]
 
-    def _text(self, row: Row) -> str:
-        for column in (self.column, "text"):
-            if column in row:
-                return " ".join(row[column].split())
-        raise UserError(f"task '{self.name}': the corpus has no column '{self.column}'; it has {', '.join(row)}")
-
-    def _shot_ids(self, lang: str) -> list[str]:
+    def _solved_pairs(self, lang: str) -> list[tuple[str, str, str]]:
         """The last rows of the few-shot corpus that are short enough: where calibration will not look first."""
-        pairs = [{row["id"]: self._text(row) for row in self.fewshot.rows(code)} for code in (lang, self.target_lang)]
-        limit = self.max_chars or 10**9
-        short = [i for i in pairs[0] if i in pairs[1] and all(0 < len(texts[i]) < limit for texts in pairs)]
-        if len(short) < self.shots:
-            raise UserError(
-                f"task '{self.name}': {self.shots} few-shot rows needed in '{lang}', {len(short)} are short enough"
-            )
-        return short[-self.shots :]
+        if lang not in self._solved:
+            usable = self.usable(self.fewshot)
+            unusable = usable.unusable(lang)
+            ids = [row_id for row_id in usable.shared([lang, self.target_lang]) if row_id not in unusable]
+            limit = self.max_chars or float("inf")
+            found: list[tuple[str, str, str]] = []
+            while ids and len(found) < self.shots:
+                pairs = self._pairs(self.fewshot, lang, ids[-self.shots :])
+                found = [pair for pair in pairs if max(map(len, pair[1:])) < limit] + found
+                ids = ids[: -self.shots]
+            if len(found) < self.shots:
+                raise UserError(
+                    f"task '{self.name}': {self.shots} few-shot rows needed in '{lang}', {len(found)} are short enough"
+                )
+            self._solved[lang] = found[-self.shots :]
+        return self._solved[lang]
 
     def shots_for(self, lang: str) -> list[tuple[str, str]]:
         """Return the solved examples of a language: sentences and their translations."""
-        texts = [{row["id"]: self._text(row) for row in self.fewshot.rows(code)} for code in (lang, self.target_lang)]
-        return [(texts[0][row_id], texts[1][row_id]) for row_id in self._shot_ids(lang)]
+        return [(source, translation) for _, source, translation in self._solved_pairs(lang)]
 
     def prompts(self, tokenizer: PreTrainedTokenizerBase, lang: str, sources: list[str]) -> list[str]:
         """Return the full prompt of each sentence.
@@ -208,6 +223,16 @@ class TranslationTask(Task):
     def used_rows(self) -> dict[tuple[str, ...], set[str]]:
         used: dict[tuple[str, ...], set[str]] = {}
         for lang in self.languages:
-            used.setdefault(self.fewshot.identity, set()).update(self._shot_ids(lang))
+            used.setdefault(self.fewshot.identity, set()).update(row_id for row_id, _, _ in self._solved_pairs(lang))
             used.setdefault(self.corpus.identity, set()).update(example.id for example in self.examples(lang))
         return used
+
+
+def on_one_line(text: str) -> str:
+    """Return a sentence without line breaks, which would end it in a prompt, and without space around it.
+
+    Example:
+        >>> on_one_line(" Vraiment ?\\r\\nOui. ")
+        'Vraiment ? Oui.'
+    """
+    return re.sub(r"[\r\n]+", " ", text.strip())

@@ -1,0 +1,90 @@
+"""Columns of a file under the names that tasks know them by, and an id for every row."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from mlprune.data.cells import cell_of, is_blank
+from mlprune.data.rows import MappedRows, Row, Rows
+from mlprune.errors import UserError, did_you_mean
+
+TRANSLATION = "translation"  # the column of `datasets` that holds a text for each language
+
+
+def with_columns(
+    rows: Rows, columns: dict[str, str] | None, id_column: str | None, origin: str, code: str = ""
+) -> Rows:
+    """Rename columns, give every row its id and check that none is missing.
+
+    Args:
+        rows: Rows of a file.
+        columns: Column to the file's column; the file's own names if omitted.
+        id_column: The file's column of ids, in which wholly blank rows are passed over; the row's number if omitted.
+        origin: The file, for messages.
+        code: The language's code in a column of translations.
+
+    Raises:
+        UserError: If a column is missing or stands twice, or an id is missing or appears twice, naming file and row.
+
+    Example:
+        >>> from mlprune.data.rows import ListRows
+        >>> with_columns(ListRows([{"body": "Fine."}]), {"text": "body"}, None, "reviews.csv")
+        [{'id': '0', 'text': 'Fine.'}]
+    """
+    for name in [*(columns or {}).values(), *([id_column] if id_column else [])]:
+        _check_column(rows, name, origin)
+    ids, places = (None, None) if id_column is None else _ids(rows, id_column, origin)
+
+    def make(position: int, row: Row) -> Row:
+        row_id = str(position) if ids is None else ids[position]
+        try:
+            if columns is None:
+                return {"id": row_id, **own_columns(row, code)}
+            return {"id": row_id, **{ours: _translated(row, theirs, code) for ours, theirs in columns.items()}}
+        except UserError as error:
+            number = position if places is None else places[position]
+            raise UserError(f"{origin}: row {number + 1}: {error}") from error
+
+    named = MappedRows(rows, make, places)
+    if rows:
+        named[0]  # what is wrong with every row is told at once
+    return named
+
+
+def own_columns(row: Row, code: str) -> Row:
+    """Return a row's own columns, and its text if a column of translations has it."""
+    own = {name: cell for name, cell in row.items() if name != "id"}
+    if isinstance(row.get(TRANSLATION), dict) and "text" not in row:
+        own["text"] = _translated(row, TRANSLATION, code)
+    return own
+
+
+def _translated(row: Row, name: str, code: str) -> Any:
+    cell = cell_of(row, name)
+    if name != TRANSLATION or not isinstance(cell, dict):
+        return cell
+    if code not in cell:
+        raise UserError(f"{TRANSLATION} has no '{code}'; it has {', '.join(map(str, cell))}")
+    return cell[code]
+
+
+def _check_column(rows: Rows, name: str, origin: str) -> None:
+    if name not in rows.names:
+        hint = did_you_mean(name, rows.names)
+        raise UserError(f"{origin}: no column '{name}'; it has {', '.join(rows.names)}{hint}")
+    if name in rows.lacking:
+        raise UserError(f"{origin}: row {rows.lacking[name] + 1} has no column '{name}'")
+
+
+def _ids(rows: Rows, column: str, origin: str) -> tuple[Sequence[str], Sequence[int]]:
+    """Return the ids and where their rows are."""
+    places: dict[str, int] = {}
+    for number, row in enumerate(rows):
+        if is_blank(cell_of(row, column)):
+            if all(map(is_blank, row.values())):
+                continue
+            raise UserError(f"{origin}: row {number + 1} has no value in column '{column}'")
+        row_id = str(row[column])
+        if row_id in places:
+            raise UserError(f"{origin}: rows {places[row_id] + 1} and {number + 1} have the same id '{row_id}'")
+        places[row_id] = number
+    return list(places), list(places.values())
