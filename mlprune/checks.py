@@ -1,5 +1,6 @@
 """What is wrong with a configuration, told before a model is loaded."""
 
+import os
 from collections.abc import Hashable
 from itertools import pairwise
 from pathlib import Path
@@ -9,6 +10,7 @@ import torch
 import yaml
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, EarlyStopping
+from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, SingleDeviceStrategy
 from torch.nn import Parameter
 
@@ -135,6 +137,23 @@ def check_strategy(trainer: Trainer) -> None:
         )
     elif getattr(strategy, "_start_method", "popen") != "popen":
         raise UserError("trainer.strategy: spawned or forked processes give nothing back; give ddp")
+
+
+def check_slurm_tasks() -> None:
+    """Raise UserError if SLURM was asked for tasks in a way that Lightning cannot divide among nodes."""
+    tasks = os.environ.get("SLURM_NTASKS", "1")
+    if SLURMEnvironment.detect() and tasks != "1" and "SLURM_NTASKS_PER_NODE" not in os.environ:
+        raise UserError(f"SLURM: --ntasks={tasks} is not supported; give --ntasks=1, or --ntasks-per-node={tasks}")
+
+
+def check_slurm(trainer: Trainer) -> None:
+    """Raise UserError if SLURM starts another number of processes than the trainer has devices."""
+    tasks, processes = os.environ.get("SLURM_NTASKS", "1"), trainer.num_devices * trainer.num_nodes
+    if SLURMEnvironment.detect() and tasks != str(processes):
+        raise UserError(
+            f"trainer.devices: {trainer.num_devices} on {trainer.num_nodes} nodes are {processes} processes, but SLURM "
+            f"starts {tasks}; give --ntasks-per-node={trainer.num_devices} and --nodes={trainer.num_nodes} to SLURM"
+        )
 
 
 def check_callbacks(callbacks: list[Callback]) -> None:

@@ -4,6 +4,8 @@ import errno
 import logging
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import yaml
@@ -11,6 +13,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins.environments import SLURMEnvironment
 from rich.console import Console
 from rich.logging import RichHandler
 
@@ -30,6 +33,8 @@ from mlprune.checks import (
     check_checkpoint,
     check_files,
     check_optimizer,
+    check_slurm,
+    check_slurm_tasks,
     check_strategy,
     check_trainer,
 )
@@ -40,7 +45,8 @@ from mlprune.log import log
 from mlprune.module import PruningModule
 from mlprune.plain import one_line, plain
 from mlprune.resume import refuse_differences, take_resume
-from mlprune.run import Run
+from mlprune.run import VERSIONED, Run, claim_folder
+from mlprune.runs.folder import release
 from mlprune.sweep import run_sweep
 
 TRAINER_DEFAULTS = {
@@ -141,6 +147,7 @@ class MlpruneCLI(LightningCLI):
         config = self.config[self.subcommand]
         trainer = config.trainer
         check_trainer(str(self.subcommand), trainer)
+        check_slurm_tasks()
         if self.resumed is not None:
             refuse_differences(self.resumed, self._settings())
         if trainer.fast_dev_run:
@@ -176,13 +183,20 @@ class MlpruneCLI(LightningCLI):
         chosen = self.config_init[self.subcommand].trainer.callbacks or []
         own_bar = any(isinstance(callback, ProgressBar) for callback in chosen)  # before Lightning adds its own
         check_callbacks(chosen)
+        given = self.config_init[self.subcommand].trainer
+        if SLURMEnvironment.detect() and not given.plugins:
+            kwargs["plugins"] = [SLURMEnvironment(auto_requeue=False)]  # whose checkpoint lands in the working folder
         trainer = super().instantiate_trainer(**kwargs)
         check_strategy(trainer)
+        check_slurm(trainer)
+        if given.logger is None or given.logger is True:
+            trainer.loggers = [TensorBoardLogger(trainer.default_root_dir)]  # Lightning's has the SLURM job as version
         if self.resumed is not None:
             run = self.resumed
             trainer.mlprune_run = Run(run, resumes=True)
-            if trainer.loggers and type(trainer.loggers[0]) is TensorBoardLogger:
-                trainer.loggers = [TensorBoardLogger(run.parents[1], run.parent.name, run.name), *trainer.loggers[1:]]
+            if type(trainer.logger) in VERSIONED:
+                pinned = type(trainer.logger)(run.parents[1], run.parent.name, run.name)
+                trainer.loggers = [pinned, *trainer.loggers[1:]]
         settings = self._settings()
         described = {name: settings[name] for name in ("model", "data", "pruning", "seed_everything")}
         trainer.callbacks += [
@@ -202,14 +216,28 @@ class MlpruneCLI(LightningCLI):
         trainer.callbacks.sort(key=lambda callback: not isinstance(callback, PruningCallback))
         return trainer
 
+    @contextmanager
+    def _own_folder(self) -> Iterator[None]:
+        """Claim the run's folder; a run that is refused before anything was computed leaves none behind."""
+        if self.resumed is not None or not self.trainer.is_global_zero:
+            yield
+            return
+        folder = claim_folder(self.trainer)
+        try:
+            yield
+        except (UserError, OSError):
+            release(folder)
+            raise
+
     def fit(self, model: PruningModule, datamodule: PruningDataModule, ckpt_path: str | None = None) -> None:
         """Run the whole experiment, or the sweep if one is asked for."""
         pruning = next(callback for callback in self.trainer.callbacks if isinstance(callback, PruningCallback))
         try:
-            if pruning.sweep is not None:
-                run_sweep(self.trainer, model, datamodule, pruning)
-            else:
-                run_experiment(self.trainer, model, datamodule, ckpt_path)
+            with self._own_folder():
+                if pruning.sweep is not None:
+                    run_sweep(self.trainer, model, datamodule, pruning)
+                else:
+                    run_experiment(self.trainer, model, datamodule, ckpt_path)
         except KeyboardInterrupt as interrupt:  # between the trainer's loops, where it tells no callback
             for callback in self.trainer.callbacks:
                 callback.on_exception(self.trainer, model, interrupt)
@@ -217,11 +245,13 @@ class MlpruneCLI(LightningCLI):
 
     def validate(self, model: PruningModule, datamodule: PruningDataModule) -> None:
         """Calibrate and prune."""
-        self.trainer.validate(model, datamodule=datamodule, verbose=False)
+        with self._own_folder():
+            self.trainer.validate(model, datamodule=datamodule, verbose=False)
 
     def test(self, model: PruningModule, datamodule: PruningDataModule) -> None:
         """Evaluate."""
-        self.trainer.test(model, datamodule=datamodule, verbose=False)
+        with self._own_folder():
+            self.trainer.test(model, datamodule=datamodule, verbose=False)
 
 
 def _plain_seed(seed: bool | int) -> int:

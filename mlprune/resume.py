@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 
 from mlprune.errors import UserError
+from mlprune.runs.folder import CONFIG, UNFINISHED
 
 FLAG = "--resume"
 MISSING = object()
@@ -32,14 +33,12 @@ def take_resume(args: list[str]) -> tuple[list[str], Path | None]:
     if place == 0:
         raise UserError(f"{FLAG} goes after the subcommand: fit, validate or test")
     run = Path(args[place + 1])
-    if not (run / "config.yaml").is_file():
+    if not (run / CONFIG).is_file():
         raise UserError(
             f"{FLAG} '{run}': no config.yaml there; give the folder of a run, such as lightning_logs/version_0"
         )
-    if not (run / ".unfinished").is_dir():
-        raise UserError(
-            f"{FLAG} '{run}': the run is complete, or ended before it began; there is nothing to go on with"
-        )
+    if not (run / UNFINISHED).is_dir():
+        raise UserError(f"{FLAG} '{run}': the run is complete; there is nothing to go on with")
     rest = [*args[1:place], *args[place + 2 :]]
     return [args[0], "--config", str(run / "config.yaml"), *rest], run.resolve()
 

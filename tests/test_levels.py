@@ -15,6 +15,7 @@ ALLOWED = {
     "analysis": BOTTOM | {"models", "pruning"},
     "evaluation": BOTTOM | {"models", "data", "metrics"},
     "report": BOTTOM | {"models"},
+    "runs": BOTTOM,
 }
 LIGHTNING = {"cli", "checks", "experiment", "sweep", "run", "module", "datamodule", "callbacks"}
 FILES = sorted(path for path in PACKAGE.rglob("*.py"))

@@ -15,6 +15,7 @@ from mlprune.analysis.kinds import layers_by_kind
 from mlprune.analysis.magnitudes import Magnitudes, Means
 from mlprune.analysis.overlap import overlap_table, part_of
 from mlprune.callbacks.run_folder import calibration_facts, versions
+from mlprune.callbacks.unfinished import Unfinished
 from mlprune.data.demonstrations import MonolingualDemonstrations, TranslationDemonstrations
 from mlprune.errors import UserError
 from mlprune.files import whole_file, write_json, write_text
@@ -79,6 +80,7 @@ class FeatureAnalysis(Callback):
         self._magnitudes.reduce()
         if trainer.is_global_zero:
             self._write(trainer, pl_module, run_folder(trainer))
+            Unfinished(run_folder(trainer)).remove()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Leave the model as it was found."""

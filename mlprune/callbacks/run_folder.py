@@ -17,6 +17,7 @@ from mlprune.callbacks.unfinished import Unfinished
 from mlprune.errors import UserError
 from mlprune.files import to_json, write_json, write_text
 from mlprune.run import run_folder, run_of
+from mlprune.runs.folder import CONFIG
 
 SCHEMA_VERSION = 1
 PACKAGES = ("mlprune", "torch", "lightning", "transformers", "torchmetrics", "datasets", "sacrebleu", "safetensors")
@@ -83,7 +84,7 @@ class SaveConfig(SaveConfigCallback):
         super().setup(trainer, pl_module, stage)
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        target = run_folder(trainer) / "config.yaml"
+        target = run_folder(trainer) / CONFIG
         if run_of(trainer).resumes:
             return
         if target.exists():
@@ -123,7 +124,7 @@ class RunWriter(Callback):
         folder = run_folder(trainer)
         program = f"python {shlex.quote(sys.argv[0])}" if sys.argv[0].endswith(".py") else "mlprune"
         command = f"{program} {self.subcommand} --resume {shlex.quote(str(folder))}"
-        kept = Unfinished(folder).folder.is_dir()
+        kept = (folder / CONFIG).is_file() and Unfinished(folder).folder.is_dir()
         told = f"go on with: {command}" if kept else "nothing was kept to go on with; start it again"
         print(f"interrupted; {told}", file=sys.stderr)  # the log would break the line
 

@@ -19,8 +19,7 @@ from torch import Tensor
 from mlprune.files import to_json, whole_file, write_json, writing
 from mlprune.models.blocks import Block
 from mlprune.pruning import LayerReport, LayerStatistics, load_statistics, save_statistics
-
-FOLDER = ".unfinished"
+from mlprune.runs.folder import UNFINISHED
 
 
 class Unfinished:
@@ -31,7 +30,7 @@ class Unfinished:
     """
 
     def __init__(self, run: Path) -> None:
-        self.folder = run / FOLDER
+        self.folder = run / UNFINISHED
 
     def start(self) -> None:
         """Make the folder."""

@@ -74,16 +74,6 @@ def test_a_folder_that_cannot_be_made(mlprune, tmp_path: Path, tiny_folder: Path
     told_in_one_line(status, err, "file/run", "Not a directory")
 
 
-def test_a_run_folder_that_holds_a_run(mlprune, tmp_path: Path, tiny_folder: Path) -> None:
-    config = write_config(tmp_path, tiny_folder)
-    flags = ["validate", "--config", config, "--trainer.logger", "false"]
-    assert mlprune(*flags)[0] == 0
-    before = digests(Path("mlprune_run/pruned"))
-    status, _, err = mlprune(*flags)
-    told_in_one_line(status, err, "mlprune_run", "holds a run already")
-    assert digests(Path("mlprune_run/pruned")) == before
-
-
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_are_no_numbers(mlprune, tmp_path: Path, value: float) -> None:
     model = tiny_model("llama", max_position_embeddings=2048)

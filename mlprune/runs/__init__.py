@@ -1,0 +1,1 @@
+"""A run's folder: claiming it, and what is in it."""
