@@ -22,6 +22,7 @@ from transformers import (
 
 from mlprune.errors import UserError, did_you_mean
 from mlprune.models.packaged import PACKAGED, check_packaged, packaged_folder
+from mlprune.models.tokenizer_options import check_names, check_taken
 
 DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -58,6 +59,7 @@ class ModelSource:
         if self.dtype not in DTYPES:
             hint = did_you_mean(self.dtype, DTYPES)
             raise UserError(f"model.dtype '{self.dtype}' is not allowed; give one of {', '.join(DTYPES)}{hint}")
+        check_names(self.tokenizer_options)
         for key in self.tokenizer_options:
             if key in ("token", "use_auth_token"):
                 raise UserError(
@@ -88,9 +90,11 @@ class ModelSource:
             UserError: If it cannot be loaded.
         """
         try:
-            return AutoTokenizer.from_pretrained(self.location, **self._hub_options, **self.tokenizer_options)
+            tokenizer = AutoTokenizer.from_pretrained(self.location, **self._hub_options, **self.tokenizer_options)
         except (OSError, ValueError, KeyError) as error:
             raise UserError(f"tokenizer of model.name '{self.name}' cannot be loaded: {_reason(error)}") from error
+        check_taken(tokenizer, self.tokenizer_options)
+        return tokenizer
 
     def has_encoder(self) -> bool:
         """Tell from the configuration alone whether this is an encoder-decoder model; False if none can be read."""

@@ -1,9 +1,14 @@
 """Chat templates: options reach them, figures do not depend on the day, and a template that fails is one line."""
 
+import resource
+import sys
 from copy import deepcopy
+from datetime import date
+from pathlib import Path
 
 import pytest
-from tiny import tiny_tokenizer
+from tiny import save_tiny, tiny_model, tiny_tokenizer
+from tiny_runs import write_config
 from transformers import PreTrainedTokenizerFast
 
 from mlprune.data.corpora import Bundled
@@ -11,6 +16,7 @@ from mlprune.errors import UserError
 from mlprune.evaluation import chat
 from mlprune.evaluation.encoding import chat_prompt
 from mlprune.evaluation.tasks import CandidateTask, TranslationTask, Xnli
+from mlprune.models.loading import ModelSource
 
 TURNS = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
 THINKS = (
@@ -41,7 +47,6 @@ def test_options_without_a_chat_template_are_refused(cls: type) -> None:
         cls(*given[cls], chat_template_options={"enable_thinking": False})
 
 
-@pytest.mark.xfail(strict=True, reason="the option is passed to the tokenizer, which ignores it")
 def test_template_options_among_the_tokenizers_are_refused(mlprune, tiny_folder) -> None:
     status, _, err = mlprune(
         "validate", "--model.name", tiny_folder, "--model.tokenizer_options", '{"enable_thinking": false}'
@@ -75,3 +80,70 @@ def test_a_template_that_fails_is_one_line(template: str, monkeypatch: pytest.Mo
     with pytest.raises(UserError, match="chat template") as error:
         chat_prompt(tokenizer_with(template), [], "2 + 2?")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("value", ["2024-02-30", "today", 5])
+def test_the_date_must_be_a_day(value: object) -> None:
+    with pytest.raises(
+        UserError, match=f"chat_template_options.date '{value}' is not allowed; give a day such as 2025"
+    ):
+        TranslationTask(["fr"], chat_template=True, chat_template_options={"date": value})
+
+
+@pytest.mark.parametrize("value", ["2026-03-09", date(2026, 3, 9)])  # as YAML reads it without quotes
+def test_another_date(value: object) -> None:
+    tokenizer = tokenizer_with("{{ strftime_now('%A %d %B %Y') }}, {{ date is defined }}")
+    assert chat_prompt(tokenizer, [], "?", {"date": value}) == "Monday 09 March 2026, False"
+    assert chat_prompt(tokenizer, [], "?") == "Wednesday 01 January 2025, False"
+
+
+def test_what_the_task_decides_is_no_option() -> None:
+    with pytest.raises(UserError, match=r"chat_template_options.add_generation_prompt is not allowed"):
+        TranslationTask(["fr"], chat_template=True, chat_template_options={"add_generation_prompt": False})
+
+
+def test_limits_end_with_the_rendering() -> None:
+    before = resource.getrlimit(resource.RLIMIT_AS), sys.gettrace()
+    chat_prompt(tokenizer_with(TURNS), [], "?")
+    with pytest.raises(UserError, match="takes more than 1 GiB"):
+        chat_prompt(tokenizer_with("{{ 'x' * 10 ** 10 }}"), [], "?")
+    assert (resource.getrlimit(resource.RLIMIT_AS), sys.gettrace()) == before
+
+
+def test_a_template_is_tried_before_any_weights_are_loaded(mlprune, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    tiny_model("llama").config.save_pretrained(tmp_path / "model")
+    (tmp_path / "model" / "model.safetensors").touch()  # no weights: loading them would fail otherwise
+    tokenizer_with("{{ raise_exception('no chat today') }}").save_pretrained(tmp_path / "model")
+    init = {"languages": ["fr"], "limit": 2, "shots": 1, "chat_template": True}
+    tasks = [{"class_path": "mlprune.evaluation.tasks.TranslationTask", "init_args": init}]
+    config = write_config(tmp_path, tmp_path / "model", data={"tasks": tasks})
+    status, _, err = mlprune("test", "--config", config)
+    assert status != 0
+    assert err.strip().endswith(
+        "error: task 'translation', language 'fr': the tokenizer's chat template fails: no chat today"
+    )
+
+
+OPTIONS_THAT_DO_NOTHING = {"padding_sid": "left", "use_fast": False, "add_eos": True, "mood": "calm"}
+
+
+@pytest.mark.parametrize("name", OPTIONS_THAT_DO_NOTHING)
+def test_tokenizer_options_that_do_nothing_are_refused(tmp_path: Path, name: str) -> None:
+    save_tiny(tmp_path)
+    with pytest.raises(UserError, match=rf"model.tokenizer_options.{name} does nothing to \w+"):
+        ModelSource(str(tmp_path), tokenizer_options={name: OPTIONS_THAT_DO_NOTHING[name]}).load_tokenizer()
+
+
+def test_variables_of_the_template_are_found_by_name(tmp_path: Path) -> None:
+    save_tiny(tmp_path)
+    tokenizer_with(TURNS + "{{ mood }}").save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=r"tokenizer_options.mood is for a chat template.*chat_template_options"):
+        ModelSource(str(tmp_path), tokenizer_options={"mood": "calm"}).load_tokenizer()
+
+
+def test_tokenizer_options_that_work(tmp_path: Path) -> None:
+    save_tiny(tmp_path)
+    options = {"add_eos_token": True, "padding_side": "left", "model_max_length": 99, "eos_token": "<pad>"}
+    tokenizer = ModelSource(str(tmp_path), tokenizer_options=options).load_tokenizer()
+    assert tokenizer("a")["input_ids"][-1] == tokenizer.convert_tokens_to_ids("<pad>")
