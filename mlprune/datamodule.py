@@ -15,7 +15,7 @@ from mlprune.log import log
 from mlprune.models.blocks import find_blocks
 from mlprune.models.decoder_start import decoder_start_of
 from mlprune.models.tokens import encode
-from mlprune.pruning.prune import has_experts, pad_right, reform
+from mlprune.pruning.prune import needs_equal_lengths, pad_right, reform
 
 
 class CalibrationStep(NamedTuple):
@@ -210,7 +210,7 @@ class PruningDataModule(LightningDataModule):
             decoder = [ids for prompts in self.decoder_prompts().values() for ids in prompts]
             for row, ids in zip(rows, decoder, strict=True):
                 row["decoder_input_ids"] = torch.tensor([ids])
-        batches = reform(rows, self.max_batch_tokens, has_experts(model))
+        batches = reform(rows, self.max_batch_tokens, needs_equal_lengths(model))
         return deal(batches, self.trainer.global_rank, self.trainer.world_size)
 
     def val_dataloader(self) -> Any:

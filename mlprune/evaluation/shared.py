@@ -123,7 +123,11 @@ def sharing_of(model: PreTrainedModel) -> Sharing:
     """
     if model not in _SHARING:
         size = cache_bytes_per_token(model)
-        _SHARING[model] = Sharing(MIN_SAVED_TOKENS, size) if size and _agrees(model) else Sharing(None, 1)
+        try:
+            agrees = bool(size) and _agrees(model)
+        except (AssertionError, IndexError, TypeError, ValueError):  # it cannot go on from a cache with several tokens
+            agrees = False
+        _SHARING[model] = Sharing(MIN_SAVED_TOKENS, size or 1) if agrees else Sharing(None, 1)
     return _SHARING[model]
 
 

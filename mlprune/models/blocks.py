@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from mlprune.errors import UserError
 from mlprune.models.experts import ExpertProducts, experts_one_by_one, learn_storage
 from mlprune.models.layers import Layer, find_layers
-from mlprune.models.probe import kind_of, run_each_kind
+from mlprune.models.probe import TOKENS, kind_of, run_each_kind
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +57,7 @@ def find_blocks(model: nn.Module) -> list[Block]:
     """
     blocks = _blocks_of(model)
     if undecided(blocks) and not any(parameter.is_meta for parameter in model.parameters()):
-        layers_that_run(model, blocks)
+        look_at(model, blocks)
         blocks = _blocks_of(model)
     return blocks
 
@@ -105,67 +105,99 @@ def _check_shared(blocks: list[Block]) -> None:
         owners[layer.stored] = path
 
 
-# what a forward pass of a model used of each kind of block: paths below the block
-_RAN: WeakKeyDictionary[nn.Module, dict[Hashable, frozenset[str]]] = WeakKeyDictionary()
+@dataclass(frozen=True)
+class Look:
+    """What a forward of :data:`~mlprune.models.probe.TOKENS` tokens shows of blocks.
+
+    Args:
+        layers: Paths of the layers that it uses; where one expert of a list runs, all of them.
+        positions: How many positions the blocks see, all streams that a model makes of a token counted.
+        in_order: Whether every layer but experts sees each token once, in the order of the input.
+    """
+
+    layers: frozenset[str]
+    positions: int
+    in_order: bool
 
 
-def layers_that_run(model: nn.Module, blocks: list[Block]) -> set[str]:
-    """Return the paths of the layers that a forward pass uses; where one expert of a list runs, all count.
+_LOOKS: WeakKeyDictionary[nn.Module, dict[Hashable, Look]] = WeakKeyDictionary()
 
-    It takes a forward of a few tokens through one block of each kind, once for a model, and shows how experts are
-    stored, too.
+
+def look_at(model: nn.Module, blocks: list[Block]) -> Look:
+    """Run a few tokens through one block of each kind, once for a model, which shows how experts are stored, too.
 
     Args:
         model: A transformers model.
         blocks: From :func:`find_blocks`.
 
+    Raises:
+        UserError: If the model's blocks cannot be run one by one.
+
     Example:
         >>> from transformers import GPT2Config, GPT2LMHeadModel
         >>> model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=1, n_embd=4, vocab_size=8))
-        >>> sorted(layers_that_run(model, find_blocks(model)))[-1]
-        'transformer.h.0.mlp.c_proj'
+        >>> look = look_at(model, find_blocks(model))
+        >>> sorted(look.layers)[-1], look.positions, look.in_order
+        ('transformer.h.0.mlp.c_proj', 31, True)
     """
     kinds = [kind_of(block.module) for block in blocks]
-    if not set(kinds) <= _RAN.setdefault(model, {}).keys():
-        seen: dict[Hashable, frozenset[str]] = dict.fromkeys(kinds, frozenset())
+    known = _LOOKS.setdefault(model, {})
+    if not set(kinds) <= known.keys():
+        seen = {kind: Look(frozenset(), TOKENS, in_order=True) for kind in kinds}  # what no forward reaches
 
         @contextmanager
-        def watching(position: int) -> Iterator[None]:
-            used: set[str] = set()
-            with _watching(blocks[position], used):
+        def watching(position: int, hidden: Tensor) -> Iterator[None]:
+            watch = _Watch(blocks[position])
+            with watch:
                 yield
-            seen[kinds[position]] = frozenset(path.removeprefix(blocks[position].path) for path in used)
+            seen[kinds[position]] = watch.result(hidden)
 
         with experts_one_by_one(model):
             run_each_kind(model, [block.module for block in blocks], watching)
         for layer in (layer for block in blocks for layer in block.layers.values()):
             if layer.transposed is None:
                 learn_storage(layer.module, layer.parameter, None)
-        _RAN[model] |= seen
-    return {block.path + path for block, kind in zip(blocks, kinds, strict=True) for path in _RAN[model][kind]}
+        known |= seen
+    looks = [known[kind] for kind in kinds]
+    layers = {block.path + below for block, look in zip(blocks, looks, strict=True) for below in look.layers}
+    positions = next((look.positions for look in looks if look.positions % TOKENS), TOKENS)
+    return Look(frozenset(layers), positions, all(look.in_order for look in looks))
 
 
-@contextmanager
-def _watching(block: Block, used: set[str]) -> Iterator[None]:
-    """Add the paths of a block's layers to a set as they are used, and learn how experts are stored."""
-    stacks = block.expert_weights()
+class _Watch(ExitStack):
+    """While open, sees which layers of a block run and on how many inputs, and learns how experts are stored."""
 
-    def see(path: str, expert: int, x: Tensor, inputs_first: bool) -> None:
-        used.add(path)
-        if block.layers[path].transposed is None:
-            learn_storage(block.layers[path].module, block.layers[path].parameter, inputs_first)
-
-    with ExitStack() as watchers:
+    def __init__(self, block: Block) -> None:
+        super().__init__()
+        self.block = block
+        self.used: set[str] = set()
+        self.counts: set[int] = set()
+        stacks = block.expert_weights()
         for path, layer in block.layers.items():
             if path not in stacks:
-                handle = layer.module.register_forward_pre_hook(lambda module, args, path=path: used.add(path))
-                watchers.callback(handle.remove)
+                handle = layer.module.register_forward_pre_hook(partial(self._see_input, path))
+                self.callback(handle.remove)
         if stacks:
-            watchers.enter_context(ExpertProducts(stacks, see))
-        yield
-    listed = {path for path, layer in block.layers.items() if layer.is_routed and path not in stacks}
-    if used & listed:
-        used |= listed
+            self.enter_context(ExpertProducts(stacks, self._see_product))
+
+    def _see_input(self, path: str, module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        self.used.add(path)
+        if not self.block.layers[path].is_routed:
+            self.counts.add(args[0].numel() // args[0].shape[-1])
+
+    def _see_product(self, path: str, expert: int, x: Tensor, inputs_first: bool) -> None:
+        self.used.add(path)
+        layer = self.block.layers[path]
+        if layer.transposed is None:
+            learn_storage(layer.module, layer.parameter, inputs_first)
+
+    def result(self, hidden: Tensor) -> Look:
+        """What was seen as the block ran on hidden states of one text."""
+        listed = {path for path, layer in self.block.layers.items() if layer.is_routed and not layer.is_experts}
+        layers = self.used | (listed if self.used & listed else set())
+        below = frozenset(path.removeprefix(self.block.path) for path in layers)
+        tokens_first = hidden.shape[0] == TOKENS  # (tokens, texts, features), as in FSMT
+        return Look(below, hidden.numel() // hidden.shape[-1], self.counts <= {TOKENS} and not tokens_first)
 
 
 def model_device(model: nn.Module) -> torch.device:

@@ -30,7 +30,7 @@ def decoder_start_of(model: Any) -> int:
     start = _before_labels(model) if start is None else start
     if start is None:
         raise UserError(f"{type(model).__name__}: its config has no decoder_start_token_id; set it in config.json")
-    rows = model.get_decoder().get_input_embeddings().weight.shape[0]
+    rows = (getattr(model.get_decoder(), "embed_tokens", None) or model.get_input_embeddings()).weight.shape[0]
     if not 0 <= start < rows:
         raise UserError(f"{type(model).__name__}: decoder_start_token_id {start} is not in its vocabulary of {rows}")
     return int(start)

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mlprune.errors import UserError
+
 TOKENS = 31  # a prime, so that a model that pads its input by itself shows
 
 
@@ -54,14 +56,17 @@ def probe_inputs(model: Any) -> dict[str, Any]:
 def run_each_kind(
     model: nn.Module,
     blocks: list[nn.Module],
-    watching: Callable[[int], AbstractContextManager[None]],
+    watching: Callable[[int, Tensor], AbstractContextManager[None]],
 ) -> None:
     """Run a model, as far as needed, on a few tokens.
 
     Args:
         model: A transformers model.
         blocks: Its blocks.
-        watching: Returns what is to be open while the block of this position runs.
+        watching: Returns what is to be open while the block of this position runs on these hidden states.
+
+    Raises:
+        UserError: If the model runs, but not so.
     """
     kinds = [kind_of(block) for block in blocks]
     outputs: dict[Hashable, Any] = {}
@@ -69,10 +74,10 @@ def run_each_kind(
     def passing(position: int, original: Any) -> Any:
         def forward(*args: Any, **kwargs: Any) -> Any:
             kind = kinds[position]
+            hidden = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
             if kind in outputs:
-                hidden = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
                 return hidden if isinstance(outputs[kind], Tensor) else (hidden, *outputs[kind][1:])
-            with watching(position):
+            with watching(position, hidden):
                 outputs[kind] = original(*args, **kwargs)
             if outputs.keys() == set(kinds):
                 raise Stop
@@ -85,5 +90,9 @@ def run_each_kind(
     try:
         with patched_forwards({b: passing(i, b.forward) for i, b in enumerate(blocks)}), suppress(Stop):
             model(**probe_inputs(model))
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, AssertionError) as error:
+        model(**probe_inputs(model))  # if that fails, too, it says what is wrong
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(f"{type(model).__name__}: its blocks cannot be run one by one ({reason})") from error
     finally:
         model.train(training)

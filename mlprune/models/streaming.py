@@ -20,7 +20,7 @@ from transformers.initialization import no_init_weights
 
 from mlprune.errors import UserError
 from mlprune.files import new_folder, write_json, writing
-from mlprune.models.blocks import Block, find_blocks, layers_that_run, undecided
+from mlprune.models.blocks import Block, find_blocks, look_at, undecided
 from mlprune.models.conversion import Conversion
 from mlprune.models.saving import check_disk
 from mlprune.models.shards import INDEX, ShardReader, ShardWriter
@@ -90,7 +90,7 @@ class StreamedModel:
         self._resident: set[int] = set()
         self._handles = self._load_on_call()
         if undecided(self.blocks):
-            layers_that_run(self.model, self.blocks)
+            look_at(self.model, self.blocks)
             self.blocks = find_blocks(self.model)
         self.target = None if target is None else Path(target)
         self.writer = None if self.target is None else self._open(self.target)

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from mlprune.allocator import reusing_memory
 from mlprune.errors import UserError
-from mlprune.models.blocks import find_blocks, layers_that_run, model_device
+from mlprune.models.blocks import find_blocks, look_at, model_device
 from mlprune.models.experts import experts_one_by_one
-from mlprune.models.probe import Stop
+from mlprune.models.probe import TOKENS, Stop
 from mlprune.pruning.capture import Captured, Kind, capture, forward_inputs, probe_outputs
 from mlprune.pruning.hidden import HiddenFolder
 from mlprune.pruning.layerwise import OnLayer, Run, prune_layerwise
@@ -102,7 +102,13 @@ class Calibration:
         self.pruner = pruner
         self.propagate = propagate
         blocks = find_blocks(model)
-        self.blocks = pruner.select(blocks, layers_that_run(model, blocks) if pruner.importance.needs else None)
+        look = look_at(model, blocks) if pruner.importance.needs else None
+        self.blocks = pruner.select(blocks, look and look.layers)
+        if look is not None and look.positions != TOKENS and not count_padding:
+            raise UserError(
+                f"{type(model).__name__}: its blocks see {look.positions} positions for {TOKENS} tokens; what it adds "
+                "would count as tokens; set count_padding: true to let it"
+            )
         experts = [path for block in self.blocks for path, layer in block.layers.items() if layer.is_routed]
         if propagate == "layer" and experts:
             raise UserError(
@@ -259,11 +265,10 @@ class Calibration:
         assert state.captured is not None
         call = state.captured.calls[0]
         length = state.inputs["input_ids"].shape[1]
-        for name in ("encoder_hidden_states", *call.kwargs):
-            value = call.kwargs.get(name)
-            if isinstance(value, Tensor) and value.dim() == 3 and value.shape[1] == length:
+        for value in (call.kwargs.get("encoder_hidden_states"), *call.kwargs.values(), *call.args):
+            if isinstance(value, Tensor) and value.dim() == 3 and length in value.shape[:2]:
                 return value
-        return next(v for v in call.args if isinstance(v, Tensor) and v.dim() == 3 and v.shape[1] == length)
+        raise UserError(f"{type(self.model).__name__}: its decoder's blocks are not given the encoder's states")
 
 
 @contextmanager

@@ -60,7 +60,7 @@ def forward_inputs(batch: Mapping[str, Any], device: torch.device, count_padding
 
 
 def probe_outputs(model: nn.Module, stack: list[Block], inputs: Mapping[str, Tensor], finished: Finished) -> Kind:
-    """Run the model on one prompt, as far as a stack's first block, and see what that returns.
+    """Run the model on one prompt (a decoder on all), as far as a stack's first block, and see what that returns.
 
     Args:
         model: The model.
@@ -79,9 +79,9 @@ def probe_outputs(model: nn.Module, stack: list[Block], inputs: Mapping[str, Ten
 
     handle = stack[0].module.register_forward_hook(look)
     try:
-        first = [(blocks, kind, final[:1]) for blocks, kind, final in finished]
-        with patched_forwards(_replayed(first)), suppress(Stop):
-            model(**{name: tensor[:1] for name, tensor in inputs.items()}, use_cache=False)
+        few = inputs if finished else {name: tensor[:1] for name, tensor in inputs.items()}
+        with patched_forwards(_replayed(finished)), suppress(Stop):
+            model(**few, use_cache=False)
     finally:
         handle.remove()
     output = seen[0]

@@ -9,7 +9,7 @@ from torch import Tensor
 from mlprune.batching import token_batches
 from mlprune.errors import UserError
 from mlprune.log import log
-from mlprune.models.blocks import Block, find_blocks, model_device
+from mlprune.models.blocks import Block, find_blocks, look_at, model_device
 from mlprune.pruning.allocation import Allocation
 from mlprune.pruning.calibration import Calibration, Propagate, calibrating
 from mlprune.pruning.importance import Importance
@@ -69,8 +69,8 @@ def prune_model(
     batches = list(batches)
     if pruner.importance.needs and not batches:
         raise UserError(f"{type(pruner.importance).__name__} needs calibration batches; none were given")
-    if not count_padding:
-        batches = reform(batches, max_batch_tokens, equal_lengths=has_experts(model))
+    if batches and not count_padding:
+        batches = reform(batches, max_batch_tokens, needs_equal_lengths(model))
     with calibrating(model):
         dense = None
         if allocation is not None and allocation.needs_statistics:
@@ -212,14 +212,19 @@ def check_statistics(blocks: list[Block], statistics: Mapping[str, LayerStatisti
             raise UserError(f"{name} needs Gram matrices; the statistics are energies: calibrate with {name}")
 
 
-def has_experts(model: torch.nn.Module) -> bool:
-    """Tell whether a model has experts: they see chosen tokens, so its batches must be formed without padding.
+def needs_equal_lengths(model: torch.nn.Module) -> bool:
+    """Tell whether batches must be formed without padding: whether layers see other inputs than the tokens in order.
+
+    Experts see chosen tokens, and some models lay tokens out in ways of their own (FSMT, ProphetNet).
 
     Example:
-        >>> has_experts(torch.nn.Sequential(torch.nn.ModuleList([torch.nn.Sequential(torch.nn.Linear(2, 1))])))
+        >>> from transformers import GPT2Config, GPT2LMHeadModel
+        >>> needs_equal_lengths(GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=1, n_embd=4, vocab_size=8)))
         False
     """
-    return any(layer.is_routed for block in find_blocks(model) for layer in block.layers.values())
+    blocks = find_blocks(model)
+    routed = any(layer.is_routed for block in blocks for layer in block.layers.values())
+    return routed or not look_at(model, blocks).in_order
 
 
 def reform(batches: Iterable[Mapping[str, Any]], max_tokens: int, equal_lengths: bool = False) -> list[dict[str, Any]]:

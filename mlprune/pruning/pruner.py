@@ -88,7 +88,7 @@ class Pruner:
 
         Args:
             blocks: From :func:`mlprune.models.blocks.find_blocks`.
-            ran: The layers that a forward pass runs (:func:`mlprune.models.blocks.layers_that_run`); all if omitted.
+            ran: The layers that a forward pass runs (:func:`mlprune.models.blocks.look_at`); all if omitted.
 
         Raises:
             UserError: If an expression matches no layer, nothing is left, less than half of the blocks' matrices can be

@@ -15,7 +15,7 @@ from mlprune.models.shards import ShardWriter
 from mlprune.models.streaming import StreamedModel
 from mlprune.pruning.calibration import Calibration, Propagate, calibrating
 from mlprune.pruning.hidden import HiddenFolder
-from mlprune.pruning.prune import has_experts, reform
+from mlprune.pruning.prune import needs_equal_lengths, reform
 from mlprune.pruning.pruner import LayerReport, Pruner
 
 
@@ -118,8 +118,8 @@ def prune_streaming(
     masks: MaskWriter | None = None
     sparsities: dict[str, float] = {}
     try:
-        if not count_padding:
-            batches = reform(batches, max_batch_tokens, equal_lengths=has_experts(streamed.model))
+        if batches and not count_padding:
+            batches = reform(batches, max_batch_tokens, needs_equal_lengths(streamed.model))
         with calibrating(streamed.model):
             calibration = Calibration(
                 streamed.model,
