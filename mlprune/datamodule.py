@@ -1,5 +1,6 @@
 """The LightningDataModule: calibration prompts for validate, evaluation sets for test, training batches for fit."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -10,10 +11,13 @@ from transformers import PreTrainedTokenizerBase
 from mlprune.batching import deal, token_batches
 from mlprune.data.demonstrations import Demonstrations, Prompt, TranslationDemonstrations
 from mlprune.errors import UserError
+from mlprune.evaluation.encoder_decoder import decoder_start
+from mlprune.evaluation.encoding import TextEncoder
 from mlprune.evaluation.tasks import Task
 from mlprune.log import log
 from mlprune.models.blocks import find_blocks
 from mlprune.models.decoder_start import decoder_start_of
+from mlprune.models.language_tokens import between, has_languages
 from mlprune.models.tokens import encode
 from mlprune.pruning.prune import needs_equal_lengths, pad_right, reform
 
@@ -159,10 +163,10 @@ class PruningDataModule(LightningDataModule):
         """Return the token ids of every group's prompts; of encoder-decoder models, of what the encoder reads."""
         if self._prompts is None:
             side = 0 if self._model().config.is_encoder_decoder else None
-            self._prompts = {
-                group: self._tokenized(group, _texts(self._chosen[group], side), self._limit(demonstrations))
-                for group, demonstrations in self.demonstrations.items()
-            }
+            self._prompts = {}
+            for group, own in self.demonstrations.items():
+                with self._between_languages(own):
+                    self._prompts[group] = self._tokenized(group, _texts(self._chosen[group], side), self._limit(own))
         return self._prompts
 
     def decoder_prompts(self) -> dict[str, list[list[int]]]:
@@ -172,15 +176,25 @@ class PruningDataModule(LightningDataModule):
             UserError: If the model does not say what its decoder starts from.
         """
         if self._decoder_prompts is None:
-            start = decoder_start_of(self._model())
-            self._decoder_prompts = {
-                group: [
-                    [start, *ids[:-1]]
-                    for ids in self._tokenized(f"{group}, decoder", _texts(self._chosen[group], 1), self._limit(own))
-                ]
-                for group, own in self.demonstrations.items()
-            }
+            self._decoder_prompts = {}
+            for group, own in self.demonstrations.items():
+                with self._between_languages(own):
+                    before = self._decoder_lead()
+                    texts, limit = _texts(self._chosen[group], 1), self._limit(own)
+                    prompts = self._tokenized(f"{group}, decoder", texts, limit, target=True)
+                self._decoder_prompts[group] = [[*before, *ids] for ids in prompts]
         return self._decoder_prompts
+
+    def _between_languages(self, demonstrations: Demonstrations) -> AbstractContextManager[None]:
+        """While open, a tokenizer that knows languages reads and writes those of the demonstrations."""
+        codes = demonstrations.languages()
+        return between(self.trainer.lightning_module.tokenizer, codes[0], codes[-1]) if codes else nullcontext()
+
+    def _decoder_lead(self) -> list[int]:
+        """The token that the decoder starts from, and its language's code."""
+        tokenizer = self.trainer.lightning_module.tokenizer
+        start, lead = decoder_start(self._model(), tokenizer) if has_languages(tokenizer) else (None, [])
+        return [decoder_start_of(self._model()) if start is None else start, *lead]
 
     def _model(self) -> Any:
         return self.trainer.lightning_module.model
@@ -188,15 +202,21 @@ class PruningDataModule(LightningDataModule):
     def _limit(self, demonstrations: Demonstrations) -> int:
         return demonstrations.max_tokens or self.max_tokens
 
-    def _tokenized(self, group: str, texts: list[str], limit: int) -> list[list[int]]:
-        rows = self._model().get_input_embeddings().weight.shape[0]
-        ids = [encode(self.trainer.lightning_module.tokenizer, text, rows) for text in texts]
+    def _tokenized(self, group: str, texts: list[str], limit: int, target: bool = False) -> list[list[int]]:
+        """Token ids of texts; of a decoder's (``target``) without the last one, which is only predicted."""
+        rows, tokenizer = self._model().get_input_embeddings().weight.shape[0], self.trainer.lightning_module.tokenizer
+        if target and has_languages(tokenizer):
+            own = TextEncoder(tokenizer, target=True)  # what the tokenizer puts around stands elsewhere
+            ids = [own(text, special_tokens=False) for text in texts]
+        else:
+            ids = [encode(tokenizer, text, rows) for text in texts]
         cut = sum(len(tokens) > limit for tokens in ids)
         if cut:
             log.info("group '%s': %d of %d prompts were cut to %d tokens", group, cut, len(ids), limit)
         tokens = sum(min(len(tokens), limit) for tokens in ids)
         log.info("group '%s': %d prompts, %d tokens", group, len(ids), tokens)
-        return [tokens[:limit] for tokens in ids]
+        ids = [tokens[:limit] for tokens in ids]
+        return [tokens[:-1] for tokens in ids] if target and not has_languages(tokenizer) else ids
 
     def calibration_batches(self) -> list[dict[str, Any]]:
         """Return this process' share of the calibration batches, which are formed over all prompts."""

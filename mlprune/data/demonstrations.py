@@ -55,6 +55,10 @@ class Demonstrations(ABC):
     def check(self) -> None:
         """Raise UserError if the corpus lacks a language, without reading the data."""
 
+    def languages(self) -> tuple[str, ...]:
+        """Codes of the languages of a shot, in order; none for texts of another kind."""
+        return ()
+
     def usable(self, languages: Sequence[str]) -> UsableRows:
         """Return the rows of the corpus that have text in all of some languages; the others are named in a warning."""
         return UsableRows(self.corpus, languages, lambda lang, row: Needs(("text",)), who=type(self).__name__)

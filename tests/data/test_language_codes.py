@@ -1,0 +1,42 @@
+"""Calibration of models that translate: the encoder reads the source language's code, the decoder the target's."""
+
+from types import SimpleNamespace
+
+import pytest
+from tiny import tiny_model
+from tokenizer_kinds import TRANSLATING, mbart
+from transformers import MBartTokenizer
+
+from mlprune.data.demonstrations import TranslationDemonstrations
+from mlprune.datamodule import PruningDataModule
+
+
+def prompts_of(model, tokenizer, target: str = "sw") -> tuple[list[list[int]], list[list[int]], list[tuple[str, str]]]:
+    demonstrations = {"mt": TranslationDemonstrations("fr", target, shots=2, separator=" ")}
+    data = PruningDataModule(demonstrations, num_prompts=3, max_tokens=400)
+    data.trainer = SimpleNamespace(lightning_module=SimpleNamespace(model=model, tokenizer=tokenizer))
+    data.choose_prompts(tokenizer)
+    return data.prompts()["mt"], data.decoder_prompts()["mt"], [prompt.sides for prompt in data._chosen["mt"]]
+
+
+@pytest.mark.parametrize("name", TRANSLATING)
+def test_prompts_are_in_their_languages(name: str) -> None:
+    kind = TRANSLATING[name]
+    tokenizer = kind.make()
+    code = {name: tokenizer.convert_tokens_to_ids(name) for name in (*kind.lead, *kind.target_lead, "fra_Latn")}
+    model = tiny_model("m2m100", vocab_size=len(tokenizer) + 120, decoder_start_token_id=2)
+    for encoder, decoder, sides in zip(*prompts_of(model, tokenizer), strict=True):
+        source, target = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in sides)
+        behind = [2, code["fra_Latn"]] if name == "NLLB, legacy" else [2]
+        assert encoder == [*(code[token] for token in kind.lead), *source, *behind]
+        assert decoder == [2, *(code[token] for token in kind.target_lead), *target]
+
+
+def test_mbart_starts_from_the_code() -> None:
+    tokenizer = mbart(MBartTokenizer)
+    code = tokenizer.lang_code_to_id
+    model = tiny_model("m2m100", vocab_size=len(tokenizer), decoder_start_token_id=code["ro_RO"])
+    encoders, decoders, sides = prompts_of(model, tokenizer, "es")
+    source, target = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in sides[0])
+    assert encoders[0] == [*source, 2, code["fr_XX"]]
+    assert decoders[0] == [code["es_XX"], *target]
