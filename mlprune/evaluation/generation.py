@@ -22,6 +22,7 @@ from mlprune.errors import ExampleError
 from mlprune.evaluation.encoder_decoder import decoder_start
 from mlprune.evaluation.encoding import TextEncoder
 from mlprune.evaluation.lengths import max_length
+from mlprune.evaluation.padding import pad, together
 from mlprune.evaluation.plain_search import RefuseNonFinite, plain_search
 from mlprune.evaluation.prefixes import prefix_tree
 from mlprune.evaluation.shared import PrefixCache, run_tree, sharing_of
@@ -113,10 +114,8 @@ def generate(
     budget = BATCH_TOKENS.get(device.type, BATCH_TOKENS_ELSEWHERE)
     longest = max(map(len, ids), default=0) + max_new_tokens
     rows = max(budget // (longest * num_beams), 1)
-    order = sorted(range(len(ids)), key=lambda i: (-len(ids[i]), i))
     results: dict[int, Continuation] = {}
-    for start in range(0, len(order), rows):
-        part = order[start : start + rows]
+    for part in together(model, ids, rows):
         found = _continue(model, tokenizer, [ids[i] for i in part], max_new_tokens, stop, num_beams)
         results |= dict(zip(part, found, strict=True))
     return [results[i] for i in range(len(ids))]
@@ -130,9 +129,9 @@ def _continue(
     stop: Sequence[str],
     num_beams: int,
 ) -> list[Continuation]:
-    device = model_device(model)
     width = max(map(len, ids))
-    pad = pad_token_id(tokenizer)
+    padding = pad_token_id(tokenizer)
+    padded = pad(model, ids, padding)
     options: dict[str, Any] = {}
     sharing = None if model.config.is_encoder_decoder else sharing_of(model)
     if sharing is not None and sharing.min_saved is not None and width > 1:
@@ -143,13 +142,10 @@ def _continue(
         start = options["decoder_input_ids"].shape[1]
     with plain_search(model, num_beams):
         output = model.generate(
-            input_ids=torch.tensor([[pad] * (width - len(prompt)) + prompt for prompt in ids], device=device),
-            attention_mask=torch.tensor(
-                [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in ids], device=device
-            ),
+            **padded,
             max_new_tokens=max_new_tokens,
             num_beams=num_beams,
-            pad_token_id=pad,
+            pad_token_id=padding,
             logits_processor=LogitsProcessorList([RefuseNonFinite()]),
             stopping_criteria=StoppingCriteriaList([_StopTexts(tokenizer, start, stop)]),
             **options,

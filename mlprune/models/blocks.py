@@ -4,7 +4,7 @@ A block is an element of the outermost ``nn.ModuleList`` whose elements all hold
 themselves. A layer is a Linear, a transformers ``Conv1D`` or a 3-D parameter that stacks the weights of experts.
 """
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -113,11 +113,13 @@ class Look:
         layers: Paths of the layers that it uses; where one expert of a list runs, all of them.
         positions: How many positions the blocks see, all streams that a model makes of a token counted.
         in_order: Whether every layer but experts sees each token once, in the order of the input.
+        inputs_first: Path of each stack of experts to whether it is stored (experts, in_features, out_features).
     """
 
     layers: frozenset[str]
     positions: int
     in_order: bool
+    inputs_first: Mapping[str, bool]
 
 
 _LOOKS: WeakKeyDictionary[nn.Module, dict[Hashable, Look]] = WeakKeyDictionary()
@@ -143,7 +145,9 @@ def look_at(model: nn.Module, blocks: list[Block]) -> Look:
     kinds = [kind_of(block.module) for block in blocks]
     known = _LOOKS.setdefault(model, {})
     if not set(kinds) <= known.keys():
-        seen = {kind: Look(frozenset(), TOKENS, in_order=True) for kind in kinds}  # what no forward reaches
+        seen = {
+            kind: Look(frozenset(), TOKENS, in_order=True, inputs_first={}) for kind in kinds
+        }  # what no forward reaches
 
         @contextmanager
         def watching(position: int, hidden: Tensor) -> Iterator[None]:
@@ -154,14 +158,15 @@ def look_at(model: nn.Module, blocks: list[Block]) -> Look:
 
         with experts_one_by_one(model):
             run_each_kind(model, [block.module for block in blocks], watching)
-        for layer in (layer for block in blocks for layer in block.layers.values()):
-            if layer.transposed is None:
-                learn_storage(layer.module, layer.parameter, None)
         known |= seen
-    looks = [known[kind] for kind in kinds]
-    layers = {block.path + below for block, look in zip(blocks, looks, strict=True) for below in look.layers}
-    positions = next((look.positions for look in looks if look.positions % TOKENS), TOKENS)
-    return Look(frozenset(layers), positions, all(look.in_order for look in looks))
+    looks = dict(zip(blocks, (known[kind] for kind in kinds), strict=True))
+    stored = {block.path + below: first for block, look in looks.items() for below, first in look.inputs_first.items()}
+    for layer in (layer for block in blocks for layer in block.layers.values()):
+        if layer.transposed is None:
+            learn_storage(layer.module, layer.parameter, stored.get(layer.path))
+    layers = frozenset(block.path + below for block, look in looks.items() for below in look.layers)
+    positions = next((look.positions for look in looks.values() if look.positions % TOKENS), TOKENS)
+    return Look(layers, positions, all(look.in_order for look in looks.values()), stored)
 
 
 class _Watch(ExitStack):
@@ -172,6 +177,7 @@ class _Watch(ExitStack):
         self.block = block
         self.used: set[str] = set()
         self.counts: set[int] = set()
+        self.inputs_first: dict[str, bool] = {}
         stacks = block.expert_weights()
         for path, layer in block.layers.items():
             if path not in stacks:
@@ -187,9 +193,7 @@ class _Watch(ExitStack):
 
     def _see_product(self, path: str, expert: int, x: Tensor, inputs_first: bool) -> None:
         self.used.add(path)
-        layer = self.block.layers[path]
-        if layer.transposed is None:
-            learn_storage(layer.module, layer.parameter, inputs_first)
+        self.inputs_first[path.removeprefix(self.block.path)] = inputs_first
 
     def result(self, hidden: Tensor) -> Look:
         """What was seen as the block ran on hidden states of one text."""
@@ -197,7 +201,9 @@ class _Watch(ExitStack):
         layers = self.used | (listed if self.used & listed else set())
         below = frozenset(path.removeprefix(self.block.path) for path in layers)
         tokens_first = hidden.shape[0] == TOKENS  # (tokens, texts, features), as in FSMT
-        return Look(below, hidden.numel() // hidden.shape[-1], self.counts <= {TOKENS} and not tokens_first)
+        return Look(
+            below, hidden.numel() // hidden.shape[-1], self.counts <= {TOKENS} and not tokens_first, self.inputs_first
+        )
 
 
 def model_device(model: nn.Module) -> torch.device:

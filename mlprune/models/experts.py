@@ -9,6 +9,7 @@ Shapes: E experts, n tokens, k features that a product sums over.
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -87,14 +88,12 @@ class ExpertProducts(TorchDispatchMode):
                 self.see(key, expert + place, own[(own != 0).any(-1)], inputs_first)
 
 
-# (class of the owner, name of the parameter) to whether its experts are stored inputs first, or None if they are no
-# experts: a class' forward uses them in one way, so what one model has shown holds for all
-Known = dict[tuple[type[nn.Module], str], bool | None]
-_KNOWN: Known = {}
+# owner and name of a parameter to whether its experts are stored inputs first, or None if it holds no experts
+_KNOWN: WeakKeyDictionary[nn.Module, dict[str, bool | None]] = WeakKeyDictionary()
 
 
 def stored_inputs_first(module: nn.Module, name: str) -> bool | None:
-    """Tell how a stack of experts is stored, as far as its class says or a model has shown.
+    """Tell how a stack of experts is stored, as far as its owner says or a forward has shown.
 
     Returns:
         Whether as (experts, in_features, out_features), else (experts, out_features, in_features); None if the
@@ -110,12 +109,12 @@ def stored_inputs_first(module: nn.Module, name: str) -> bool | None:
         True
     """
     declared = getattr(module, "is_transposed", None)  # set by transformers on the owners of its experts
-    return declared if isinstance(declared, bool) else _KNOWN[type(module), name]
+    return declared if isinstance(declared, bool) else _KNOWN[module][name]
 
 
 def learn_storage(module: nn.Module, name: str, inputs_first: bool | None) -> None:
-    """Keep for :func:`stored_inputs_first` how a stack was first seen used, or None: as no stack of matrices."""
-    _KNOWN.setdefault((type(module), name), inputs_first)
+    """Keep for :func:`stored_inputs_first` how a stack was seen used, or None: as no stack of matrices."""
+    _KNOWN.setdefault(module, {})[name] = inputs_first
 
 
 @contextmanager

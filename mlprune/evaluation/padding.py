@@ -1,0 +1,91 @@
+"""How prompts of unequal lengths can be continued together: on which side padding changes nothing, if on any."""
+
+from collections.abc import Iterator, Sequence
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel
+
+from mlprune.evaluation.causality import probe_text
+from mlprune.evaluation.forward import hidden_states
+from mlprune.models.blocks import model_device
+
+PADS = 3
+_NEUTRAL: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
+
+
+def left_padding_is_neutral(model: PreTrainedModel) -> bool:
+    """Find out, once a model, whether a causal model sees the same in a text with padding before it.
+
+    Models that count positions from the first place of the batch do not, nor do recurrent ones that read the padding.
+
+    Args:
+        model: A causal model.
+
+    Example:
+        >>> from transformers import GPT2Config, GPT2LMHeadModel
+        >>> left_padding_is_neutral(GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=1, n_embd=4, vocab_size=8)).eval())
+        True
+    """
+    if model not in _NEUTRAL:
+        ids = probe_text(model, 7, seed=2)
+        alone, padded = (_last(model, ids, pads) for pads in (0, PADS))
+        tolerance = 5e-2 if model.dtype.itemsize < 4 else 1e-3
+        _NEUTRAL[model] = bool((alone - padded).abs().max() <= tolerance * alone.abs().max())
+    return _NEUTRAL[model]
+
+
+@torch.no_grad()
+def _last(model: PreTrainedModel, ids: Tensor, pads: int) -> Tensor:
+    """What the output head receives at the last token of a text, as ``generate`` would run it."""
+    places = torch.arange(-pads, ids.shape[1], device=ids.device)[None]
+    inputs = {
+        "input_ids": torch.cat([ids.new_zeros(1, pads), ids], dim=1),
+        "attention_mask": (places >= 0).long(),
+        "position_ids": places.clamp(min=0),
+        "use_cache": False,
+    }
+    return hidden_states(model, inputs if pads else {"input_ids": ids, "use_cache": False})[0, -1].float()
+
+
+def together(model: PreTrainedModel, ids: Sequence[Sequence[int]], rows: int) -> Iterator[list[int]]:
+    """Yield positions of prompts to be continued together, the longest first.
+
+    Args:
+        model: The model.
+        ids: Token ids of the prompts.
+        rows: At most so many in a batch.
+    """
+    order = sorted(range(len(ids)), key=lambda i: (-len(ids[i]), i))
+    mixes = model.config.is_encoder_decoder or left_padding_is_neutral(model)
+    part: list[int] = []
+    for i in order:
+        if part and (len(part) == rows or not (mixes or len(ids[i]) == len(ids[part[0]]))):
+            yield part
+            part = []
+        part.append(i)
+    if part:
+        yield part
+
+
+def pad(model: PreTrainedModel, ids: Sequence[Sequence[int]], token: int) -> dict[str, Tensor]:
+    """Return ``input_ids`` and ``attention_mask``, padded on the left, or on the right for an encoder.
+
+    Args:
+        model: The model.
+        ids: Token ids of B prompts.
+        token: The padding token.
+
+    Returns:
+        Both int64 (B, T).
+    """
+    side = "right" if model.config.is_encoder_decoder else "left"
+    device = model_device(model)
+    texts = [torch.tensor(own, device=device) for own in ids]
+    masks = [torch.ones_like(text) for text in texts]
+    return {
+        "input_ids": pad_sequence(texts, batch_first=True, padding_value=token, padding_side=side),
+        "attention_mask": pad_sequence(masks, batch_first=True, padding_side=side),
+    }
