@@ -15,8 +15,7 @@ from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Sin
 from torch.nn import Parameter
 
 from mlprune.callbacks import PruningCallback
-from mlprune.errors import UserError
-from mlprune.plain import one_line
+from mlprune.errors import UserError, one_line
 
 SECTIONS = ("model", "data", "trainer", "pruning")
 WHOLE_LOADERS = {  # a part of these would be a part of a model, or of a test

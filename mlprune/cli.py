@@ -39,11 +39,11 @@ from mlprune.checks import (
     check_trainer,
 )
 from mlprune.datamodule import PruningDataModule
-from mlprune.errors import UserError
+from mlprune.errors import UserError, one_line
 from mlprune.experiment import run_experiment
 from mlprune.log import log
 from mlprune.module import PruningModule
-from mlprune.plain import one_line, plain
+from mlprune.parser import OneLineParser, explain
 from mlprune.resume import refuse_differences, take_resume
 from mlprune.run import VERSIONED, Run, claim_folder
 from mlprune.runs.folder import release
@@ -81,24 +81,6 @@ UNHELPFUL = (
 )
 
 
-class OneLineParser(LightningArgumentParser):
-    """A parser whose errors are one line, without usage text."""
-
-    def error(self, message: str, ex: Exception | None = None) -> None:
-        keys = {key for parser in (self, *_subparsers(self)) for key in _keys(parser)}
-        raise UserError(plain(message, sorted(keys)))
-
-
-def _subparsers(parser: LightningArgumentParser) -> list[LightningArgumentParser]:
-    action = parser._subcommands_action
-    return list(dict(action.choices).values()) if action is not None else []
-
-
-def _keys(parser: LightningArgumentParser) -> list[str]:
-    names = [action.dest for action in parser._actions]
-    return [name for name in names if name.rpartition(".")[2] not in ("help", "print_config", "config")]
-
-
 class MlpruneCLI(LightningCLI):
     """The command line of mlprune: ``fit`` runs the experiment, ``validate`` prunes, ``test`` evaluates."""
 
@@ -118,11 +100,10 @@ class MlpruneCLI(LightningCLI):
             args=args,
         )
 
-    def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
+    def _add_subcommands(self, parser: OneLineParser, **kwargs: Any) -> None:
         """Say what the subcommands do here, not what the trainer's methods do."""
         super()._add_subcommands(parser, **kwargs)
-        for entry in parser._subcommands_action._choices_actions:
-            entry.help = SUBCOMMANDS[entry.dest]
+        parser.describe_subcommands(SUBCOMMANDS)
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -176,7 +157,7 @@ class MlpruneCLI(LightningCLI):
                 raise
             raise UserError(f"trainer.devices: {one_line(str(error))}") from error
         except ValueError as error:
-            raise UserError(plain(str(error))) from error
+            raise UserError(explain(str(error))) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """Add the callbacks that write and print what a run found; refuse strategies that cannot hold masks."""

@@ -36,6 +36,16 @@ class ExampleError(UserError):
         self.reason = reason
 
 
+def one_line(message: str) -> str:
+    """Fold a message of several lines into one.
+
+    Example:
+        >>> one_line("Parser key 'a':\\n  not allowed\\n")
+        "Parser key 'a': not allowed"
+    """
+    return " ".join(part.strip() for part in message.splitlines() if part.strip())
+
+
 def did_you_mean(value: str, allowed: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the closest allowed word, or an empty string.
 

@@ -17,7 +17,7 @@ ALLOWED = {
     "report": BOTTOM | {"models"},
     "runs": BOTTOM,
 }
-LIGHTNING = {"cli", "checks", "experiment", "sweep", "run", "module", "datamodule", "callbacks"}
+LIGHTNING = {"cli", "parser", "checks", "experiment", "sweep", "run", "module", "datamodule", "callbacks"}
 FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 
 
