@@ -14,7 +14,6 @@ from mlprune.errors import UserError
 from mlprune.log import log
 from mlprune.models.blocks import find_blocks
 from mlprune.models.saving import check_disk, save_checkpoint
-from mlprune.models.skeleton import skeleton
 from mlprune.pruning import (
     Allocation,
     Calibration,
@@ -130,7 +129,7 @@ class PruningCallback(Callback):
         if self.streaming and prunes:
             self._open_stream(trainer, pl_module)
         elif prunes and pl_module.model is None:
-            model = skeleton(source)
+            model = source.skeleton()
             self.pruner.select(find_blocks(model))  # refuses what does not fit the layers
             if self.save_model and trainer.is_global_zero:
                 check_disk(trainer.default_root_dir, sum(parameter.nbytes for parameter in model.parameters()))

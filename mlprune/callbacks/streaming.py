@@ -32,8 +32,7 @@ class Streaming:
     ) -> None:
         self.source, self.run, self.writes = source, run, writes
         target = run / "pruned" if writes and save_model else None
-        options = {"attn_implementation": source.attn_implementation} if source.attn_implementation else {}
-        self.model = StreamedModel(source.folder(), target, source.dtype, device, **options)
+        self.model = StreamedModel(source.checkpoint, target, source.dtype, device)
         self.hidden = HiddenFolder(run / HIDDEN / str(rank)) if hidden_on_disk else None
         self.masks: MaskWriter | None = None
 

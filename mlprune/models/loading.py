@@ -3,33 +3,32 @@
 Weights are read from safetensors only; code of a repository runs only if the user says so.
 """
 
-import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoModelForSeq2SeqLM,
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from huggingface_hub import HfApi, snapshot_download
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mlprune.errors import UserError, did_you_mean
+from mlprune.models.checkpoint import Checkpoint, read_checkpoint
+from mlprune.models.config import read_config
+from mlprune.models.folder import (
+    INDEX,
+    SINGLE,
+    WEIGHTS,
+    check_folder,
+    in_place_of_weights,
+    read_object,
+    weight_map,
+)
 from mlprune.models.packaged import PACKAGED, check_packaged, packaged_folder
+from mlprune.models.tokenizer import load_tokenizer
 from mlprune.models.tokenizer_options import check_names, check_taken
 
 DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
-PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
-NO_SAFETENSORS = (
-    "has pickled weights only, which can run code when read; give a model.revision that has safetensors, or convert "
-    "it with `python -m mlprune.models.convert SRC DST`"
-)
 
 
 @dataclass(frozen=True)
@@ -60,28 +59,39 @@ class ModelSource:
             hint = did_you_mean(self.dtype, DTYPES)
             raise UserError(f"model.dtype '{self.dtype}' is not allowed; give one of {', '.join(DTYPES)}{hint}")
         check_names(self.tokenizer_options)
-        for key in self.tokenizer_options:
-            if key in ("token", "use_auth_token"):
-                raise UserError(
-                    f"model.tokenizer_options.{key}: secrets do not belong into configs; run `hf auth login` once"
-                )
+        if "/" in (self.attn_implementation or "") and not self.trust_remote_code:
+            raise UserError(
+                f"model.attn_implementation '{self.attn_implementation}' is native code of the hub; read it, then set "
+                "model.trust_remote_code: true"
+            )
         if self.name in PACKAGED:
             check_packaged(self.name)
-        elif self.name and Path(self.name).is_dir():
-            _check_folder(Path(self.name))
-        elif self.name.count("/") > 1 or self.name.startswith((".", "/", "~")) or not self.name:
-            raise UserError(f"model.name '{self.name}' is no folder; give a folder, a hub id or {', '.join(PACKAGED)}")
-        elif "/" not in self.name and (hint := did_you_mean(self.name, PACKAGED)):
+        elif self.name and self._path.is_dir():
+            check_folder(self._path)
+        else:
+            self._check_hub_id()
+
+    def _check_hub_id(self) -> None:
+        if self._path.is_file():
+            kind = "a GGUF file; give a folder with the model's safetensors"
+            told = kind if self.name.endswith(".gguf") else "a file; give the folder that it is in"
+            raise UserError(f"model.name '{self.name}' is {told}")
+        if self.name.count("/") > 1 or self.name.startswith((".", "/", "~")) or not self.name:
+            told = f"give a folder, a hub id or {', '.join(PACKAGED)}"
+            raise UserError(f"model.name '{self.name}' is no folder; {told}")
+        if "/" not in self.name and (hint := did_you_mean(self.name, PACKAGED)):
             raise UserError(f"model.name '{self.name}' is not known{hint}")
+
+    @property
+    def _path(self) -> Path:
+        return Path(self.name).expanduser()
 
     @cached_property
     def location(self) -> str:
         """The folder or hub id transformers loads from."""
-        return str(packaged_folder(self.name)) if self.name in PACKAGED else self.name
-
-    @property
-    def _hub_options(self) -> dict[str, Any]:
-        return {"revision": self.revision or "main", "trust_remote_code": self.trust_remote_code}
+        if self.name in PACKAGED:
+            return str(packaged_folder(self.name))
+        return str(self._path) if self._path.is_dir() else self.name
 
     def load_tokenizer(self) -> PreTrainedTokenizerBase:
         """Load the tokenizer.
@@ -89,54 +99,78 @@ class ModelSource:
         Raises:
             UserError: If it cannot be loaded.
         """
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(self.location, **self._hub_options, **self.tokenizer_options)
-        except (OSError, ValueError, KeyError) as error:
-            raise UserError(f"tokenizer of model.name '{self.name}' cannot be loaded: {_reason(error)}") from error
+        read_config(self.folder(weights=False), self.trust_remote_code)  # which transformers reads here too
+        options = {"revision": self.revision or "main", "trust_remote_code": self.trust_remote_code}
+        tokenizer = load_tokenizer(self.location, self.name, options | self.tokenizer_options)
         check_taken(tokenizer, self.tokenizer_options)
         return tokenizer
 
     def has_encoder(self) -> bool:
-        """Tell from the configuration alone whether this is an encoder-decoder model; False if none can be read."""
-        try:
-            return AutoConfig.from_pretrained(self.location, **self._hub_options).is_encoder_decoder
-        except (OSError, ValueError, KeyError):
-            return False  # loading the model says what is wrong
+        """Tell from the configuration alone whether this is an encoder-decoder model."""
+        return bool(read_config(self.folder(weights=False), self.trust_remote_code).is_encoder_decoder)
+
+    @cached_property
+    def checkpoint(self) -> Checkpoint:
+        """The checkpoint, of which everything but the weights is read, once.
+
+        Raises:
+            UserError: If it is damaged, or its weights do not fit its configuration.
+        """
+        options: dict[str, Any] = {"trust_remote_code": self.trust_remote_code}
+        if self.attn_implementation:
+            options["attn_implementation"] = self.attn_implementation
+        return read_checkpoint(self.folder(), **options)
 
     def load_model(self) -> PreTrainedModel:
         """Load the model, on the CPU, in evaluation mode.
 
         Raises:
-            UserError: If it cannot be loaded, with the way out.
+            UserError: If it cannot be loaded, or its weights do not fit its configuration.
         """
-        options: dict[str, Any] = {"dtype": "auto" if self.dtype == "auto" else getattr(torch, self.dtype)}
-        if self.attn_implementation:
-            options["attn_implementation"] = self.attn_implementation
-        try:
-            config = AutoConfig.from_pretrained(self.location, **self._hub_options)
-            loader = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-            model = loader.from_pretrained(self.location, use_safetensors=True, **self._hub_options, **options)
-        except (OSError, ValueError, KeyError, ImportError) as error:
-            text = str(error).lower()
-            if "safetensors" in text and ("does not appear" in text or "no file named" in text):
-                raise UserError(f"model.name '{self.name}' {NO_SAFETENSORS}") from error
-            if "trust_remote_code" in text or "custom code" in text:
-                told = "needs code of its own repository; read it, then set model.trust_remote_code: true"
-                raise UserError(f"model.name '{self.name}' {told}") from error
-            raise UserError(f"model.name '{self.name}' cannot be loaded: {_reason(error)}") from error
-        return model.eval()
+        return self.checkpoint.load("auto" if self.dtype == "auto" else getattr(torch, self.dtype))
 
-    def folder(self) -> Path:
-        """Return the checkpoint's folder, downloading it from the hub if it is there.
+    def skeleton(self) -> PreTrainedModel:
+        """Return the model with tensors that hold nothing, so that settings can be checked before it is loaded.
 
         Raises:
-            UserError: If it cannot be had.
+            UserError: As :meth:`load_model`.
+        """
+        checkpoint = self.checkpoint
+        skeleton: torch.nn.Module = checkpoint.skeleton
+        skeleton.to(checkpoint.dtype if self.dtype == "auto" else getattr(torch, self.dtype))
+        return checkpoint.skeleton
+
+    def folder(self, weights: bool = True) -> Path:
+        """Return the model's folder, downloading it from the hub if it is there.
+
+        Args:
+            weights: Download the weights too.
+
+        Raises:
+            UserError: If it cannot be had, or is unsafe to load.
         """
         if Path(self.location).is_dir():
             return Path(self.location)
+        found = self._download(ignore=[*(pattern for pattern in WEIGHTS if "index" not in pattern), "*/*"])
+        if weights:
+            shards = set(weight_map(found / INDEX).values()) if (found / INDEX).is_file() else set()
+            self._download(allow=[SINGLE, *sorted(shards)])
+            if not shards and not (found / SINGLE).is_file():
+                raise UserError(f"model.name '{self.name}' {in_place_of_weights(self._names_on_hub(found))}")
+            check_folder(found)
+        return found
+
+    def _names_on_hub(self, downloaded: Path) -> list[str]:
+        """Names of the files in a repository; of those that are here, where the hub cannot be asked."""
         try:
-            wanted = ["*.safetensors", "*.json", "*.txt", "*.model", "*.md", "*.jinja"]
-            return Path(snapshot_download(self.location, revision=self.revision, allow_patterns=wanted))
+            return HfApi().list_repo_files(self.location, revision=self.revision)
+        except (OSError, ValueError):
+            return [path.name for path in downloaded.iterdir()]
+
+    def _download(self, allow: list[str] | None = None, ignore: list[str] | None = None) -> Path:
+        options = {"revision": self.revision, "allow_patterns": allow, "ignore_patterns": ignore}
+        try:
+            return Path(snapshot_download(self.location, **options))  # type: ignore[call-overload]
         except (OSError, ValueError) as error:
             raise UserError(f"model.name '{self.name}' cannot be loaded: {_reason(error)}") from error
 
@@ -146,24 +180,16 @@ class ModelSource:
         base = self.recipe().get("base_model", self.name)
         card = {"base_model": PACKAGED[base].title if base in PACKAGED else base, "license": "", "notice": ""}
         if (folder / "README.md").is_file():
-            lines = (folder / "README.md").read_text(encoding="utf-8").splitlines()
+            lines = (folder / "README.md").read_text(encoding="utf-8", errors="replace").splitlines()
             card["license"] = next((line[8:].strip() for line in lines if line.startswith("license:")), "")
         if (folder / "NOTICE").is_file():
-            card["notice"] = (folder / "NOTICE").read_text(encoding="utf-8").strip()
+            card["notice"] = (folder / "NOTICE").read_text(encoding="utf-8", errors="replace").strip()
         return card
 
     def recipe(self) -> dict[str, Any]:
         """Return what ``mlprune.json`` in the model's folder says of its pruning; empty for a dense model."""
-        file = Path(self.name) / "mlprune.json"
-        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-
-
-def _check_folder(folder: Path) -> None:
-    if not (folder / "config.json").is_file():
-        raise UserError(f"model.name '{folder}' has no config.json; give a folder that save_pretrained wrote")
-    if not any(folder.glob("*.safetensors")):
-        pickled = any(any(folder.glob(pattern)) for pattern in PICKLED)
-        raise UserError(f"model.name '{folder}' {NO_SAFETENSORS if pickled else 'has no *.safetensors'}")
+        file = self._path / "mlprune.json"
+        return read_object(file) if file.is_file() else {}
 
 
 def _reason(error: BaseException) -> str:

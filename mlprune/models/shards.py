@@ -4,26 +4,29 @@ The format: 8 bytes with the header's length, a JSON header (name to dtype, shap
 """
 
 import json
+import math
 import os
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from mlprune.errors import UserError
 from mlprune.files import writing
+from mlprune.models.folder import refuse_placeholder, shard_files
 
-INDEX = "model.safetensors.index.json"
-SINGLE = "model.safetensors"
 DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
     "F16": torch.float16,
     "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
     "I64": torch.int64,
     "I32": torch.int32,
     "I16": torch.int16,
@@ -33,6 +36,7 @@ DTYPES = {
 }
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 COPY_BYTES = 16 * 2**20
+MOST_HEADER_BYTES = 100_000_000  # as safetensors itself has it
 
 
 @dataclass(frozen=True)
@@ -49,23 +53,59 @@ class Entry:
 def read_header(path: Path) -> tuple[dict[str, Entry], dict[str, str]]:
     """Return the tensors of a safetensors file and its metadata.
 
+    Args:
+        path: The file; only its header is read.
+
     Raises:
-        UserError: If the file is no safetensors file, or holds a dtype that cannot be read here.
+        UserError: If the file is no whole safetensors file, or holds a dtype that cannot be read here.
     """
+    refuse_placeholder(path)
     with path.open("rb") as file:
-        size = struct.unpack("<Q", file.read(8))[0]
-        if size > path.stat().st_size:
-            raise UserError(f"'{path}' is not a complete safetensors file")
-        header = json.loads(file.read(size))
+        length = path.stat().st_size
+        size = int.from_bytes(file.read(8), "little") if length >= 8 else 0
+        if not 0 < size <= min(length - 8, MOST_HEADER_BYTES):
+            raise UserError(f"'{path}' is no whole safetensors file ({length} bytes); download it again")
+        try:
+            header = json.loads(file.read(size))
+        except (ValueError, RecursionError) as error:
+            raise _damaged(path, "its header is not JSON") from error
+    if not isinstance(header, dict):
+        raise _damaged(path, "its header is no JSON object")
     metadata = header.pop("__metadata__", {})
-    entries = {}
-    for name, entry in header.items():
-        if entry["dtype"] not in DTYPES:
-            allowed = ", ".join(DTYPES)
-            raise UserError(f"'{path}': dtype {entry['dtype']} of {name} cannot be read; it may be {allowed}")
-        start, end = (8 + size + offset for offset in entry["data_offsets"])
-        entries[name] = Entry(path.name, DTYPES[entry["dtype"]], tuple(entry["shape"]), start, end)
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise _damaged(path, "its metadata is no map of texts")
+    entries = {name: _entry(path, name, entry, 8 + size) for name, entry in header.items()}
+    _check_layout(path, entries, 8 + size, length)
     return entries, metadata
+
+
+def _entry(path: Path, name: str, entry: Any, data: int) -> Entry:
+    """Where a tensor is, of which shape and offsets are whole numbers, from 0 on, that fit one another."""
+    try:
+        kind, shape, (start, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
+        numbers = [*shape, start, end]
+    except (TypeError, KeyError, ValueError) as error:
+        raise _damaged(path, f"{name!r:.80} has no dtype, shape and data_offsets") from error
+    if kind not in DTYPES:
+        raise UserError(f"'{path}': dtype {kind!s:.20} of {name:.80} cannot be read; it may be {', '.join(DTYPES)}")
+    if not all(type(number) is int and 0 <= number < 2**63 for number in numbers):
+        raise _damaged(path, f"{name!r:.80} has a shape or offsets that are no whole numbers")
+    if end - start != math.prod(shape) * DTYPES[kind].itemsize:
+        raise _damaged(path, f"{name!r:.80} has offsets that do not fit its shape")
+    return Entry(path.name, DTYPES[kind], tuple(shape), data + start, data + end)
+
+
+def _check_layout(path: Path, entries: Mapping[str, Entry], start: int, length: int) -> None:
+    """Tensors follow one another without a gap, from the header to the end of the file."""
+    place = start
+    for name, entry in sorted(entries.items(), key=lambda item: (item[1].start, item[1].end)):
+        if entry.start != place:
+            raise _damaged(path, f"{name!r:.80} overlaps another tensor or leaves a gap")
+        place = entry.end
+    if place > length:
+        raise _truncated(path)
+    if place < length:
+        raise _damaged(path, f"it has {length - place} bytes too many")
 
 
 class ShardReader:
@@ -75,24 +115,42 @@ class ShardReader:
         folder: A folder with ``model.safetensors`` or an index of shards.
 
     Raises:
-        UserError: If the folder has neither.
+        UserError: If the folder has neither, or a file of it is damaged.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        if (folder / INDEX).is_file():
-            index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-            self.files = sorted(set(index["weight_map"].values()))
-        elif (folder / SINGLE).is_file():
-            self.files = [SINGLE]
-        else:
-            raise UserError(f"'{folder}' has neither {SINGLE} nor {INDEX}; streaming reads safetensors only")
+        self.files = shard_files(folder)
         self.entries: dict[str, Entry] = {}
         self.metadata: dict[str, dict[str, str]] = {}
         for file in self.files:
             entries, self.metadata[file] = read_header(folder / file)
+            for name in entries.keys() & self.entries.keys():
+                raise UserError(f"'{folder}': {name!r:.80} is in '{self.entries[name].file}' and in '{file}'")
             self.entries |= entries
         self.bytes_read = 0
+
+    def rename(self, names: Mapping[str, str]) -> None:
+        """Give tensors other names.
+
+        Args:
+            names: Every tensor's name to its new one.
+        """
+        self.entries = {names[name]: entry for name, entry in self.entries.items()}
+
+    def equal(self, name: str, other: str) -> bool:
+        """Tell whether two tensors hold the same, comparing their bytes piece by piece."""
+        first, second = self.entries[name], self.entries[other]
+        if (first.dtype, first.shape) != (second.dtype, second.shape):
+            return False
+        with (self.folder / first.file).open("rb") as one, (self.folder / second.file).open("rb") as two:
+            one.seek(first.start)
+            two.seek(second.start)
+            for start in range(0, first.end - first.start, COPY_BYTES):
+                size = min(COPY_BYTES, first.end - first.start - start)
+                if one.read(size) != two.read(size):
+                    return False
+        return True
 
     def read(self, name: str) -> Tensor:
         """Return a tensor in memory of its own."""
@@ -104,13 +162,19 @@ class ShardReader:
                 file.seek(entry.start)
                 done = 0
                 while done < len(target):
-                    done += file.readinto(target[done : done + 2**30]) or _truncated(self.folder / entry.file)
+                    if not (count := file.readinto(target[done : done + 2**30])):
+                        raise _truncated(self.folder / entry.file)
+                    done += count
         self.bytes_read += entry.end - entry.start
         return tensor
 
 
-def _truncated(path: Path) -> int:
-    raise UserError(f"'{path}' ends before its last tensor; download it again")
+def _truncated(path: Path) -> UserError:
+    return UserError(f"'{path}' ends before its last tensor; download it again")
+
+
+def _damaged(path: Path, reason: str) -> UserError:
+    return UserError(f"'{path}' is damaged: {reason}; download it again")
 
 
 class ShardWriter:
@@ -176,7 +240,8 @@ class ShardWriter:
             source.seek(entry.start)
             left = entry.end - entry.start
             while left:
-                chunk = source.read(min(left, COPY_BYTES)) or bytes(_truncated(reader.folder / entry.file))
+                if not (chunk := source.read(min(left, COPY_BYTES))):
+                    raise _truncated(reader.folder / entry.file)
                 self._put(file, offset + entry.end - entry.start - left, memoryview(chunk))
                 left -= len(chunk)
         reader.bytes_read += entry.end - entry.start

@@ -1,33 +1,70 @@
 """A model without its weights: its modules and their shapes, from the configuration alone."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedModel
-from transformers.initialization import no_init_weights
+from torch import nn
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.initialization import meta_device_safe_creation_ops, no_init_weights, no_tie_weights
 
 from mlprune.errors import UserError
-from mlprune.models.loading import ModelSource
-from mlprune.models.streaming import parameters_on_meta
+from mlprune.models.config import auto_class, config_error
+from mlprune.models.folder import CONFIG
+
+MOST_BUFFER_BYTES = 8 * 2**30
 
 
-def skeleton(source: ModelSource) -> PreTrainedModel:
-    """Return a model whose parameters are on the meta device, so that settings can be checked before it is loaded.
+def build_on_meta(config: PreTrainedConfig, folder: Path, num_tensors: int, **options: Any) -> PreTrainedModel:
+    """Return a model all of whose tensors are on the meta device, with no weights tied.
 
     Args:
-        source: The model.
+        config: Its configuration.
+        folder: Where that comes from.
+        num_tensors: Tensors in the checkpoint; a model of very many more is not built to its end.
+        options: Further arguments of ``from_config``.
 
     Raises:
-        UserError: If it cannot be built.
+        UserError: If it cannot be built, or would need much more memory than its weights.
     """
-    options: dict[str, Any] = {"dtype": getattr(torch, source.dtype)} if source.dtype != "auto" else {}
-    if source.attn_implementation:
-        options["attn_implementation"] = source.attn_implementation
-    trusted = {"trust_remote_code": source.trust_remote_code}
+    file = folder / CONFIG
+    limit = 1000 + 100 * num_tensors
+    told = UserError(f"'{file}' describes a model of more than {limit} tensors; the weights are {num_tensors}")
     try:
-        config = AutoConfig.from_pretrained(source.location, revision=source.revision or "main", **trusted)
-        auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-        with parameters_on_meta(), no_init_weights():
-            return auto.from_config(config, **trusted, **options)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise UserError(f"model.name '{source.name}' cannot be built: {str(error).strip().splitlines()[0]}") from error
+        with (
+            torch.device("meta"),
+            meta_device_safe_creation_ops(),
+            no_init_weights(),
+            no_tie_weights(),
+            _at_most(limit, told),
+        ):
+            model: PreTrainedModel = auto_class(config).from_config(config, **options).eval()
+    except UserError:
+        raise
+    except Exception as error:  # constructors of hundreds of architectures raise what they like
+        raise config_error(file, error) from error
+    computed = sum(buffer.nbytes for _, buffer in model.named_non_persistent_buffers())
+    if computed > MOST_BUFFER_BYTES:
+        raise UserError(f"'{file}' describes a model that needs {computed / 2**30:.0f} GiB beside its weights")
+    return model
+
+
+@contextmanager
+def _at_most(limit: int, error: UserError) -> Iterator[None]:
+    """Stop building a model that registers more parameters than this."""
+    original, count = nn.Module.register_parameter, 0
+
+    def register(self: nn.Module, name: str, param: nn.Parameter | None) -> None:
+        nonlocal count
+        count += 1
+        if count > limit:
+            raise error
+        original(self, name, param)
+
+    nn.Module.register_parameter = register  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        nn.Module.register_parameter = original  # type: ignore[method-assign]

@@ -4,26 +4,28 @@ The rest of the model is read when its forward is first called, so an output hea
 never resident.
 """
 
-import json
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 from transformers.core_model_loading import build_glob_alternation
 from transformers.initialization import no_init_weights
 
 from mlprune.errors import UserError
 from mlprune.files import new_folder, write_json, writing
 from mlprune.models.blocks import Block, find_blocks, look_at, undecided
+from mlprune.models.checkpoint import Checkpoint, read_checkpoint
+from mlprune.models.config import auto_class
 from mlprune.models.conversion import Conversion
+from mlprune.models.folder import WEIGHTS, read_object, weights_file
 from mlprune.models.saving import check_disk
-from mlprune.models.shards import INDEX, ShardReader, ShardWriter
+from mlprune.models.shards import ShardWriter
 
 
 @contextmanager
@@ -51,12 +53,11 @@ class StreamedModel:
     Call :meth:`enter` before a block is used, :meth:`write` when it is pruned, and :meth:`finish` at the end.
 
     Args:
-        folder: Checkpoint folder with safetensors.
+        source: Checkpoint folder with safetensors, or a checkpoint that was read.
         target: Folder of the pruned checkpoint; it appears only when complete. None writes nothing, as every process
             but the first must.
         dtype: ``auto`` (as config.json says) or a torch dtype's name.
         device: Where blocks and hidden states are.
-        options: Further arguments for building the model, such as ``attn_implementation``.
 
     Raises:
         UserError: If the folder does not fit, or the target exists or has too little room.
@@ -64,19 +65,26 @@ class StreamedModel:
 
     def __init__(
         self,
-        folder: str | Path,
+        source: str | Path | Checkpoint,
         target: str | Path | None = None,
         dtype: str = "auto",
         device: torch.device | str = "cpu",
-        **options: Any,
     ) -> None:
-        self.reader = ShardReader(Path(folder))
-        config = AutoConfig.from_pretrained(folder)
-        chosen = getattr(torch, dtype) if dtype != "auto" else config.dtype or self._stored_dtype()
-        auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+        checkpoint = source if isinstance(source, Checkpoint) else read_checkpoint(source)
+        if checkpoint.is_quantized:
+            raise UserError(
+                f"streaming: '{checkpoint.folder}' holds quantized weights; give the model they were made of"
+            )
+        self.reader = checkpoint.reader
+        chosen = getattr(torch, dtype) if dtype != "auto" else checkpoint.dtype
         with parameters_on_meta(), no_init_weights():
-            self.model = auto.from_config(config, dtype=chosen, **options).eval()
+            self.model = auto_class(checkpoint.config).from_config(
+                checkpoint.config, dtype=chosen, **checkpoint.options
+            )
+        self.model.eval()
+        checkpoint.set_generation(self.model)
         self.model.tie_weights()
+        self._untie()
         self.dtype = chosen
         self.device = torch.device(device)
         self._keep_in_float32()
@@ -95,8 +103,14 @@ class StreamedModel:
         self.target = None if target is None else Path(target)
         self.writer = None if self.target is None else self._open(self.target)
 
-    def _stored_dtype(self) -> torch.dtype:
-        return next(entry.dtype for entry in self.reader.entries.values() if entry.dtype.is_floating_point)
+    def _untie(self) -> None:
+        """Hold weights apart that config.json ties and the file has different values of, as loading does."""
+        for name, source in self.model.all_tied_weights_keys.items():
+            stored, tied = self._stored_name(name), self._stored_name(source)
+            if stored and tied and not self.reader.equal(stored, tied):
+                path, _, slot = name.rpartition(".")
+                module = self.model.get_submodule(path)
+                setattr(module, slot, _on_meta(getattr(module, slot)))
 
     def _keep_in_float32(self) -> None:
         """Give that dtype to what the architecture wants in it, as loading into memory does."""
@@ -147,12 +161,15 @@ class StreamedModel:
     def _check_names(self) -> None:
         for name in (name for names in self._in_blocks for name in names):
             if not self._slots[name][0] and name not in self._conversion:
-                raise UserError(f"streaming: '{self.reader.folder}' has no tensor for '{name}'; set streaming: false")
+                raise UserError(f"streaming: '{self.reader.folder}' has no tensor for '{name}'")
         for names in self._in_blocks:
             merged = {name: self.model.get_parameter(name) for name in self._merged(names)}
             for stored in self._conversion.stored(merged):
                 if self._stored_name(stored) is None:
-                    raise UserError(f"streaming: '{self.reader.folder}' has no tensor '{stored}'; set streaming: false")
+                    raise UserError(
+                        f"streaming: '{self.reader.folder}' has no tensor '{stored}', in which '{names[0]}' would be "
+                        "written; convert the checkpoint with from_pretrained and save_pretrained first"
+                    )
 
     def _merged(self, names: Iterable[str]) -> list[str]:
         """Those parameters that are stored under other names or in parts."""
@@ -188,7 +205,7 @@ class StreamedModel:
             if getattr(module, slot).device.type != "meta":
                 continue
             if not stored and name not in self._conversion:
-                raise UserError(f"streaming: '{self.reader.folder}' has no tensor for '{name}'; set streaming: false")
+                raise UserError(f"streaming: '{self.reader.folder}' has no tensor for '{name}'")
             value = self.reader.read(stored) if stored else self._conversion.read(name, self.reader)
             parameter = nn.Parameter(value.to(self.device, getattr(module, slot).dtype), requires_grad=False)
             for module, slot in slots:
@@ -256,13 +273,14 @@ class StreamedModel:
         """Copy everything that is not weights; config and index say what was written."""
         assert self.writer is not None
         for file in self.reader.folder.iterdir():
-            if file.is_file() and file.suffix not in (".safetensors", ".bin", ".pt", ".pth", ".ckpt"):
+            if file.is_file() and not any(fnmatch(file.name, pattern) for pattern in WEIGHTS):
                 shutil.copyfile(file, folder / file.name)
         self.model.config.save_pretrained(folder)
-        if (folder / INDEX).is_file():
-            index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-            index.setdefault("metadata", {})["total_size"] = self.writer.bytes_written
-            write_json(folder / INDEX, index)
+        if (name := weights_file(self.reader.folder)).endswith(".index.json"):
+            metadata = read_object(self.reader.folder / name).get("metadata", {})
+            places = {tensor: entry.file for tensor, entry in self.reader.entries.items()}
+            metadata["total_size"] = self.writer.bytes_written
+            write_json(folder / name, {"metadata": metadata, "weight_map": places})
 
     def abandon(self) -> None:
         """Remove what was written so far."""

@@ -16,10 +16,18 @@ CHAT = ("enable_thinking", "thinking", "thinking_budget", "reasoning_effort", "d
 LOADING = ("subfolder", "cache_dir", "force_download", "local_files_only", "proxies", "gguf_file", "tokenizer_type",
            "code_revision", "fix_mistral_regex", "mistral_format", "vocab_file", "merges_file",
            "tokenizer_file", "extra_special_tokens", "additional_special_tokens", "max_len")  # fmt: skip
+# settings of their own
+ELSEWHERE = {
+    "token": "secrets do not belong into configs; run `hf auth login` once",
+    "use_auth_token": "secrets do not belong into configs; run `hf auth login` once",
+    "trust_remote_code": "set model.trust_remote_code",
+    "revision": "set model.revision",
+    "pretrained_model_name_or_path": "set model.name",
+}
 
 
 def check_names(options: Iterable[str]) -> None:
-    """Refuse options that belong to a chat template, before anything is loaded.
+    """Refuse options that belong to a chat template or are settings of their own, before anything is loaded.
 
     Raises:
         UserError: If there is one.
@@ -34,6 +42,8 @@ def check_names(options: Iterable[str]) -> None:
     for name in options:
         if name in CHAT:
             raise _for_chat(name)
+        if name in ELSEWHERE:
+            raise UserError(f"model.tokenizer_options.{name}: {ELSEWHERE[name]}")
 
 
 def _for_chat(name: str) -> UserError:

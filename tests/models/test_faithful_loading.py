@@ -31,8 +31,6 @@ def warned(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.message for record in caplog.records if (record.name, record.levelname) == ("mlprune", "WARNING")]
 
 
-MENDED = pytest.mark.xfail(strict=True, reason="loads with random weights, or ends in a traceback")
-
 # what is done to a checkpoint, settings of its config.json, and words of the line it is refused with
 LACKING: dict[str, tuple[Callable[[Tensors], Tensors], dict[str, Any], str]] = {
     "an MLP is missing": (without(".layers.1.mlp"), {}, r"lacks.*model\.layers\.1\.mlp"),
@@ -47,9 +45,13 @@ LACKING: dict[str, tuple[Callable[[Tensors], Tensors], dict[str, Any], str]] = {
         r"lacks.*lm_head\.weight",
     ),
     "another name for everything": (prefixed("x."), {}, r"lacks.*model\.embed_tokens\.weight"),
-    "another width": (dict, {"intermediate_size": 48}, r"model\.layers\.0\.mlp.*shape"),
-    "another vocabulary": (dict, {"vocab_size": 300}, r"embed_tokens\.weight.*shape"),
-    "another number of key heads": (dict, {"num_key_value_heads": 4}, r"k_proj\.weight.*shape"),
+    "another width": (dict, {"intermediate_size": 48}, r"shape.*model\.layers\.0\.mlp"),
+    "another vocabulary": (dict, {"vocab_size": 300}, r"shape.*embed_tokens\.weight \(258, 32\) for \(300, 32\)"),
+    "another number of key heads": (
+        dict,
+        {"num_key_value_heads": 4},
+        r"shape.*k_proj\.weight \(16, 32\) for \(32, 32\)",
+    ),
     "a bias the model does not have": (
         having(model__layers__0__mlp__up_proj__bias=torch.ones(64)),
         {},
@@ -65,7 +67,6 @@ LACKING: dict[str, tuple[Callable[[Tensors], Tensors], dict[str, Any], str]] = {
 READERS = {"memory": load, "streaming": stream}
 
 
-@MENDED
 @pytest.mark.parametrize("reader", READERS.values(), ids=READERS)
 @pytest.mark.parametrize("case", LACKING)
 def test_weights_that_do_not_fit_are_refused(case: str, reader: Callable[[Path], Any], tmp_path: Path) -> None:
@@ -78,7 +79,6 @@ def test_weights_that_do_not_fit_are_refused(case: str, reader: Callable[[Path],
     assert not (tmp_path / "pruned").exists()
 
 
-@MENDED
 def test_both_readers_refuse_in_the_same_words(tmp_path: Path) -> None:
     folder = altered(tmp_path / "dense", without(".layers.1.mlp"), intermediate_size=48)
     lines = []
@@ -89,7 +89,6 @@ def test_both_readers_refuse_in_the_same_words(tmp_path: Path) -> None:
     assert lines[0] == lines[1]
 
 
-@MENDED
 def test_many_missing_weights_are_counted(tmp_path: Path) -> None:
     folder = altered(tmp_path / "dense", without(".layers."))
     with pytest.raises(UserError, match=r"lacks 27 of 30 weights") as error:
@@ -100,7 +99,6 @@ def test_many_missing_weights_are_counted(tmp_path: Path) -> None:
 WRAPPERS = ["_orig_mod.", "module.", "base_model.model.", "module._orig_mod.", "_orig_mod.module.", "_forward_module."]
 
 
-@MENDED
 @pytest.mark.parametrize("prefix", WRAPPERS)
 def test_prefixes_of_wrappers_are_taken_off_and_said(prefix: str, tmp_path: Path, caplog) -> None:
     folder = altered(tmp_path / "dense", prefixed(prefix))
@@ -112,7 +110,6 @@ def test_prefixes_of_wrappers_are_taken_off_and_said(prefix: str, tmp_path: Path
     assert all(torch.equal(loaded[name], original[name]) for name in original)
 
 
-@MENDED
 @pytest.mark.parametrize("prefix", WRAPPERS)
 def test_a_pruned_checkpoint_has_no_prefix(prefix: str, tmp_path: Path) -> None:
     folder = altered(tmp_path / "dense", prefixed(prefix))
@@ -123,7 +120,6 @@ def test_a_pruned_checkpoint_has_no_prefix(prefix: str, tmp_path: Path) -> None:
     assert torch.equal(streamed["lm_head.weight"], memory["lm_head.weight"])
 
 
-@MENDED
 def test_a_wrapper_inside_is_taken_off(tmp_path: Path) -> None:
     """torch.compile on single blocks."""
     change = lambda tensors: {name.replace(".mlp.", "._orig_mod.mlp."): tensor for name, tensor in tensors.items()}  # noqa: E731
@@ -131,7 +127,6 @@ def test_a_wrapper_inside_is_taken_off(tmp_path: Path) -> None:
     assert all(torch.equal(loaded[name], original[name]) for name in original)
 
 
-@MENDED
 def test_two_weights_of_one_name_are_refused(tmp_path: Path) -> None:
     extra = {"module.lm_head.weight": torch.zeros(258, 32)}
     with pytest.raises(UserError, match=r"module\.lm_head\.weight"):
@@ -151,7 +146,6 @@ UNUSED = {
 }
 
 
-@MENDED
 @pytest.mark.parametrize("reader", READERS.values(), ids=READERS)
 @pytest.mark.parametrize("part", UNUSED)
 def test_parts_that_are_not_used_are_one_warning(
@@ -163,7 +157,6 @@ def test_parts_that_are_not_used_are_one_warning(
     assert "not used" in warned(caplog)[0]
 
 
-@MENDED
 def test_prediction_layers_numbered_after_the_last_are_not_used(tmp_path: Path, caplog) -> None:
     extra = {"model.layers.3.eh_proj.weight": torch.ones(32, 64), "model.layers.3.enorm.weight": torch.ones(32)}
     folder = altered(tmp_path / "dense", lambda tensors: tensors | extra, num_nextn_predict_layers=1)
@@ -241,7 +234,6 @@ def test_a_tied_head_that_differs_in_the_file_is_what_was_saved(tmp_path: Path) 
     assert torch.equal(after["transformer.wte.weight"], tiny_model("gpt2").state_dict()["transformer.wte.weight"])
 
 
-@MENDED
 def test_the_command_line_refuses_in_one_line(mlprune, tmp_path: Path) -> None:
     from tiny_runs import write_config
 
@@ -254,7 +246,6 @@ def test_the_command_line_refuses_in_one_line(mlprune, tmp_path: Path) -> None:
         assert not list(tmp_path.glob("lightning_logs/*/pruned"))
 
 
-@MENDED
 def test_weights_are_not_read_before_they_are_known_to_fit(tmp_path: Path, monkeypatch) -> None:
     """A refusal costs no memory: only headers are read."""
     folder = altered(tmp_path / "dense", without("lm_head"))
@@ -268,7 +259,6 @@ def test_weights_are_not_read_before_they_are_known_to_fit(tmp_path: Path, monke
     assert opened == []
 
 
-@MENDED
 def test_shards_are_checked_like_one_file(tmp_path: Path) -> None:
     tiny_model("llama").save_pretrained(tmp_path / "dense", max_shard_size="40KB")
     tiny_tokenizer().save_pretrained(tmp_path / "dense")

@@ -84,7 +84,7 @@ def test_mistakes(options: dict, words: str) -> None:
 
 def test_a_folder_without_weights(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(UserError, match=r"has no \*\.safetensors"):
+    with pytest.raises(UserError, match=r"has no model\.safetensors"):
         ModelSource(str(tmp_path))
 
 

@@ -166,10 +166,10 @@ def test_refusals(tmp_path: Path) -> None:
     batches = tiny_batches("llama", LENGTHS)
     strange = saved(tmp_path / "strange", "llama", shard="1GB")
     save_file({f"x.{name}": weight for name, weight in tensors(strange).items()}, strange / "model.safetensors")
-    with pytest.raises(UserError, match=r"has no tensor for 'model.layers.0.*set streaming: false"):
+    with pytest.raises(UserError, match=r"lacks 30 of 30 weights.*model\.embed_tokens\.weight"):
         prune_streaming(strange, tmp_path / "pruned", batches)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match=r"has neither model.safetensors nor"):
+    with pytest.raises(UserError, match=r"has no model\.safetensors"):
         ShardReader(tmp_path / "empty")
     (tmp_path / "there").mkdir()
     with pytest.raises(UserError, match="exists already"):

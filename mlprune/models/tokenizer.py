@@ -1,0 +1,167 @@
+"""Loading a tokenizer, and seeing that it can write back the texts that a run will give it."""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from mlprune.errors import UserError
+from mlprune.log import log
+from mlprune.models.config import REMOTE_CODE
+from mlprune.models.folder import read_object
+
+WHOLE = ("tokenizer.json", "tekken.json")  # each says all that is needed
+JSON = ("tokenizer_config.json", "tokenizer.json", "special_tokens_map.json", "added_tokens.json", "vocab.json")
+SAMPLED_TEXTS, SAMPLED_CHARS = 16, 400
+MOST_LOST, MOST_FOREIGN, MOST_UNKNOWN, MOST_CHARS_A_TOKEN = 0.5, 0.1, 0.5, 40
+
+
+def load_tokenizer(location: str, name: str, options: Mapping[str, Any]) -> PreTrainedTokenizerBase:
+    """Load a tokenizer.
+
+    Args:
+        location: Folder or hub id.
+        name: What the user calls it.
+        options: Arguments of ``AutoTokenizer.from_pretrained``.
+
+    Raises:
+        UserError: If it cannot be loaded, or has no vocabulary.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(location, **options)
+    except Exception as error:  # tokenizers of a hundred kinds raise what they like
+        raise _explained(Path(location), name, error) from error
+    if Path(location).is_dir():
+        _check_vocabulary(tokenizer, Path(location), options)
+    return tokenizer
+
+
+def _explained(folder: Path, name: str, error: Exception) -> UserError:
+    """Say which file is to blame, where that can be told."""
+    reason = " ".join(str(error).split()) or type(error).__name__
+    for file in JSON:
+        if (folder / file).is_file():
+            try:
+                read_object(folder / file)
+            except UserError as damaged:
+                return damaged
+    if "trust_remote_code" in reason or "custom code" in reason:
+        return UserError(f"tokenizer of model.name '{name}' {REMOTE_CODE}")
+    if (folder / "tokenizer.json").is_file():
+        try:
+            tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+        except Exception as unreadable:  # the library raises plain Exception
+            return UserError(
+                f"'{folder / 'tokenizer.json'}' cannot be read by tokenizers {tokenizers.__version__} "
+                f"({str(unreadable)[:120]}); update tokenizers if the file is newer, else download it again"
+            )
+    return UserError(f"tokenizer of model.name '{name}' cannot be loaded: {reason[:240]}")
+
+
+def _check_vocabulary(tokenizer: PreTrainedTokenizerBase, folder: Path, options: Mapping[str, Any]) -> None:
+    """Refuse a tokenizer that was made without the files of its vocabulary, and so knows no word."""
+    wanted = {key: file for key, file in type(tokenizer).vocab_files_names.items() if "config" not in key}
+    if not wanted or any(key in options for key in wanted) or any((folder / file).is_file() for file in WHOLE):
+        return
+    there = {key for key, file in wanted.items() if (folder / file).is_file()}
+    if not there or ("merges_file" in wanted and "merges_file" not in there):
+        missing = ", ".join(file for key, file in wanted.items() if key not in there)
+        raise UserError(f"tokenizer in '{folder}' has no vocabulary: {missing} is missing; download it too")
+
+
+def check_words(tokenizer: PreTrainedTokenizerBase, texts: Mapping[str, Iterable[str]]) -> None:
+    """See that a tokenizer can write back the words of a run's own texts, up to case, width and whitespace.
+
+    A few texts of each kind are looked at. A kind that cannot be written, such as a script that the tokenizer does not
+    know, is one warning; if there is none that can be written the tokenizer is refused.
+
+    Args:
+        tokenizer: The tokenizer.
+        texts: What the texts are, such as ``nli, sw``, to some of them.
+
+    Raises:
+        UserError: If it raises, or can write none of the kinds.
+
+    Example:
+        >>> from transformers import ByT5Tokenizer
+        >>> check_words(ByT5Tokenizer(), {"nli, sw": ["Habari ya asubuhi?"]})
+    """
+    faults = {}
+    for kind, given in texts.items():
+        sample = _sample(given)
+        if sample:
+            faults[kind] = _fault(tokenizer, kind, sample)
+    broken = {kind: fault for kind, fault in faults.items() if fault}
+    if not broken:
+        return
+    kind, fault = next(iter(broken.items()))
+    if len(broken) == len(faults):
+        raise UserError(
+            f"the tokenizer cannot write the run's texts ({kind}): {fault}; check the files of its vocabulary"
+        )
+    log.warning("the tokenizer can hardly write %s (%s): figures there say little", "; ".join(broken), fault)
+
+
+def _sample(texts: Iterable[str]) -> list[str]:
+    """Texts from all over, cut to a length, of those that have a word in them."""
+    found = [text[:SAMPLED_CHARS] for text in texts if re.search(r"\w", text)]
+    step = max(len(found) // SAMPLED_TEXTS, 1)
+    return found[::step][:SAMPLED_TEXTS]
+
+
+def _fault(tokenizer: PreTrainedTokenizerBase, kind: str, texts: list[str]) -> str:
+    """Return what is wrong with how texts are written, or nothing."""
+    total = tokens = unknown = pieces = lost = written = foreign = 0
+    for text in texts:
+        try:
+            ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+            known = [token for token in ids if token != getattr(tokenizer, "unk_token_id", None)]
+            back = _letters(str(tokenizer.decode(known, clean_up_tokenization_spaces=False)))
+        except Exception as error:  # tokenizers of a hundred kinds raise what they like
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise UserError(f"the tokenizer fails on {kind}, {text[:30]!r}: {reason[:200]}") from error
+        given = _letters(text)
+        words = _pieces(given)
+        total, tokens, unknown = total + len(text), tokens + len(ids), unknown + len(ids) - len(known)
+        pieces, lost = pieces + len(words), lost + sum(word not in back for word in words)
+        written, foreign = written + len(back), foreign + sum(letter not in given for letter in back)
+    if not tokens or total / tokens > MOST_CHARS_A_TOKEN:
+        return f"{total} characters are {tokens} tokens"
+    if unknown > MOST_UNKNOWN * tokens:
+        return f"{unknown} of {tokens} tokens are unknown"
+    if lost > MOST_LOST * pieces or foreign > MOST_FOREIGN * written:
+        return f"{texts[0][:30]!r} comes back as {_example(tokenizer, texts[0])!r}"
+    return ""
+
+
+def _example(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
+    return str(tokenizer.decode(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]))[:40]
+
+
+def _letters(text: str) -> str:
+    """A text without what tokenizers may change: case, accents, width, and every kind of space.
+
+    Example:
+        >>> _letters("Ça va,  Ｗorld?")
+        'cava,world?'
+    """
+    folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", text).casefold())
+    return "".join(letter for letter in folded if unicodedata.category(letter)[0] not in "ZC" and not _is_mark(letter))
+
+
+def _is_mark(letter: str) -> bool:
+    return unicodedata.category(letter) == "Mn"
+
+
+def _pieces(letters: str) -> list[str]:
+    """Stretches of four letters, whatever the script; what is no letter stands between them.
+
+    Example:
+        >>> _pieces("habari,yako")
+        ['haba', 'ri', 'yako']
+    """
+    return [run[i : i + 4] for run in re.findall(r"[^\W_]+", letters) for i in range(0, len(run), 4)]
