@@ -18,6 +18,7 @@ from mlprune.log import log
 from mlprune.models.blocks import find_blocks
 from mlprune.models.decoder_start import decoder_start_of
 from mlprune.models.language_tokens import between, has_languages
+from mlprune.models.tokenizer import check_words
 from mlprune.models.tokens import encode
 from mlprune.pruning.prune import needs_equal_lengths, pad_right, reform
 
@@ -116,9 +117,12 @@ class PruningDataModule(LightningDataModule):
     def setup(self, stage: str) -> None:
         """Read the data, before any weights are loaded, so that what is wrong with it is told first."""
         if stage == "test":
-            self._read_examples()
+            tokenizer = self.trainer.lightning_module.tokenizer
             for task in self.tasks:
-                task.check_tokenizer(self.trainer.lightning_module.tokenizer)
+                task.check_tokenizer(tokenizer)
+            if not self._examples:
+                self._read_examples()
+                check_words(tokenizer, self._evaluated_texts())
         else:
             self.choose_prompts(self.trainer.lightning_module.tokenizer)
 
@@ -140,6 +144,7 @@ class PruningDataModule(LightningDataModule):
         if self._chosen:
             return
         self._chosen = self._choose(self.demonstrations, tokenizer)
+        check_words(tokenizer, {f"calibration, {group}": _texts(own) for group, own in self._chosen.items()})
         for group, prompts in self._chosen.items():
             self.calibration_rows[group] = [prompt.row_ids for prompt in prompts]
 
@@ -258,6 +263,14 @@ class PruningDataModule(LightningDataModule):
                     lang: {example.id: example for example in task.examples(lang)} for lang in task.languages
                 }
 
+    def _evaluated_texts(self) -> dict[str, list[str]]:
+        """Texts of each task and language, for a look at the tokenizer."""
+        return {
+            f"{task}, {lang}": [_text_of(example) for example in examples.values()]
+            for task, by_language in self._examples.items()
+            for lang, examples in by_language.items()
+        }
+
     def test_dataloader(self) -> list[DataLoader]:
         """One loader a task and language; the same ids form the same batch, on the same process, in every language."""
         parts = [batches for task in self.tasks for batches in self._task_batches(task)]
@@ -294,6 +307,7 @@ class PruningDataModule(LightningDataModule):
             self.choose_prompts(tokenizer)
         elif not self._chosen_training:
             self._chosen_training = self._choose(self.training, tokenizer)
+            check_words(tokenizer, {f"training, {group}": _texts(own) for group, own in self._chosen_training.items()})
 
     def train_dataloader(self) -> DataLoader:
         """Batches of recovery training; every process has as many, for they wait for each other at each step."""
@@ -324,6 +338,13 @@ class PruningDataModule(LightningDataModule):
 def _texts(prompts: list[Prompt], side: int | None = None) -> list[str]:
     """The texts of prompts: whole, or what the encoder (0) or the decoder (1) reads."""
     return [prompt.text if side is None or prompt.sides is None else prompt.sides[side] for prompt in prompts]
+
+
+def _text_of(example: Any) -> str:
+    """All text in an example of any task."""
+    values = example.values() if isinstance(example, dict) else vars(example).values()
+    parts = [part for value in values for part in (value if isinstance(value, list | tuple) else [value])]
+    return "\n".join(part for part in parts if isinstance(part, str))
 
 
 def _loader(items: list[Any]) -> DataLoader:
