@@ -1,7 +1,8 @@
 """Work of an unfinished run: kept block by block and batch by batch, so that ``--resume`` goes on where it ended.
 
 In ``<run>/.unfinished/``: ``plan.json`` (sparsity of each layer), ``block.<k>.safetensors`` (masks, and weights where
-the method changes them), ``<stage>.<rank>.jsonl`` (one line an evaluated batch).
+the method changes them), ``<stage>.<rank>.jsonl`` (one line an evaluated batch). What a kill or a full disk damaged is
+left out, and done again.
 """
 
 import json
@@ -12,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from mlprune.files import to_json, whole_file, write_json, writing
+from mlprune.log import log
 from mlprune.models.blocks import Block
 from mlprune.pruning import LayerReport, LayerStatistics, load_statistics, save_statistics
 from mlprune.runs.folder import UNFINISHED
@@ -50,7 +52,14 @@ class Unfinished:
     def load_plan(self) -> dict[str, float] | None:
         """Return the sparsities of the layers, if they were decided."""
         file = self.folder / "plan.json"
-        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+        try:
+            plan = json.loads(file.read_bytes())
+            return {str(path): float(sparsity) for path, sparsity in plan.items()}
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError, AttributeError):
+            log.warning("'%s' is damaged; the sparsities are decided again", file)
+            return None
 
     def save_statistics(self, k: int, statistics: Mapping[str, LayerStatistics]) -> None:
         """Keep what calibration saw at a block."""
@@ -74,8 +83,23 @@ class Unfinished:
             save_file(tensors, partial, metadata={"figures": to_json(figures, f"block {k}")})
 
     def num_blocks(self) -> int:
-        """Return how many blocks are finished."""
-        return next(k for k in count() if not (self.folder / f"block.{k}.safetensors").is_file())
+        """Return how many blocks are finished; a damaged one, and what comes after it, is not."""
+        return next(k for k in count() if not self._is_finished(k))
+
+    def _is_finished(self, k: int) -> bool:
+        block, statistics = (self.folder / f"{name}.{k}.safetensors" for name in ("block", "statistics"))
+        try:
+            with safe_open(block, framework="pt") as content:
+                json.loads(content.metadata()["figures"])
+            if statistics.is_file():
+                with safe_open(statistics, framework="pt"):
+                    pass
+        except FileNotFoundError:
+            return False
+        except (OSError, SafetensorError, ValueError, TypeError, KeyError):
+            log.warning("block %d in '%s' is damaged; it is pruned again", k + 1, self.folder)
+            return False
+        return True
 
     def load_blocks(self) -> list[tuple[dict[str, LayerReport], dict[str, Tensor]]]:
         """Return the reports and changed weights of the blocks that are finished, in order."""
@@ -107,17 +131,19 @@ class Unfinished:
             file.unlink()
 
     def load_records(self, stage: str) -> dict[tuple[str, str, int], dict[str, Any]]:
-        """Return (task, language, position) to record, of all processes; a line cut short by a kill is left out."""
-        found = {}
+        """Return (task, language, position) to record, of all processes."""
+        found: dict[tuple[str, str, int], dict[str, Any]] = {}
         for file in sorted(self.folder.glob(f"{stage}.*.jsonl")):
-            whole, _, _ = file.read_text(encoding="utf-8").rpartition("\n")
-            for line in whole.split("\n"):  # U+2028 and its like stand within texts
+            lines = file.read_bytes().split(b"\n")  # a cut may lie within a character, and U+2028 within a text
+            damaged = bool(lines.pop())
+            for line in lines:
                 try:
-                    batch = json.loads(line)
-                except json.JSONDecodeError:  # the rest of a line that a kill cut, with the next run's line behind it
-                    continue
-                for record in batch["records"]:
-                    found[batch["task"], batch["lang"], record["position"]] = record
+                    batch = json.loads(line.decode("utf-8"))
+                    found |= {(batch["task"], batch["lang"], row["position"]): row for row in batch["records"]}
+                except (ValueError, TypeError, KeyError):  # the rest of a cut line, with the next run's line behind it
+                    damaged = True
+            if damaged:
+                log.warning("'%s' has damaged lines; their examples are evaluated again", file)
         return found
 
 
