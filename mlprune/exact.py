@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
-from torchmetrics.utilities.data import dim_zero_cat
 
 
 def accumulator_dtype(device: torch.device | str) -> torch.dtype:
@@ -43,13 +42,22 @@ class ExactMetric(Metric):
         # a process without data must send an empty tensor of the state's own dtype
         for name, default in self._defaults.items():
             if isinstance(default, list) and not getattr(self, name):
-                setattr(self, name, [torch.zeros(0, dtype=accumulator_dtype(self.device), device=self.device)])
+                setattr(self, name, [self.empty_state(name)])
         super()._sync_dist(*args, **kwargs)
 
-    def exact_sum(self, name: str) -> Tensor:
-        """Return the sum of a ``cat`` state in sorted order: the same bits however the values were dealt."""
-        values = getattr(self, name)
-        return dim_zero_cat(values).sort().values.sum() if len(values) else torch.zeros((), dtype=torch.float64)
+    def empty_state(self, name: str) -> Tensor:
+        """Return a ``cat`` state's part that holds nothing, in its shape and dtype."""
+        return torch.zeros(0, dtype=accumulator_dtype(self.device), device=self.device)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "") -> nn.Module:
         return super()._apply(lambda tensor: tensor.to(fn(tensor).device), exclude_state)
+
+
+def column_sums(rows: Tensor) -> Tensor:
+    """Return the sum of each column, (n, k) to (k,), in sorted order: the same bits in whatever order the rows came.
+
+    Example:
+        >>> column_sums(torch.tensor([[0.1, 1.0], [0.2, 2.0]], dtype=torch.float64))
+        tensor([0.3000, 3.0000], dtype=torch.float64)
+    """
+    return torch.stack([column.sort().values.sum() for column in rows.T.contiguous()])

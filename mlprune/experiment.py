@@ -1,20 +1,20 @@
 """The whole experiment of ``fit``: evaluate dense, prune, train if asked to, evaluate again, compare."""
 
-import json
 import shutil
 from pathlib import Path
 
 from lightning.pytorch import Trainer
 from rich.console import Console
 
-from mlprune.callbacks.console import comparison_tables, console, results_tables
+from mlprune.callbacks.console import console
 from mlprune.callbacks.unfinished import Unfinished
+from mlprune.comparison import compare, read_differences, read_figures
 from mlprune.datamodule import PruningDataModule
 from mlprune.errors import UserError
-from mlprune.evaluation.compare import compare, markdown
 from mlprune.files import write_json, write_text
 from mlprune.log import log
 from mlprune.module import PruningModule
+from mlprune.present import comparison_files, comparison_tables, figure_tables, to_console
 from mlprune.run import run_folder, run_of
 
 
@@ -68,8 +68,8 @@ def run_experiment(
         trainer.test(model, datamodule=datamodule, verbose=False)
     if trainer.is_global_zero:
         folder, out = run_folder(trainer), console()
-        for table in results_tables(model.results) if was_pruned else []:
-            out.print(table)
+        for table in figure_tables({model.pruning_stage: read_figures(model.results)}) if was_pruned else []:
+            out.print(to_console(table))
         if not was_pruned:
             _compare(folder, datamodule.seed, out)
         shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
@@ -96,12 +96,10 @@ def _compare(folder: Path, seed: int, out: Console) -> None:
     """Compare the two evaluations, on files and on the console."""
     comparison = compare(folder / "predictions.dense", folder / "predictions", seed)
     write_json(folder / "comparison.json", comparison)
-    write_text(folder / "comparison.md", markdown(comparison))
-    dense, pruned = (
-        json.loads((folder / name).read_text(encoding="utf-8")) for name in ("results.dense.json", "results.json")
-    )
-    for table in comparison_tables(comparison, dense, pruned):
-        out.print(table)
+    for name, text in comparison_files(comparison).items():
+        write_text(folder / name, text)
+    for table in comparison_tables(read_differences(comparison)):
+        out.print(to_console(table))
     out.print(f"[bold]{comparison['headline']}[/bold]")
 
 

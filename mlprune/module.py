@@ -8,9 +8,9 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor
-from torchmetrics import Metric
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from mlprune.comparison import read_figures
 from mlprune.datamodule import CalibrationStep, EvaluationBatch
 from mlprune.distributed import gather_objects
 from mlprune.evaluation.results import summarize
@@ -72,7 +72,6 @@ class PruningModule(LightningModule):
         self.on_records: Callable[[str, str, list[dict[str, Any]]], None] | None = None
         self.results: dict[str, Any] = {}
         self.records: dict[tuple[str, str], list[dict[str, Any]]] = {}
-        self._metrics: dict[tuple[str, str], Metric] = {}
         self._tokenizer: PreTrainedTokenizerBase | None = None
         self._gather: Callable[[], PreTrainedModel] | None = None  # makes the model whole whose weights are split
 
@@ -114,11 +113,9 @@ class PruningModule(LightningModule):
     # -- test: evaluation -----------------------------------------------------------------------------------------
 
     def on_test_start(self) -> None:
-        """Start every task and language with a fresh metric, on every process."""
+        """Start every task and language without records, on every process."""
         tasks = self.trainer.datamodule.tasks
-        keys = [(task, lang) for task in tasks for lang in task.languages]
-        self._metrics = {(task.name, lang): task.metric(lang).to(self.device) for task, lang in keys}
-        self.records = {(task.name, lang): [] for task, lang in keys}
+        self.records = {(task.name, lang): [] for task in tasks for lang in task.languages}
 
     def test_step(self, batch: EvaluationBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Predict one batch of examples of one task and language."""
@@ -134,21 +131,13 @@ class PruningModule(LightningModule):
             records = [{"position": position, **record} for position, record in zip(batch.positions, made, strict=True)]
             if self.on_records is not None:
                 self.on_records(*key, records)
-        batch.task.update(self._metrics[key], records)
         self.records[key].extend(records)
 
     def on_test_epoch_end(self) -> None:
-        """Add up metrics over processes, log them as ``stage/task/language/metric``, and keep the results."""
-        tasks = self.trainer.datamodule.tasks
-        sections: dict[str, dict[str, Any]] = {}
-        for task in tasks:
-            figures = {lang: self._metrics[task.name, lang].compute() for lang in task.languages}
-            own = {lang: self.records[task.name, lang] for lang in task.languages}
-            for name, entries in summarize(task, figures, own, self.device).items():
-                sections.setdefault(name, {}).update(entries)
-        sections["left_out"] = {task.name: task.left_out for task in tasks if task.left_out}
-        self.results = {name: section for name, section in sections.items() if section}
+        """Gather all records, measure them, log the figures as ``stage/task/language/metric``, and keep the results."""
+        data = self.trainer.datamodule
         self.records = {key: self._gathered(records) for key, records in self.records.items()}
+        self.results = summarize(data.tasks, self.records, self.pruning_stage, data.seed)
         # in an experiment the two evaluations are two points of one curve, which a callback logs
         logger = bool(self.trainer.loggers) and not run_of(self.trainer).is_experiment
         figures = scalars(self.pruning_stage, self.results)
@@ -220,16 +209,8 @@ def scalars(stage: str, results: dict[str, Any]) -> dict[str, float]:
         >>> scalars("dense", {"tasks": {"nli": {"fr": {"accuracy": 0.5, "n": 2}}}})
         {'dense/nli/fr/accuracy': 0.5}
     """
-    figures: dict[str, float] = {}
-    for task, languages in results.get("tasks", {}).items():
-        for lang, row in languages.items():
-            if "accuracy" in row:
-                figures[f"{stage}/{task}/{lang}/accuracy"] = row["accuracy"]
-    for task, pairs in results.get("rankc", {}).items():
-        figures |= {f"{stage}/{task}/{pair}/rankc": value for pair, value in pairs.items()}
-    for direction, row in results.get("translation", {}).items():
-        figures |= {f"{stage}/translation/{direction}/{name}": row[name] for name in ("bleu", "chrf") if name in row}
-    for lang, row in results.get("perplexity", {}).items():
-        if "bits_per_char" in row:
-            figures[f"{stage}/perplexity/{lang}/bits_per_char"] = row["bits_per_char"]
-    return figures
+    return {
+        f"{stage}/{row.task}/{row.language}/{row.measure.name}": row.value
+        for row in read_figures(results)
+        if row.value is not None
+    }

@@ -15,9 +15,9 @@ from mlprune.callbacks.console import console, sweep_table
 from mlprune.callbacks.pruning import PruningCallback
 from mlprune.callbacks.run_folder import describe
 from mlprune.callbacks.unfinished import Unfinished
+from mlprune.comparison import compare
 from mlprune.datamodule import PruningDataModule
 from mlprune.errors import UserError
-from mlprune.evaluation.compare import compare
 from mlprune.evaluation.sweep import COLUMNS, sweep_curves, sweep_rows
 from mlprune.experiment import keep_dense
 from mlprune.files import whole_file, write_json, write_text

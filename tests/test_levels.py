@@ -13,8 +13,10 @@ ALLOWED = {
     "metrics": BOTTOM,
     "pruning": BOTTOM | {"models"},
     "analysis": BOTTOM | {"models", "pruning"},
-    "evaluation": BOTTOM | {"models", "data", "metrics"},
-    "report": BOTTOM | {"models"},
+    "comparison": BOTTOM | {"metrics"},
+    "present": BOTTOM | {"metrics", "comparison"},
+    "evaluation": BOTTOM | {"models", "data", "metrics", "comparison", "present"},
+    "report": BOTTOM | {"models", "metrics", "comparison", "present"},
     "runs": BOTTOM,
 }
 LIGHTNING = {"cli", "parser", "checks", "experiment", "sweep", "run", "module", "datamodule", "callbacks"}

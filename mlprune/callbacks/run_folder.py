@@ -14,12 +14,12 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 
 from mlprune.callbacks.unfinished import Unfinished
+from mlprune.comparison.schema1 import SCHEMA_VERSION
 from mlprune.errors import UserError
 from mlprune.files import to_json, write_json, write_text
 from mlprune.run import run_folder, run_of
 from mlprune.runs.folder import CONFIG
 
-SCHEMA_VERSION = 1
 PACKAGES = ("mlprune", "torch", "lightning", "transformers", "torchmetrics", "datasets", "sacrebleu", "safetensors")
 
 

@@ -1,17 +1,26 @@
-"""torchmetrics metrics: accuracy with its interval, RankC, BLEU and chrF, bits per character."""
+"""Metrics, and what they declare of their figures: accuracy, RankC, BLEU and chrF++, bits per character."""
 
-from mlprune.metrics.accuracy import Accuracy, wilson_interval
+from mlprune.metrics.accuracy import Accuracy, mcnemar_exact, wilson_interval
+from mlprune.metrics.additive import AdditiveMetric, PairMetric, Record
 from mlprune.metrics.bits_per_char import BitsPerChar
+from mlprune.metrics.measure import Figure, Measure, measures_of
 from mlprune.metrics.rankc import ExpectedRankC, RankC, expected_rankc, rankc_each
 from mlprune.metrics.translation import Translation
 
 __all__ = [
     "Accuracy",
+    "AdditiveMetric",
     "BitsPerChar",
     "ExpectedRankC",
+    "Figure",
+    "Measure",
+    "PairMetric",
     "RankC",
+    "Record",
     "Translation",
     "expected_rankc",
+    "mcnemar_exact",
+    "measures_of",
     "rankc_each",
     "wilson_interval",
 ]

@@ -1,16 +1,19 @@
 """Accuracy with its Wilson interval."""
 
 import math
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
-import torch
-from torch import Tensor
+import numpy as np
+from scipy.stats import binomtest
 
-from mlprune.exact import ExactMetric
+from mlprune.metrics.additive import AdditiveMetric, Array, Record, ratio
+from mlprune.metrics.measure import Measure
 
 Z95 = 1.959963984540054
 
 
-def wilson_interval(correct: int, n: int) -> tuple[float, float]:
+def wilson_interval(correct: float, n: float) -> tuple[float, float]:
     """Return the 95% Wilson score interval of a proportion; it lies in [0, 1] and holds the proportion.
 
     Source: Wilson 1927, "Probable Inference, the Law of Succession, and Statistical Inference".
@@ -32,42 +35,68 @@ def wilson_interval(correct: int, n: int) -> tuple[float, float]:
     return min(p, max(0.0, centre - half)), max(p, min(1.0, centre + half))
 
 
-class Accuracy(ExactMetric):
+def mcnemar_exact(before: Array, after: Array) -> float:
+    """Return the exact two-sided McNemar p value of two systems on the same independent examples.
+
+    It is the sign test of the examples that changed, and thus what swapping the two systems' records example by example
+    gives.
+
+    Source: McNemar 1947, "Note on the sampling error of the difference between correlated proportions or percentages".
+
+    Args:
+        before: (n,), 1 where the first system was right, else 0.
+        after: (n,), the second.
+
+    Example:
+        >>> mcnemar_exact(np.array([1, 1, 0, 0]), np.array([1, 1, 1, 1]))
+        0.5
+    """
+    lost, won = int((before > after).sum()), int((before < after).sum())
+    return 1.0 if lost + won == 0 else float(binomtest(won, lost + won, 0.5).pvalue)
+
+
+class Accuracy(AdditiveMetric):
     """Share of examples answered correctly, with n and a 95% interval.
+
+    Records have ``label`` and ``prediction``, and may have keys that say how they were scored, which are counted.
 
     Example:
         >>> metric = Accuracy()
-        >>> metric.update(torch.tensor([0, 1, 2]), torch.tensor([0, 1, 1]))
+        >>> metric.update([{"label": "a", "prediction": answer} for answer in "aab"])
         >>> metric.compute()["accuracy"]
         0.6666666666666666
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("correct", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
-        self.add_state("n", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
-        self.add_state("truncated", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
-        self.add_state("joined", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+    counted: ClassVar[dict[str, str]] = {"tokens_cut": "truncated", "joined": "joined"}  # key to count
+    measures = (Measure("accuracy", unit="%", scale=100, digits=1, bounds=(0.0, 1.0)),)
+    answer = "prediction"
+    given = ("label",)
+    higher_is_better = True
+    plot_lower_bound = 0.0
+    plot_upper_bound = 1.0
 
-    def update(self, predictions: Tensor, labels: Tensor, truncated: int = 0, joined: int = 0) -> None:
-        """Add examples: predicted and right classes, both int64 (n,).
+    def statistics(self, records: Sequence[Record]) -> Array:
+        """Return (n, k): right, an example, and what is counted."""
+        rows = [
+            (record["prediction"] == record["label"], 1, *(key in record for key in self.counted)) for record in records
+        ]
+        return np.array(rows, dtype=np.float64).reshape(-1, 2 + len(self.counted))
 
-        Args:
-            predictions: Predicted classes.
-            labels: Right classes.
-            truncated: How many of them had tokens cut off.
-            joined: How many of them had a token that spans question and answer.
-        """
-        self.truncated += truncated
-        self.joined += joined
-        self.correct += (predictions == labels).sum()
-        self.n += labels.numel()
+    def values(self, sums: Array) -> dict[str, Array]:
+        return {"accuracy": ratio(sums[..., 0], sums[..., 1])}
 
-    def compute(self) -> dict[str, float | int | list[float]]:
-        """Return ``accuracy``, ``n``, ``ci95``, ``truncated`` and ``joined`` if any; only n without examples."""
-        n, correct = int(self.n), int(self.correct)
-        if n == 0:
-            return {"n": 0}
-        figures = {"accuracy": correct / n, "n": n, "ci95": list(wilson_interval(correct, n))}
-        counts = {"truncated": int(self.truncated), "joined": int(self.joined)}
-        return figures | {name: count for name, count in counts.items() if count}
+    def interval(self, sums: Array) -> dict[str, tuple[float, float]]:
+        """Return Wilson's interval."""
+        return {"accuracy": wilson_interval(float(sums[0]), float(sums[1]))} if sums[1] else {}
+
+    def paired_p(self, before: Array, after: Array) -> dict[str, float]:
+        """Return McNemar's p value."""
+        return {"accuracy": mcnemar_exact(before[:, 0], after[:, 0])}
+
+    def compute(self) -> dict[str, Any]:
+        """Return ``accuracy``, ``n`` and ``ci95``, and counts that are not 0; no accuracy without examples."""
+        found: dict[str, Any] = super().compute()
+        sums = self.sums()
+        if found["n"]:
+            found["ci95"] = list(self.interval(sums)["accuracy"])
+        return found | {name: int(count) for name, count in zip(self.counted.values(), sums[2:], strict=True) if count}

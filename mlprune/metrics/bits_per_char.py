@@ -1,45 +1,42 @@
 """Language modelling quality, comparable between languages with different tokenizations."""
 
 import math
+from collections.abc import Sequence
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from mlprune.errors import NOT_FINITE, UserError
-from mlprune.exact import ExactMetric
+from mlprune.metrics.additive import AdditiveMetric, Array, Record, ratio
+from mlprune.metrics.measure import Measure
 
 
-class BitsPerChar(ExactMetric):
+class BitsPerChar(AdditiveMetric):
     """Bits the model needs for a character of text, on average; lower is better.
+
+    Records have ``log_prob``, the natural log-probability of a text, and ``chars``, its number of characters.
 
     Example:
         >>> metric = BitsPerChar()
-        >>> metric.update(torch.tensor([-math.log(2) * 10], dtype=torch.float64), torch.tensor([5]))
+        >>> metric.update([{"log_prob": -math.log(2) * 10, "chars": 5}])
         >>> metric.compute()
         {'bits_per_char': 2.0, 'n': 1}
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("log_probs", [], dist_reduce_fx="cat")
-        self.add_state("n", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
-        self.add_state("chars", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+    measures = (Measure("bits_per_char", "bits per character", higher_is_better=False, bounds=(0.0, None)),)
+    given = ("chars",)
+    higher_is_better = False
+    plot_lower_bound = 0.0
 
-    def update(self, log_probs: Tensor, chars: Tensor) -> None:
-        """Add texts: natural log-probability of each, (n,), and its number of characters, int64 (n,).
+    def statistics(self, records: Sequence[Record]) -> Array:
+        """Return (n, 2): log-probability, characters.
 
         Raises:
             UserError: If a log-probability is not finite.
         """
-        if not torch.isfinite(log_probs).all():
+        rows = np.array([(record["log_prob"], record["chars"]) for record in records], dtype=np.float64).reshape(-1, 2)
+        if not np.isfinite(rows).all():
             raise UserError(f"log-probabilities of texts are not finite; {NOT_FINITE}")
-        self.log_probs.append(log_probs.double().to(self.device))
-        self.chars += chars.sum()
-        self.n += len(chars)
+        return rows
 
-    def compute(self) -> dict[str, float | int]:
-        """Return ``bits_per_char`` and ``n``, the number of texts."""
-        if int(self.n) == 0:
-            return {"n": 0}
-        bits = -float(self.exact_sum("log_probs")) / math.log(2)
-        return {"bits_per_char": bits / int(self.chars), "n": int(self.n)}
+    def values(self, sums: Array) -> dict[str, Array]:
+        return {"bits_per_char": ratio(-sums[..., 0] / math.log(2), sums[..., 1])}

@@ -3,13 +3,16 @@
 Shapes: scores (n, k), higher is better, NaN = no such candidate.
 """
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from mlprune.errors import UserError
-from mlprune.exact import ExactMetric
+from mlprune.metrics.additive import Array, PairMetric, Record, ratio
+from mlprune.metrics.measure import Measure
 
 Weighting = Literal["softmax", "norm1", "norm2"]
 Order = Literal["descending", "ascending"]
@@ -90,7 +93,7 @@ def expected_rankc(count: int, weighting: Weighting = "softmax") -> float:
     return float((position_weights(count, weighting) * share).sum())
 
 
-class RankC(ExactMetric):
+class RankC(PairMetric):
     """Cross-lingual consistency of rankings, averaged over examples.
 
     Args:
@@ -107,19 +110,39 @@ class RankC(ExactMetric):
         tensor(1., dtype=torch.float64)
     """
 
-    def __init__(self, weighting: Weighting = "softmax", order: Order = "descending") -> None:
-        super().__init__()
+    measures = (Measure("rankc", "RankC", bounds=(0.0, 1.0), chance="rankc_expected"),)
+    higher_is_better = True
+    plot_lower_bound = 0.0
+    plot_upper_bound = 1.0
+
+    def __init__(self, weighting: Weighting = "softmax", order: Order = "descending", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         if weighting not in ("softmax", "norm1", "norm2"):
             raise UserError(f"RankC: weighting '{weighting}' is not allowed; give softmax, norm1 or norm2")
         if order not in ("descending", "ascending"):
             raise UserError(f"RankC: order '{order}' is not allowed; give descending or ascending")
         self.weighting: Weighting = weighting
         self.order: Order = order
-        # kept one by one and summed in sorted order, so that the mean has the same bits on any number of processes
-        self.add_state("values", [], dist_reduce_fx="cat")
-        self.add_state("n", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
-    def update(self, scores_a: Tensor, scores_b: Tensor) -> None:
+    @staticmethod
+    def comparable(first: Record, second: Record) -> bool:
+        """Return whether both records have scores of as many candidates."""
+        return len(first["scores"]) == len(second["scores"])
+
+    def statistics(self, records: Sequence[tuple[Record, Record]]) -> Array:
+        """Return (n, 2) for pairs of records with ``scores``: RankC, an example."""
+        each = np.zeros(len(records))
+        widths = np.array([len(first["scores"]) for first, _ in records])
+        for width in np.unique(widths):
+            places = np.flatnonzero(widths == width)
+            pairs = torch.tensor([[side["scores"] for side in records[i]] for i in places], dtype=torch.float64)
+            each[places] = self._each(pairs[:, 0], pairs[:, 1]).numpy()
+        return np.stack([each, np.ones(len(records))], axis=1)
+
+    def values(self, sums: Array) -> dict[str, Array]:
+        return {self.measures[0].name: ratio(sums[..., 0], sums[..., 1])}
+
+    def update(self, scores_a: Tensor, scores_b: Tensor) -> None:  # type: ignore[override]  # tensors, as published
         """Add examples; ties keep candidate order.
 
         Args:
@@ -128,15 +151,16 @@ class RankC(ExactMetric):
         """
         if scores_a.shape != scores_b.shape or not torch.equal(scores_a.isnan(), scores_b.isnan()):
             raise UserError("RankC: both languages must have the same candidates for every example")
-        self.values.append(self._each(scores_a.cpu(), scores_b.cpu()).to(self.device))
-        self.n += len(scores_a)
+        each = self._each(scores_a.cpu(), scores_b.cpu()).numpy()
+        self.add(np.stack([each, np.ones(len(each))], axis=1))
 
     def _each(self, scores_a: Tensor, scores_b: Tensor) -> Tensor:
         return rankc_each(scores_a, scores_b, self.weighting, self.order)
 
     def compute(self) -> Tensor:
         """Return the mean, a scalar; NaN if there was no example."""
-        return self.exact_sum("values") / self.n
+        (mean,) = self.values(self.sums()).values()
+        return torch.tensor(float(mean), dtype=torch.float64)
 
 
 class ExpectedRankC(RankC):
@@ -149,6 +173,9 @@ class ExpectedRankC(RankC):
         tensor(0.6345, dtype=torch.float64)
     """
 
+    measures = (Measure("rankc_expected", "RankC by chance", bounds=(0.0, 1.0)),)
+
     def _each(self, scores_a: Tensor, scores_b: Tensor) -> Tensor:
         counts = (~scores_a.isnan()).sum(-1).tolist()
-        return torch.tensor([expected_rankc(count, self.weighting) for count in counts], dtype=torch.float64)
+        known = {count: expected_rankc(count, self.weighting) for count in set(counts)}
+        return torch.tensor([known[count] for count in counts], dtype=torch.float64)

@@ -1,17 +1,21 @@
 """BLEU and chrF over a corpus, from sacrebleu's own sufficient statistics, which add up over processes."""
 
-import torch
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 from sacrebleu.metrics import BLEU, CHRF
-from torch import Tensor
 
 from mlprune.errors import UserError
-from mlprune.exact import ExactMetric
 from mlprune.languages import LANGUAGES
+from mlprune.metrics.additive import AdditiveMetric, Array, Record
+from mlprune.metrics.measure import Measure
 
 TOKENIZERS = {"Hans": "zh", "Hant": "zh", "Jpan": "ja-mecab", "Hang": "ko-mecab"}  # by script, as in FLORES
 # scripts that put no space between words, where 13a would compare whole sentences
 TOKENIZERS |= dict.fromkeys(("Khmr", "Laoo", "Mymr", "Thai", "Tibt"), "char")
 EXTRAS = {"ja-mecab": "ja", "ko-mecab": "ko"}
+BLEU_STATISTICS = 10  # two lengths, and matching and all n-grams of four orders
 
 
 def bleu_tokenizer(target_lang: str) -> str:
@@ -50,8 +54,10 @@ def bleu_scorer(target_lang: str, tokenizer: str | None = None, references: list
         raise UserError(f"BLEU tokenizer '{name}' for '{target_lang}' is not installed; {todo}") from error
 
 
-class Translation(ExactMetric):
+class Translation(AdditiveMetric):
     """Corpus BLEU and chrF++ with sacrebleu's signatures.
+
+    Records have ``output``, the translation, and ``reference``.
 
     Args:
         target_lang: Language translated into; it chooses BLEU's tokenizer.
@@ -59,65 +65,99 @@ class Translation(ExactMetric):
 
     Example:
         >>> metric = Translation("en")
-        >>> metric.update(["the cat sat on the mat"], ["the cat sat on the mat"])
+        >>> metric.update([{"output": "the cat sat on the mat", "reference": "the cat sat on the mat"}])
         >>> round(metric.compute()["bleu"], 1)
         100.0
     """
 
-    def __init__(self, target_lang: str = "en", bleu_tokenizer: str | None = None) -> None:
-        super().__init__()
+    measures = (
+        Measure("bleu", "BLEU", digits=1, bounds=(0.0, 100.0)),
+        Measure("chrf", "chrF++", digits=1, bounds=(0.0, 100.0)),
+    )
+    answer = "output"
+    given = ("reference",)
+    higher_is_better = True
+    plot_lower_bound = 0.0
+    plot_upper_bound = 100.0
+
+    def __init__(self, target_lang: str = "en", bleu_tokenizer: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.target_lang = target_lang
+        self.bleu_tokenizer = bleu_tokenizer
         self.bleu_scorer = bleu_scorer(target_lang, bleu_tokenizer)
         self.chrf_scorer = CHRF(word_order=2)
-        bleu, chrf = (len(stats) for stats in segment_statistics([""], [""], self.bleu_scorer, self.chrf_scorer))
-        self.add_state("bleu", torch.zeros(bleu, dtype=torch.int64), dist_reduce_fx="sum")
-        self.add_state("chrf", torch.zeros(chrf, dtype=torch.int64), dist_reduce_fx="sum")
-        self.add_state("n", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+        self.bleu_scorer.num_refs = self.chrf_scorer.num_refs = 1  # their signatures name it
 
-    def update(self, outputs: list[str], references: list[str]) -> None:
-        """Add segments: translations and one reference for each."""
-        if outputs:
-            bleu, chrf = segment_statistics(outputs, references, self.bleu_scorer, self.chrf_scorer)
-            self.bleu += bleu.to(self.device)
-            self.chrf += chrf.to(self.device)
-            self.n += len(outputs)
+    def statistics(self, records: Sequence[Record]) -> Array:
+        """Return sacrebleu's statistics, (n, 34): 10 of BLEU, 24 of chrF++."""
+        if not records:
+            return np.zeros((0, BLEU_STATISTICS + 3 * self.chrf_scorer.order))
+        outputs, references = ([record[key] for record in records] for key in ("output", "reference"))
+        scorers = (self.bleu_scorer, self.chrf_scorer)
+        parts = [scorer._extract_corpus_statistics(outputs, [references]) for scorer in scorers]
+        return np.concatenate([np.array(part, dtype=np.float64) for part in parts], axis=1)
 
-    def compute(self) -> dict[str, float | int | str | dict[str, str]]:
+    def values(self, sums: Array) -> dict[str, Array]:
+        """Return sacrebleu's own score of one vector of sums, and the same to the last bits but few of many."""
+        bleu, chrf = sums[..., :BLEU_STATISTICS], sums[..., BLEU_STATISTICS:]
+        if sums.ndim > 1:
+            return {"bleu": corpus_bleu(bleu), "chrf": corpus_chrf(chrf, self.chrf_scorer.beta)}
+        parts = ((self.bleu_scorer, bleu), (self.chrf_scorer, chrf))
+        scores = [scorer._compute_score_from_stats([int(count) for count in part]).score for scorer, part in parts]
+        return {"bleu": np.float64(scores[0]), "chrf": np.float64(scores[1])}
+
+    def compute(self) -> dict[str, Any]:
         """Return ``bleu`` and ``chrf`` (0 to 100), ``chrf_variant``, ``signatures`` and ``n``."""
-        if int(self.n) == 0:
-            return {"n": 0}
-        return {
-            "bleu": self.bleu_scorer._compute_score_from_stats(self.bleu.tolist()).score,
-            "chrf": self.chrf_scorer._compute_score_from_stats(self.chrf.tolist()).score,
-            "chrf_variant": "chrF++ (word order 2)",
-            "signatures": {
-                "bleu": str(self.bleu_scorer.get_signature()),
-                "chrf": str(self.chrf_scorer.get_signature()),
-            },
-            "n": int(self.n),
-        }
+        found: dict[str, Any] = super().compute()
+        if found["n"] == 0:
+            return found
+        scorers = {"bleu": self.bleu_scorer, "chrf": self.chrf_scorer}
+        signatures = {name: str(scorer.get_signature()) for name, scorer in scorers.items()}
+        return found | {"chrf_variant": "chrF++ (word order 2)", "signatures": signatures}
 
 
-def segment_statistics(outputs: list[str], references: list[str], bleu: BLEU, chrf: CHRF) -> tuple[Tensor, Tensor]:
-    """Return sacrebleu's statistics summed over segments.
+def corpus_bleu(sums: Array) -> Array:
+    """Return BLEU for sums of sacrebleu's statistics, with its smoothing (``exp``).
+
+    Source: Papineni et al. 2002, "BLEU: a Method for Automatic Evaluation of Machine Translation"; Chen and Cherry
+    2014, method 3.
 
     Args:
-        outputs: Translations.
-        references: One reference each.
-        bleu: The scorer, with its tokenizer.
-        chrf: The scorer.
-
-    Returns:
-        int64 vectors for BLEU and chrF.
+        sums: (..., 10): lengths of output and reference, matching n-grams, all n-grams.
 
     Example:
-        >>> bleu, _ = segment_statistics(["a b c d"], ["a b c d"], BLEU(), CHRF())
-        >>> bleu.tolist()  # lengths, then matching and all n-grams
-        [4, 4, 4, 3, 2, 1, 4, 3, 2, 1]
+        >>> corpus_bleu(np.array([[4, 4, 4, 3, 2, 1, 4, 3, 2, 1.0]])).round(1)
+        array([100.])
     """
-    totals = []
-    for scorer in (bleu, chrf):
-        rows = scorer._extract_corpus_statistics(outputs, [references])
-        totals.append(torch.tensor(rows, dtype=torch.int64).sum(0))
-        # a signature needs to know how many references there are
-        scorer.num_refs = 1
-    return totals[0], totals[1]
+    size, wanted = sums[..., 0], sums[..., 1]
+    found, total = sums[..., 2:6], sums[..., 6:10]
+    halvings = np.cumsum((found == 0) & (total > 0), axis=-1)
+    counted = np.where(found > 0, found, 0.5**halvings)
+    precisions = np.divide(100 * counted, total, out=np.zeros_like(total), where=total > 0)
+    logs = np.log(precisions, out=np.full_like(precisions, -9999999999.0), where=precisions > 0)
+    shortness = np.divide(wanted, size, out=np.full_like(size, np.inf), where=size > 0)
+    score = np.exp(np.minimum(1 - shortness, 0.0)) * np.exp(logs.sum(-1) / 4)
+    return np.where(found.any(-1), score, 0.0)
+
+
+def corpus_chrf(sums: Array, beta: int) -> Array:
+    """Return chrF for sums of sacrebleu's statistics.
+
+    Source: Popovic 2017, "chrF++: words helping character n-grams".
+
+    Args:
+        sums: (..., 3 * orders): n-grams of the output, of the reference and matching ones, for each order.
+        beta: Weight of recall.
+
+    Example:
+        >>> corpus_chrf(np.array([[4.0, 4, 4, 3, 3, 3]]), beta=2)
+        array([100.])
+    """
+    output, reference, match = (sums[..., i::3] for i in range(3))
+    counts = (output > 0) & (reference > 0)
+    orders = np.maximum(counts.sum(-1), 1)
+    precision, recall = (
+        np.divide(match, size, out=np.zeros_like(match), where=counts).sum(-1) / orders for size in (output, reference)
+    )
+    below = beta**2 * precision + recall
+    return 100 * np.divide((1 + beta**2) * precision * recall, below, out=np.zeros_like(below), where=below > 0)

@@ -39,7 +39,7 @@ def bits_per_char(model: Any, tokenizer: Any) -> float:
     values = []
     for lang in LANGUAGES:
         metric = task.metric(lang)
-        task.update(metric, task.predict(model, tokenizer, lang, task.examples(lang)))
+        metric.update(task.predict(model, tokenizer, lang, task.examples(lang)))
         values.append(metric.compute()["bits_per_char"])
     return sum(values) / len(values)
 

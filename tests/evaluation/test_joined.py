@@ -45,7 +45,7 @@ def test_the_answer_is_encoded_alone_and_the_row_counted(tmp_path: Path, caplog:
             assert score == pytest.approx(sum(values), abs=1e-5)  # this task takes sums
     assert [record.get("joined", False) for record in records] == [False, True]
     metric = task.metric("sw")
-    task.update(metric, records)
+    metric.update(records)
     assert metric.compute()["joined"] == 1
     assert caplog.text.count("row 2 of ") == 1
 

@@ -78,7 +78,7 @@ def test_magnitudes_are_refused() -> None:
 
 def test_bits_per_char_are_refused() -> None:
     with pytest.raises(UserError, match="not finite"):
-        BitsPerChar().update(torch.tensor([-1.0, float("-inf")]), torch.tensor([3, 4]))
+        BitsPerChar().update([{"log_prob": value, "chars": 3} for value in (-1.0, float("-inf"))])
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])

@@ -257,7 +257,7 @@ def test_truncated_examples_are_counted() -> None:
     records = task.predict(model, tokenizer, "en", examples)
     assert ["tokens_cut" in record for record in records] == [False, True]
     metric = task.metric("en")
-    task.update(metric, records)
+    metric.update(records)
     assert metric.compute()["truncated"] == 1
 
 
@@ -283,12 +283,23 @@ def test_results_have_consistency_by_id_and_its_expectation() -> None:
         for lang in task.languages
     }
     records["sw"] = records["sw"][::-1]
-    figures = {lang: {"accuracy": 1.0, "n": 2} for lang in task.languages}
-    found = summarize(task, figures, records)
+    by_key = {(task.name, lang): own for lang, own in records.items()}
+    found = summarize([task], by_key, "dense")
     assert found["rankc"]["nli"] == pytest.approx({"en-fr": 1.0, "en-sw": 1.0, "fr-sw": 1.0})
     assert found["rankc_expected"]["nli"]["en-fr"] == pytest.approx(0.4750, abs=1e-4)
     task.rankc_matrix = False
-    assert list(summarize(task, figures, records)["rankc"]["nli"]) == ["en-fr", "en-sw"]
+    assert list(summarize([task], by_key, "dense")["rankc"]["nli"]) == ["en-fr", "en-sw"]
+
+
+def test_hypotheses_of_one_premise_are_a_group() -> None:
+    task = nli(limit=9)
+    examples = task.examples("fr")
+    groups = [example.group for example in examples]
+    assert groups == [examples[i - i % 3].id for i in range(9)]
+    (record, *_) = task.predict(tiny_model("llama"), tiny_tokenizer(), "fr", examples[:1])
+    assert record["group"] == groups[0]
+    assert CandidateTask("moods", ["en"], MOODS, **OWN).examples("en")[0].group is None
+    assert [e.group for e in CandidateTask("moods", ["en"], MOODS, group_size=2, **OWN).examples("en")] == ["0", "0"]
 
 
 def test_perplexity_is_bits_a_character() -> None:

@@ -58,16 +58,11 @@ def test_records_and_figures(family: str) -> None:
     records = {lang: own.predict(model, tiny_tokenizer(), lang, own.examples(lang)) for lang in own.languages}
     assert [record["id"] for record in records["fr"]] == [example.id for example in own.examples("fr")]
     assert {record["stopped"] for record in records["fr"]} <= {"length", "end", "\n", "French:", "English:"}
-    figures = {}
-    for lang, rows in records.items():
-        metric = own.metric(lang)
-        own.update(metric, rows)
-        figures[lang] = metric.compute()
-    found = summarize(own, figures, records)["translation"]
+    found = summarize([own], {(own.name, lang): rows for lang, rows in records.items()}, "dense")["translation"]
     assert list(found) == ["fr-en", "sw-en", "all-en"]
     overall = Translation("en")
     for rows in records.values():
-        overall.update([record["output"] for record in rows], [record["reference"] for record in rows])
+        overall.update(rows)
     assert found["all-en"] == overall.compute()
     assert found["all-en"]["n"] == 6
 

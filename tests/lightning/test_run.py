@@ -42,7 +42,7 @@ def test_fit_runs_the_whole_experiment(mlprune, tmp_path: Path, tiny_folder: Pat
     assert results[".dense"]["sparsity"] == 0
     assert results[""]["stage"] == "pruned"
     assert results[""]["sparsity"] == pytest.approx(0.28, abs=0.02)  # floor(32 * 0.3) of 32, floor(64 * 0.3) of 64
-    assert results[""]["schema_version"] == 1
+    assert results[""]["schema_version"] == 2
     assert set(results[""]["tasks"]["nli"]["fr"]) >= {"accuracy", "n", "ci95"}
     assert results[""]["tasks"]["nli"]["fr"]["n"] == 9
     assert set(results[""]["rankc"]["nli"]) >= {"en-fr", "en-sw"}

@@ -37,7 +37,7 @@ def test_fit_shows_blocks_results_and_settings(mlprune, tmp_path: Path, tiny_fol
     assert all(0 < error < 1 for _, error in errors)
     assert [step for step, _ in series(found, "fit/nli/fr/accuracy")] == [0, 1]
     assert [step for step, _ in series(found, "fit/nli/en-fr/rankc")] == [0, 1]
-    assert [step for step, _ in series(found, "fit/translation/fr-en/bleu")] == [0, 1]
+    assert [step for step, _ in series(found, "fit/translation/fr/bleu")] == [0, 1]
     assert [step for step, _ in series(found, "fit/perplexity/fr/bits_per_char")] == [0, 1]
     assert not [tag for tag in tags["scalars"] if tag.startswith(("dense/", "pruned/"))]
     headline = {"headline/pruning/sparsity", "headline/nli/non_en/accuracy", "headline/nli/non_en/delta"}

@@ -10,8 +10,8 @@ from mlprune.metrics import BitsPerChar
 
 def test_by_hand() -> None:
     metric = BitsPerChar()
-    metric.update(torch.tensor([-3 * math.log(2), -5 * math.log(2)]).double(), torch.tensor([4, 4]))
-    metric.update(torch.tensor([-8 * math.log(2)]).double(), torch.tensor([8]))
+    metric.update([{"log_prob": -bits * math.log(2), "chars": 4} for bits in (3, 5)])
+    metric.update([{"log_prob": -8 * math.log(2), "chars": 8}])
     assert metric.compute() == {"bits_per_char": pytest.approx(1.0), "n": 3}
 
 
@@ -22,7 +22,7 @@ def test_order_changes_no_bit() -> None:
         order = torch.randperm(1000, generator=torch.Generator().manual_seed(seed))
         metric = BitsPerChar()
         for part in order.split(17 + seed):
-            metric.update(values[part], torch.ones(len(part), dtype=torch.int64))
+            metric.update([{"log_prob": value, "chars": 1} for value in values[part].tolist()])
         found.add(metric.compute()["bits_per_char"])
     assert len(found) == 1
 

@@ -21,9 +21,9 @@ def figures(chosen: list[int]) -> list[Any]:
     metrics = [RankC(), Accuracy(), BitsPerChar(), Translation("en")]
     for i in chosen:
         metrics[0].update(first[i : i + 1], second[i : i + 1])
-        metrics[1].update(first[i : i + 1].argmax(1), second[i : i + 1].argmax(1))
-        metrics[2].update(-first[i, :1], torch.tensor([i + 1]))
-        metrics[3].update(SENTENCES[i : i + 1], SENTENCES[:1])
+        metrics[1].update([{"label": int(first[i].argmax()), "prediction": int(second[i].argmax())}])
+        metrics[2].update([{"log_prob": -float(first[i, 0]), "chars": i + 1}])
+        metrics[3].update([{"output": SENTENCES[i], "reference": SENTENCES[0]}])
     return [float(metrics[0].compute()), *(metric.compute() for metric in metrics[1:])]
 
 

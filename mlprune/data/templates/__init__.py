@@ -33,6 +33,7 @@ class Template:
         normalization: The normalization that belongs to the template.
         truncate: ``column``, ``length`` and ``character_languages``: cut a column to so many words, or characters.
         group_size: So many consecutive rows belong together and are sampled together.
+        group_column: Column whose cell they share: rows with the same one are not independent.
         words: Slot to ``column`` and ``values`` (language to cell to word): words that depend on a cell.
         origin: Where it comes from.
         version: Raised when the text changes.
@@ -56,6 +57,7 @@ class Template:
     normalization: str = "token"
     truncate: dict[str, Any] = field(default_factory=dict)
     group_size: int = 1
+    group_column: str = ""
     words: dict[str, Any] = field(default_factory=dict)
     origin: str = "given by the user"
     version: int = 1

@@ -1,4 +1,4 @@
-"""What every evaluation task is: examples in several languages, predictions, and a metric over them."""
+"""What every evaluation task is: examples in several languages, predictions, and metrics over them."""
 
 import itertools
 import random
@@ -16,9 +16,8 @@ from mlprune.data.rows import Row
 from mlprune.data.usable import Needs, UsableRows
 from mlprune.errors import ExampleError, UserError
 from mlprune.languages import language
+from mlprune.metrics import PairMetric, Record
 from mlprune.models.language_tokens import language_code
-
-Record = dict[str, Any]
 
 
 class Task(ABC):
@@ -42,7 +41,7 @@ class Task(ABC):
     """
 
     aligned = True  # whether rows of two languages with the same id are translations of each other
-    kind: str  # the section of results.json: "candidates", "translation" or "perplexity"
+    headline = True  # whether the headline of a comparison speaks of it
 
     def __init__(
         self, name: str, languages: list[str], corpus: Corpus, limit: int | None = None, seed: int = 0
@@ -154,11 +153,28 @@ class Task(ABC):
 
     @abstractmethod
     def metric(self, lang: str) -> Metric:
-        """Return a fresh metric whose ``compute`` gives what results.json holds for the language."""
+        """Return a fresh metric: its ``update`` takes a list of records, its ``compute`` gives a number or several.
 
-    @abstractmethod
-    def update(self, metric: Metric, records: list[Record]) -> None:
-        """Add records to a metric."""
+        An :class:`mlprune.metrics.AdditiveMetric` is fastest; any torchmetrics class will do. A metric keeps its
+        arguments as attributes of their names, so that predictions can be measured again.
+        """
+
+    def metrics(self, lang: str) -> list[Metric]:
+        """Return all metrics of a language's records, the task's own first."""
+        return [self.metric(lang)]
+
+    def pair_metrics(self) -> list[PairMetric]:
+        """Return metrics of pairs of records, of one example in two languages; none by default."""
+        return []
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """Return the pairs of languages that they measure."""
+        return []
+
+    @property
+    def pivot(self) -> str | None:
+        """The language that the average over languages leaves out, if it is among the task's: English."""
+        return "en" if "en" in self.languages else None
 
     def used_rows(self) -> dict[tuple[str, ...], set[str]]:
         """Return the rows calibration must not use: corpus identity to row ids."""

@@ -1,11 +1,11 @@
 """Zero-shot tasks: every candidate answer is filled into a text, and the likeliest text wins."""
 
+import itertools
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torchmetrics import Metric
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -22,7 +22,7 @@ from mlprune.evaluation.lengths import TooLong, max_length, tokens_over
 from mlprune.evaluation.scoring import NORMALIZATIONS, Normalization, score_candidate_ids
 from mlprune.evaluation.tasks.base import Record, Task, naming, refuse_too_long
 from mlprune.log import log
-from mlprune.metrics import Accuracy
+from mlprune.metrics import Accuracy, ExpectedRankC, PairMetric, RankC
 from mlprune.models.language_tokens import between
 
 
@@ -38,6 +38,7 @@ class CandidateExample:
         question: What precedes the answer; empty where the template has none, or one for each candidate.
         answers: What follows the question in each candidate.
         given: Leading part of each candidate that is not scored.
+        group: What examples of a language share that are not independent, such as hypotheses of one premise.
 
     Example:
         >>> CandidateExample("0", ("It is bad", "It is good"), ("negative", "positive"), label=1).names[1]
@@ -51,6 +52,7 @@ class CandidateExample:
     question: str = ""
     answers: tuple[str, ...] = ()
     given: tuple[str, ...] = ()
+    group: str | None = None
 
 
 class ScoredTask(Task):
@@ -72,12 +74,11 @@ class ScoredTask(Task):
         >>> from mlprune.data.corpora import Bundled
         >>> task = CandidateTask("nli", ["fr"], Bundled("nli"), "xnli")
         >>> metric = task.metric("fr")
-        >>> task.update(metric, [{"label": "neutral", "prediction": "neutral"}])
+        >>> metric.update([{"label": "neutral", "prediction": "neutral"}])
         >>> metric.compute()["accuracy"]
         1.0
     """
 
-    kind = "candidates"
     chat_template = False
     chat_template_options: Mapping[str, Any] = {}
 
@@ -179,6 +180,8 @@ class ScoredTask(Task):
         label, prediction = example.names[example.label], example.names[best]
         record = {"id": example.id, "label": label, "scores": scores, "prediction": prediction}
         record["text"] = example.candidates[example.label]  # so that people can read what was asked
+        if example.group is not None:
+            record["group"] = example.group
         return record if self.aligned else record | {"aligned": False}
 
     def length(self, example: CandidateExample) -> int:
@@ -187,10 +190,17 @@ class ScoredTask(Task):
     def metric(self, lang: str) -> Metric:
         return Accuracy()
 
-    def update(self, metric: Metric, records: list[Record]) -> None:
-        right = torch.tensor([record["prediction"] == record["label"] for record in records], dtype=torch.int64)
-        counts = {name: sum(name in record for record in records) for name in ("tokens_cut", "joined")}
-        metric.update(right, torch.ones_like(right), counts["tokens_cut"], counts["joined"])
+    def pair_metrics(self) -> list[PairMetric]:
+        return [RankC(), ExpectedRankC()]
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """Return English (or the first language) with every other, or all pairs; none where rows are not aligned."""
+        if not self.aligned:
+            return []
+        if self.rankc_matrix:
+            return list(itertools.combinations(self.languages, 2))
+        pivot = self.pivot or self.languages[0]
+        return [(pivot, lang) for lang in self.languages if lang != pivot]
 
 
 @dataclass(frozen=True)
@@ -379,11 +389,23 @@ class CandidateTask(ScoredTask):
         same = self.fewshot is not None and self.fewshot.identity == self.corpus.identity
         used = {row_id for row_id, _ in solved} if same else set()
         chosen = self.chosen(lang, self.template.group_size, used)
-        examples = [self._example(row, lang, self.corpus) for row in self.usable(self.corpus).take(lang, chosen)]
+        rows = self.usable(self.corpus).take(lang, chosen)
+        groups = self._groups(lang, rows)
+        examples = [replace(self._example(row, lang, self.corpus), group=groups.get(row["id"])) for row in rows]
         if self.chat_template or not solved:
             return examples
         before = "".join(example.candidates[example.label] + self.separator for _, example in solved)
         return [_after(before, example) for example in examples]
+
+    def _groups(self, lang: str, rows: list[Row]) -> dict[str, str]:
+        """Row id to group: rows with one cell in the template's column, else rows that are sampled together."""
+        template = self.template
+        if template.group_column and all(template.group_column in row for row in rows):
+            first: dict[str, str] = {}
+            return {row["id"]: first.setdefault(str(row[template.group_column]), row["id"]) for row in rows}
+        size = template.group_size
+        ids = self.usable(self.corpus).ids(self.languages[0] if self.aligned else lang) if size > 1 else []
+        return {row_id: ids[place - place % size] for place, row_id in enumerate(ids)}
 
     def _solved_examples(self, lang: str) -> list[tuple[str, CandidateExample]]:
         if self.fewshot is None or not self.shots:

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import torch
 from torchmetrics import Metric
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -46,7 +45,7 @@ class PerplexityTask(Task):
         True
     """
 
-    kind = "perplexity"
+    headline = False
 
     def __init__(
         self,
@@ -83,10 +82,6 @@ class PerplexityTask(Task):
 
     def metric(self, lang: str) -> Metric:
         return BitsPerChar()
-
-    def update(self, metric: Metric, records: list[Record]) -> None:
-        log_probs = torch.tensor([record["log_prob"] for record in records], dtype=torch.float64)
-        metric.update(log_probs, torch.tensor([record["chars"] for record in records]))
 
     def used_rows(self) -> dict[tuple[str, ...], set[str]]:
         return {self.corpus.identity: {example.id for lang in self.languages for example in self.examples(lang)}}

@@ -67,7 +67,8 @@ class TranslationTask(Task):
         (['fr'], 2)
     """
 
-    kind = "translation"
+    headline = False
+    pivot = None  # the average is over all directions
 
     def __init__(
         self,
@@ -216,9 +217,6 @@ class TranslationTask(Task):
 
     def metric(self, lang: str) -> Metric:
         return Translation(self.target_lang, self.bleu_tokenizer)
-
-    def update(self, metric: Metric, records: list[Record]) -> None:
-        metric.update([record["output"] for record in records], [record["reference"] for record in records])
 
     def used_rows(self) -> dict[tuple[str, ...], set[str]]:
         used: dict[tuple[str, ...], set[str]] = {}

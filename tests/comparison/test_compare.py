@@ -9,11 +9,11 @@ import pytest
 from sacrebleu.metrics import BLEU, CHRF
 from scipy.stats import binomtest
 
+from mlprune.comparison import TaskRecords, differences_of
 from mlprune.errors import UserError
 from mlprune.evaluation.compare import compare, main
-from mlprune.evaluation.comparison_text import markdown
-from mlprune.evaluation.paired import translation_row
-from mlprune.metrics import expected_rankc
+from mlprune.metrics import Translation, expected_rankc
+from mlprune.present import comparison_markdown
 
 LABELS = ("entailment", "neutral", "contradiction")
 
@@ -70,6 +70,48 @@ def test_accuracies(runs: tuple[Path, Path]) -> None:
     assert rows["en"] | {"delta_ci95": [0.0, 0.0], "p": 1.0, "p_holm": 1.0, "disagreement": 0.0} == rows["en"]
 
 
+def rows_of(comparison: dict[str, Any], **chosen: str) -> list[dict[str, Any]]:
+    return [row for row in comparison["differences"] if chosen.items() <= row.items()]
+
+
+def test_every_figure_is_a_row(runs: tuple[Path, Path]) -> None:
+    comparison = compare(*(run / "predictions" for run in runs), systems=("a", "b"))
+    rows = rows_of(comparison, task="xnli", metric="accuracy")
+    assert [row["language"] for row in rows] == ["en", "fr", "sw", "average", "average_all"]
+    assert {(row["reference"], row["system"], row["unit"], row["higher_is_better"]) for row in rows} == {
+        ("a", "b", "%", True)
+    }
+    swahili, average = rows[2], rows[3]
+    entry = comparison["tasks"]["xnli"]["sw"]
+    assert (swahili["before"], swahili["after"]) == (entry["dense"], entry["pruned"])
+    assert ([swahili["low"], swahili["high"]], swahili["p"]) == (entry["delta_ci95"], entry["p"])
+    assert (average["n"], average["clusters"]) == (80, 40)
+    assert average["p"] == comparison["average"]["xnli"]["non_en"]["p"]
+    assert 0 < average["p"] <= average["p_holm"] < 0.05
+    (rankc,) = rows_of(comparison, task="xnli", metric="rankc", language="en-fr")
+    assert rankc["by_chance"] == pytest.approx(expected_rankc(3))
+    assert not rows_of(comparison, metric="rankc_expected")
+    (bits,) = rows_of(comparison, task="perplexity", language="fr")
+    assert not bits["higher_is_better"]
+
+
+def test_hypotheses_of_one_premise_count_once(runs: tuple[Path, Path]) -> None:
+    alone = compare(*(run / "predictions" for run in runs))
+    for run in runs:
+        for file in (run / "predictions").glob("xnli.*.jsonl"):
+            records = [json.loads(line) for line in file.read_text().splitlines()]
+            lines = [json.dumps(record | {"group": str(int(record["id"]) // 3)}) for record in records]
+            file.write_text("\n".join(lines) + "\n")
+    grouped = compare(*(run / "predictions" for run in runs))
+    (row,) = rows_of(grouped, task="xnli", metric="accuracy", language="sw")
+    assert (row["n"], row["clusters"]) == (40, 14)
+    # six premises changed, by +3 four times and -1 twice: as far as +10 where the four go together, whatever the two do
+    assert row["p"] == 2 * 4 / 2**6
+    assert row["p"] != alone["tasks"]["xnli"]["sw"]["p"]
+    width, before = (np.diff(found["tasks"]["xnli"]["sw"]["delta_ci95"])[0] for found in (grouped, alone))
+    assert width > 1.2 * before
+
+
 def test_average_without_english_has_a_paired_interval(runs: tuple[Path, Path]) -> None:
     average = compare(*(run / "predictions" for run in runs))["average"]["xnli"]["non_en"]
     assert average["delta"] == pytest.approx((0.0 + 0.25) / 2)
@@ -108,20 +150,22 @@ def test_perplexity(runs: tuple[Path, Path]) -> None:
 
 def test_same_run_twice_changes_nothing(runs: tuple[Path, Path]) -> None:
     comparison = compare(runs[0] / "predictions", runs[0] / "predictions")
-    assert comparison["headline"].endswith("(95% CI +0.0 to +0.0, n = 80): too few to tell.")
+    assert comparison["headline"].startswith("Outside English, no prediction changed")
+    assert comparison["headline"].endswith("xnli (n = 80 in 40 clusters).")
     assert comparison["translation"]["fr-en"]["p"] == 1.0
 
 
 def test_markdown_says_n_and_claims_no_more_than_the_interval(runs: tuple[Path, Path]) -> None:
-    text = markdown(compare(*(run / "predictions" for run in runs)))
+    text = comparison_markdown(compare(*(run / "predictions" for run in runs)))
     assert text.startswith("# Dense against pruned\n\nOutside English, pruning changed xnli accuracy by +12.5 points")
     assert "it helped." in text
-    assert "| sw | 25.0 | 50.0 | +25.0 |" in text
-    assert "| average without en | 37.5 | 50.0 | +12.5 |" in text
-    for title in ("## xnli: consistency with English (RankC)", "## Translation", "## Language modelling"):
-        assert title in text
+    assert "| Swahili | 25.0 | 50.0 | +25.0 |" in text
+    assert "| average without English | 37.5 | 50.0 | +12.5 |" in text
+    assert "exchangeable" in text
+    for title in ("xnli: accuracy, %", "xnli: RankC", "translation: BLEU", "perplexity: bits per character, lower is"):
+        assert f"\n## {title}" in text
     tables = [line for line in text.splitlines() if line.startswith("|")]
-    assert {line.count("|") for line in tables if "McNemar" in line} == {10}
+    assert {line.count("|") for line in tables if "Swahili" in line} == {11}
 
 
 def test_command_line(runs: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -165,8 +209,12 @@ def test_unicode_line_separators_stand_within_records(runs: tuple[Path, Path]) -
 
 def test_different_bad_translations_of_one_score_prove_nothing() -> None:
     pairs = [({"output": f"x{i}", "reference": f"a b c d {i}"}, {"output": f"y{i}", "reference": ""}) for i in range(5)]
-    row = translation_row(pairs)
-    assert (row["dense"], row["pruned"], row["p"]) == (0.0, 0.0, 1.0)
+    sides = [
+        TaskRecords("mt", {"fr": [{"id": str(i)} | pair[k] for i, pair in enumerate(pairs)]}, {"fr": [Translation()]})
+        for k in (0, 1)
+    ]
+    row = differences_of(*sides, ("dense", "pruned"))[0]
+    assert (row.before, row.after, row.p) == (0.0, 0.0, 1.0)
 
 
 def test_different_data_is_refused(runs: tuple[Path, Path]) -> None:

@@ -1,0 +1,9 @@
+"""Figures with intervals, and systems compared on the same examples: records in, rows out; no model is loaded."""
+
+from mlprune.comparison.compare import compare
+from mlprune.comparison.difference import Difference
+from mlprune.comparison.records import TaskRecords
+from mlprune.comparison.rows import differences_of, figures_of
+from mlprune.comparison.schema1 import read_differences, read_figures
+
+__all__ = ["Difference", "TaskRecords", "compare", "differences_of", "figures_of", "read_differences", "read_figures"]

@@ -1,0 +1,106 @@
+"""Two systems' predictions compared, example by example."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mlprune.comparison import schema1
+from mlprune.comparison.difference import Difference
+from mlprune.comparison.headline import headline
+from mlprune.comparison.reading import measured_tasks, read_predictions, read_results
+from mlprune.comparison.records import TaskRecords
+from mlprune.comparison.rows import corrected, differences_of
+from mlprune.errors import UserError
+from mlprune.log import log
+from mlprune.metrics import Record
+
+Comparison = dict[str, Any]
+
+
+def compare(before: Path, after: Path, seed: int = 0, systems: tuple[str, str] = ("dense", "pruned")) -> Comparison:
+    """Compare two predictions folders.
+
+    Args:
+        before: Predictions of the first system.
+        after: Predictions of the second.
+        seed: Seed of resampling and swapping.
+        systems: What they are called.
+
+    Returns:
+        Content of comparison.json: ``differences``, a row each (:class:`Difference`), ``headline``, one plain sentence,
+        ``systems``, and the sections of schema 1.
+
+    Raises:
+        UserError: If there are no predictions, or the runs have no example in common or differ in one's data.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     record = '{"id": "0", "label": "neutral", "prediction": "neutral", "scores": [1, 2, 0]}'
+        ...     _ = Path(folder, "xnli.fr.jsonl").write_text(record)
+        ...     comparison = compare(Path(folder), Path(folder))
+        >>> comparison["differences"][0]["delta"], comparison["differences"][0]["n"]
+        (0.0, 1)
+    """
+    folders = (before, after)
+    predictions = [read_predictions(folder) for folder in folders]
+    measured = [read_results(folder).get("measured_by", {}) for folder in folders]
+    for task in sorted(predictions[0].keys() ^ predictions[1].keys()):
+        log.warning("%s: only in %s", task, systems[0] if task in predictions[0] else systems[1])
+    sides = [measured_tasks(own, measured[0] | measured[1]) for own in predictions]
+    after_by_task = {own.task: own for own in sides[1]}
+    rows: list[Difference] = []
+    shared = []
+    for own in sides[0]:
+        if own.task in after_by_task:
+            pair = shared_records(own, after_by_task[own.task], systems)
+            if pair[0].records:
+                shared.append(pair[0])
+                rows += differences_of(*pair, systems, seed)
+    if not rows:
+        raise UserError(f"'{systems[0]}' and '{systems[1]}' have no example in common; evaluate both on the same tasks")
+    rows = corrected(rows)
+    return {
+        "schema_version": schema1.SCHEMA_VERSION,
+        "systems": list(systems),
+        **schema1.comparison_sections(shared, rows),
+        "headline": headline(rows, [own.task for own in shared if own.headline]),
+        "differences": [row.to_json() for row in rows],
+    }
+
+
+def shared_records(before: TaskRecords, after: TaskRecords, systems: Sequence[str]) -> tuple[TaskRecords, TaskRecords]:
+    """Return both systems' records of the examples that both have, in one order, and measured alike.
+
+    Raises:
+        UserError: If they differ in what comes with the data, such as an example's label.
+    """
+    for lang in sorted(before.records.keys() ^ after.records.keys()):
+        log.warning("%s.%s: only in %s", before.task, lang, systems[0] if lang in before.records else systems[1])
+    pairs = {lang: _pairs(before, after, lang) for lang in before.records if lang in after.records}
+    sides = [{lang: [pair[i] for pair in own] for lang, own in pairs.items() if own} for i in (0, 1)]
+    return replace(before, records=sides[0]), replace(before, records=sides[1])
+
+
+def _pairs(before: TaskRecords, after: TaskRecords, lang: str) -> list[tuple[Record, Record]]:
+    """Pair a language's records by id."""
+    by_id = {record["id"]: record for record in after.records[lang]}
+    first = before.records[lang]
+    pairs = [(_grouped(record, by_id[record["id"]]), by_id[record["id"]]) for record in first if record["id"] in by_id]
+    where = f"{before.task}.{lang}"
+    given = {key for metric in before.metrics[lang] for key in getattr(metric, "given", ())}
+    for one, other in pairs:
+        for key in sorted(given):
+            if one.get(key) != other.get(key):
+                raise UserError(
+                    f"{where}, example {one['id']}: the runs differ in its {key}; compare runs on the same data"
+                )
+    if len(pairs) < max(len(first), len(by_id)):
+        log.warning("%s: %d and %d examples, of which %d are in both runs", where, len(first), len(by_id), len(pairs))
+    return pairs
+
+
+def _grouped(record: Record, other: Record) -> Record:
+    """The record with its group, which a run of an older version does not have."""
+    return record if "group" in record or "group" not in other else record | {"group": other["group"]}

@@ -1,0 +1,66 @@
+"""The difference between two systems as a row."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from mlprune.metrics.measure import Measure, row_from_json, row_to_json
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One measure of two systems on the same examples.
+
+    Args:
+        system: Name of the second system.
+        reference: Name of the first.
+        task: The task's name.
+        language: As in :class:`mlprune.metrics.Figure`.
+        measure: What was measured.
+        before: The first system's value.
+        after: The second's.
+        delta: Second minus first.
+        low: Lower bound of the 95% interval of ``delta``; None where there is none.
+        high: Upper bound.
+        p: Two-sided p value, of the hypothesis that the systems are exchangeable.
+        p_holm: The same, corrected over the languages of the task and measure, or an average's over all averages.
+        n: Number of examples.
+        clusters: Number of independent groups of them.
+        changed: Share of examples answered otherwise; None where that cannot be told.
+        by_chance: What guessing gives on these examples, where it is known.
+
+    Example:
+        >>> row = Difference("pruned", "dense", "nli", "fr", Measure("f1"), 0.25, 0.5, 0.25)
+        >>> Difference.from_json(row.to_json()) == row
+        True
+    """
+
+    system: str
+    reference: str
+    task: str
+    language: str
+    measure: Measure
+    before: float | None
+    after: float | None
+    delta: float | None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    p_holm: float | None = None
+    n: int = 0
+    clusters: int | None = None
+    changed: float | None = None
+    by_chance: float | None = None
+
+    @property
+    def clear(self) -> bool:
+        """Whether the interval excludes zero."""
+        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the row as comparison.json has it."""
+        return row_to_json(self)
+
+    @classmethod
+    def from_json(cls, row: dict[str, Any]) -> "Difference":
+        """Return a row of comparison.json."""
+        return cls(**row_from_json(cls, row))

@@ -1,0 +1,65 @@
+"""A comparison in one plain sentence that claims no more than its intervals do."""
+
+from collections.abc import Collection, Sequence
+
+from mlprune.comparison.difference import Difference
+from mlprune.metrics.measure import AVERAGE
+
+
+def headline(rows: Sequence[Difference], tasks: Collection[str]) -> str:
+    """Say whether the second system is better outside English; "too few to tell" unless an interval tells.
+
+    Args:
+        rows: The differences.
+        tasks: Names of the tasks it is about, each by its first measure.
+
+    Example:
+        >>> from mlprune.metrics import Measure
+        >>> f1 = Measure("f1", "F1", unit="%", scale=100, digits=1)
+        >>> row = Difference("pruned", "dense", "nli", "average", f1, 0.5, 0.55, 0.05, -0.01, 0.1, n=60, clusters=20)
+        >>> headline([row], ["nli"])
+        'Outside English, pruning changed nli F1 by +5.0 points (95% CI -1.0 to +10.0, n = 60 in 20 clusters): too few
+        to tell.'
+        >>> from dataclasses import replace
+        >>> headline([replace(row, changed=0.0, system="runs/b", reference="runs/a")], ["nli"])
+        'Outside English, no prediction changed from runs/a to runs/b: nli (n = 60 in 20 clusters).'
+    """
+    firsts = {row.task: row for row in reversed(rows) if row.language == AVERAGE and row.task in tasks}
+    chosen = [firsts[task] for task in dict.fromkeys(row.task for row in rows) if task in firsts]
+    if not chosen:
+        return "Nothing was measured outside English in both runs, so nothing is said of it."
+    same = [f"{row.task} ({_size(row)})" for row in chosen if row.changed == 0]
+    moved = [_change(row) for row in chosen if row.changed != 0]
+    before, after = chosen[0].reference, chosen[0].system
+    by_pruning = (before, after) == ("dense", "pruned")
+    if not moved:
+        where = "when pruning" if by_pruning else f"from {before} to {after}"
+        return f"Outside English, no prediction changed {where}: {', '.join(same)}."
+    subject = "pruning" if by_pruning else f"{after} against {before}"
+    still = f"; no prediction changed in {', '.join(same)}" if same else ""
+    return f"Outside English, {subject} changed {'; '.join(moved)}{still}."
+
+
+def _change(row: Difference) -> str:
+    measure = row.measure
+    unit = " points" if measure.unit == "%" else f" {measure.unit}" if measure.unit else ""
+    by = f"{measure.text(row.delta, sign=True)}{unit}"
+    if row.low is None or row.high is None:
+        interval = "no interval"
+    else:
+        interval = f"95% CI {measure.text(row.low, sign=True)} to {measure.text(row.high, sign=True)}"
+    return f"{row.task} {measure.title or measure.name} by {by} ({interval}, {_size(row)}): {_verdict(row)}"
+
+
+def _verdict(row: Difference) -> str:
+    if not row.clear or row.low is None:
+        return "too few to tell"
+    rose = row.low > 0
+    if row.measure.higher_is_better is None:
+        return "it rose" if rose else "it fell"
+    return "it helped" if rose == row.measure.higher_is_better else "it hurt"
+
+
+def _size(row: Difference) -> str:
+    clusters = "" if row.clusters in (None, row.n) else f" in {row.clusters} cluster{'s' * (row.clusters != 1)}"
+    return f"n = {row.n}{clusters}"

@@ -1,0 +1,92 @@
+"""A run's predictions read back, with what results.json says of how they are measured."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from mlprune.comparison import schema1
+from mlprune.comparison.records import TaskRecords
+from mlprune.errors import UserError
+from mlprune.log import log
+from mlprune.metrics import Record
+
+Predictions = dict[str, dict[str, list[Record]]]  # task, language
+
+
+def read_predictions(folder: Path) -> Predictions:
+    """Read a run's predictions.
+
+    Args:
+        folder: A run's ``predictions`` folder.
+
+    Returns:
+        Task to language to records, in the order of the corpus.
+
+    Raises:
+        UserError: If there are none, or a file is damaged.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = Path(folder, "xnli.fr.jsonl").write_text('{"id": "0", "prediction": "neutral"}')
+        ...     read_predictions(Path(folder))
+        {'xnli': {'fr': [{'id': '0', 'prediction': 'neutral'}]}}
+    """
+    found: Predictions = {}
+    for file in sorted(folder.glob("*.jsonl")):
+        task, _, lang = file.stem.rpartition(".")
+        lines = file.read_text(encoding="utf-8").split("\n")  # U+2028 and its like stand within texts
+        try:
+            records = [json.loads(line) for line in lines if line]
+            found.setdefault(task, {})[lang] = list({record["id"]: record for record in records}.values())
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"'{file}' cannot be read: {error}") from error
+    if not found:
+        raise UserError(f"'{folder}' holds no predictions; give a run folder that `test` or `fit` wrote")
+    return found
+
+
+def read_results(predictions: Path) -> dict[str, Any]:
+    """Return the results that lie beside a predictions folder; empty if there are none.
+
+    Args:
+        predictions: ``predictions``, beside results.json, or ``predictions.dense``, beside results.dense.json.
+
+    Raises:
+        UserError: If they cannot be read, or a newer version wrote them.
+    """
+    file = predictions.with_name(predictions.name.replace("predictions", "results", 1) + ".json")
+    if not file.is_file():
+        return {}
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"'{file}' cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"'{file}' cannot be read: it holds no mapping")
+    schema1.check_version(content, file)
+    return content
+
+
+def measured_tasks(predictions: Predictions, measured_by: dict[str, Any]) -> list[TaskRecords]:
+    """Return predictions with the metrics that measure them, tasks and languages in the order they were evaluated in.
+
+    A task whose metric cannot be imported is left out with a warning.
+
+    Args:
+        predictions: What a system answered.
+        measured_by: That part of results.json; tasks of which it says nothing are told by their records' keys.
+    """
+    found = []
+    for task in [*(task for task in measured_by if task in predictions), *(predictions.keys() - measured_by.keys())]:
+        own = predictions[task]
+        if task not in measured_by:
+            found += [guessed] if (guessed := schema1.guess_task(task, own)) else []
+            continue
+        order = [*measured_by[task]["metrics"], *own]
+        try:
+            records = {lang: own[lang] for lang in dict.fromkeys(order) if lang in own}
+            found.append(TaskRecords.from_json(task, records, measured_by[task]))
+        except UserError as error:
+            log.warning("task '%s' is left out: %s", task, error)
+    return found

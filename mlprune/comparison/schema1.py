@@ -1,0 +1,252 @@
+"""The sections of results.json and comparison.json that schema 1 had: the one place that writes and reads them.
+
+Schema 2 keeps them beside its rows, for whoever reads them; files of schema 1 have nothing else, and are read as rows.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from mlprune.comparison.difference import Difference
+from mlprune.comparison.records import TaskRecords
+from mlprune.errors import UserError
+from mlprune.metrics import Accuracy, BitsPerChar, ExpectedRankC, Figure, Measure, RankC, Record, Translation
+from mlprune.metrics.measure import AVERAGE
+from mlprune.metrics.states import single_process
+
+SCHEMA_VERSION = 2
+ACCURACY, RANKC, EXPECTED = Accuracy.measures[0], RankC.measures[0], ExpectedRankC.measures[0]
+BLEU, CHRF = Translation.measures
+BITS = BitsPerChar.measures[0]
+Sections = dict[str, dict[str, Any]]
+
+
+def check_version(content: dict[str, Any], file: Path) -> None:
+    """Raise UserError if a newer version of the package wrote a file.
+
+    Example:
+        >>> check_version({"schema_version": 99}, Path("results.json"))
+        Traceback (most recent call last):
+        ...
+        mlprune.errors.UserError: 'results.json' has schema_version 99; this version of mlprune reads up to 2; update it
+    """
+    version = content.get("schema_version", 1)
+    if not isinstance(version, int) or version > SCHEMA_VERSION:
+        raise UserError(
+            f"'{file}' has schema_version {version}; this version of mlprune reads up to {SCHEMA_VERSION}; update it"
+        )
+
+
+def guess_task(task: str, records: dict[str, list[Record]]) -> TaskRecords | None:
+    """Return how records are measured of which no results.json says so, by the keys of the first.
+
+    Args:
+        task: The task's name.
+        records: Language to records.
+    """
+    records = dict(sorted(records.items(), key=lambda item: (item[0] != "en", item[0])))
+    first = next((own[0] for own in records.values() if own), {})
+    pivot = "en" if "en" in records else None
+    if "prediction" in first:
+        aligned = first.get("aligned", True)
+        pairs = [("en", lang) for lang in records if lang != "en"] if pivot and aligned and "scores" in first else []
+        metrics = {lang: [Accuracy()] for lang in records}
+        return TaskRecords(task, records, metrics, [RankC(), ExpectedRankC()] if pairs else [], pairs, pivot, aligned)
+    if "output" in first:
+        metric = Translation(first.get("target_lang", "en"), first.get("bleu_tokenizer"))
+        return TaskRecords(task, records, {lang: [metric] for lang in records}, headline=False)
+    if "log_prob" in first:
+        return TaskRecords(task, records, {lang: [BitsPerChar()] for lang in records}, pivot=pivot, headline=False)
+    return None
+
+
+# -- results.json -------------------------------------------------------------------------------------------------
+
+
+def result_sections(tasks: Iterable[TaskRecords], figures: Sequence[Figure]) -> Sections:
+    """Return the sections of results.json.
+
+    Args:
+        tasks: One system's records.
+        figures: What they gave.
+    """
+    sections: Sections = {}
+    for own in tasks:
+        rows = [row for row in figures if row.task == own.task]
+        first = next((metrics[0] for metrics in own.metrics.values() if metrics), None)
+        computed = {lang: _computed(metrics[0], own.records[lang]) for lang, metrics in own.metrics.items()}
+        if isinstance(first, Accuracy):
+            _answers(sections, own.task, computed, rows)
+        elif isinstance(first, Translation):
+            pooled = [record for records in own.records.values() for record in records]
+            directions = {_direction(own.task, lang, first): entry for lang, entry in computed.items()}
+            if len(directions) > 1:
+                directions[_direction(own.task, "all", first)] = _computed(first, pooled)
+            sections.setdefault("translation", {}).update(directions)
+        elif isinstance(first, BitsPerChar):
+            prefix = _prefix(own.task, "perplexity")
+            sections.setdefault("perplexity", {}).update({prefix + lang: entry for lang, entry in computed.items()})
+    return sections
+
+
+def _computed(metric: Any, records: list[Record]) -> dict[str, Any]:
+    own = single_process(metric)
+    own.update(records)
+    found: dict[str, Any] = own.compute()
+    return found
+
+
+def _answers(sections: Sections, task: str, computed: dict[str, Any], rows: Sequence[Figure]) -> None:
+    """Add the sections of a task whose answers are right or wrong."""
+    by_measure = {
+        measure.name: {row.language: row for row in rows if row.measure.name == measure.name}
+        for measure in (ACCURACY, RANKC, EXPECTED)
+    }
+    accuracy = by_measure[ACCURACY.name]
+    for lang, found in computed.items():
+        if "ci95" in found:
+            found["ci95"] = [accuracy[lang].low, accuracy[lang].high]
+    sections.setdefault("tasks", {})[task] = computed
+    mean = accuracy.get(AVERAGE)
+    entry = {} if mean is None else {"accuracy": mean.value}
+    interval = {} if mean is None or mean.low is None else {"ci95": [mean.low, mean.high]}
+    sections.setdefault("average", {})[task] = {"non_en": entry | interval} if entry else {}
+    for section, measure in (("rankc", RANKC), ("rankc_expected", EXPECTED)):
+        pairs = {lang: row.value for lang, row in by_measure[measure.name].items() if "-" in lang}
+        if pairs:
+            sections.setdefault(section, {})[task] = pairs
+
+
+def read_figures(results: dict[str, Any]) -> list[Figure]:
+    """Return the rows of results.json, also of a file that has sections only.
+
+    Args:
+        results: Content of results.json.
+
+    Example:
+        >>> old = {"stage": "dense", "tasks": {"nli": {"fr": {"accuracy": 0.5, "n": 2, "ci95": [0.1, 0.9]}}}}
+        >>> [(row.system, row.task, row.language, row.value, row.low) for row in read_figures(old)]
+        [('dense', 'nli', 'fr', 0.5, 0.1)]
+    """
+    if "figures" in results:
+        return [Figure.from_json(row) for row in results["figures"]]
+    system = str(results.get("stage", "dense"))
+    rows = []
+
+    def add(task: str, language: str, measure: Measure, entry: dict[str, Any]) -> None:
+        low, high = entry.get("ci95") or (None, None)
+        rows.append(Figure(system, task, language, measure, entry.get(measure.name), low, high, entry.get("n", 0)))
+
+    for task, languages in results.get("tasks", {}).items():
+        for lang, entry in languages.items():
+            add(task, lang, ACCURACY, entry)
+        for entry in results.get("average", {}).get(task, {}).values():
+            add(task, AVERAGE, ACCURACY, entry)
+        for section, measure in (("rankc", RANKC), ("rankc_expected", EXPECTED)):
+            for pair, value in results.get(section, {}).get(task, {}).items():
+                add(task, pair, measure, {measure.name: value})
+    for direction, entry in results.get("translation", {}).items():
+        task, lang = _of_direction(direction)
+        for measure in (BLEU, CHRF):
+            add(task, lang, measure, entry)
+    for lang, entry in results.get("perplexity", {}).items():
+        add("perplexity", lang, BITS, entry)
+    return rows
+
+
+# -- comparison.json ----------------------------------------------------------------------------------------------
+
+
+def comparison_sections(tasks: Iterable[TaskRecords], rows: Sequence[Difference]) -> Sections:
+    """Return the sections of comparison.json.
+
+    Args:
+        tasks: The first system's records.
+        rows: The differences.
+    """
+    sections: Sections = {name: {} for name in ("tasks", "average", "rankc", "translation", "perplexity")}
+    for own in tasks:
+        by_measure: dict[str, dict[str, Difference]] = {}
+        for row in rows:
+            if row.task == own.task:
+                by_measure.setdefault(row.measure.name, {})[row.language] = row
+        languages = list(own.records)
+        if answers := by_measure.get(ACCURACY.name):
+            sections["tasks"][own.task] = {
+                lang: _entry(answers[lang]) | {"p_holm": answers[lang].p_holm, "disagreement": answers[lang].changed}
+                for lang in languages
+            }
+            average = {"non_en": _entry(answers[AVERAGE])} if AVERAGE in answers else {}
+            sections["average"][own.task] = average
+            pairs = {lang: row for lang, row in by_measure.get(RANKC.name, {}).items() if "-" in lang}
+            sections["rankc"][own.task] = {k: _entry(row) | {"expected": row.by_chance} for k, row in pairs.items()}
+        if bleu := by_measure.get(BLEU.name):
+            metric = next(metric for metrics in own.metrics.values() for metric in metrics)
+            for lang in languages:
+                entry = _entry(bleu[lang]) | {"chrf": _entry(by_measure[CHRF.name][lang])}
+                sections["translation"][_direction(own.task, lang, metric)] = entry
+        if bits := by_measure.get(BITS.name):
+            prefix = _prefix(own.task, "perplexity")
+            sections["perplexity"] |= {prefix + lang: _entry(bits[lang]) for lang in languages}
+    return sections
+
+
+def _entry(row: Difference) -> dict[str, Any]:
+    interval = None if row.low is None else [row.low, row.high]
+    entry = {"dense": row.before, "pruned": row.after, "delta": row.delta, "delta_ci95": interval}
+    return entry | {"p": row.p, "n": row.n}
+
+
+def read_differences(comparison: dict[str, Any]) -> list[Difference]:
+    """Return the rows of comparison.json, also of a file that has sections only.
+
+    Args:
+        comparison: Content of comparison.json.
+
+    Example:
+        >>> entry = {"dense": 0.5, "pruned": 0.75, "delta": 0.25, "delta_ci95": [0.0, 0.5], "p": 0.5, "n": 4}
+        >>> [(row.language, row.after, row.low) for row in read_differences({"tasks": {"nli": {"fr": entry}}})]
+        [('fr', 0.75, 0.0)]
+    """
+    if "differences" in comparison:
+        return [Difference.from_json(row) for row in comparison["differences"]]
+    reference, system = comparison.get("systems", ["dense", "pruned"])
+    rows = []
+
+    def add(task: str, language: str, measure: Measure, entry: dict[str, Any]) -> None:
+        low, high = entry.get("delta_ci95") or (None, None)
+        before, after, delta = (entry.get(name) for name in ("dense", "pruned", "delta"))
+        row = Difference(system, reference, task, language, measure, before, after, delta, low, high)
+        optional = {"p": "p", "p_holm": "p_holm", "changed": "disagreement", "by_chance": "expected"}
+        known = {name: entry[key] for name, key in optional.items() if key in entry}
+        rows.append(Difference(**vars(row) | known | {"n": entry.get("n", 0)}))
+
+    for task, languages in comparison.get("tasks", {}).items():
+        for lang, entry in languages.items():
+            add(task, lang, ACCURACY, entry)
+        for entry in comparison.get("average", {}).get(task, {}).values():
+            add(task, AVERAGE, ACCURACY, entry)
+        for pair, entry in comparison.get("rankc", {}).get(task, {}).items():
+            add(task, pair, RANKC, entry)
+    for direction, entry in comparison.get("translation", {}).items():
+        task, lang = _of_direction(direction)
+        add(task, lang, BLEU, entry)
+        add(task, lang, CHRF, entry.get("chrf", {}) | {"n": entry.get("n", 0)})
+    for lang, entry in comparison.get("perplexity", {}).items():
+        add("perplexity", lang, BITS, entry)
+    return rows
+
+
+def _prefix(task: str, usual: str) -> str:
+    """What keys of a section begin with, where the task has a name of its own."""
+    return "" if task == usual else f"{task}:"
+
+
+def _direction(task: str, lang: str, metric: Any) -> str:
+    return f"{_prefix(task, 'translation')}{lang}-{metric.target_lang}"
+
+
+def _of_direction(direction: str) -> tuple[str, str]:
+    """Task and source language of a key such as ``fr-en`` or ``news:fr-en``."""
+    task, _, pair = direction.rpartition(":")
+    return task or "translation", pair.partition("-")[0]

@@ -1,0 +1,157 @@
+"""What a figure is: a measure says how it reads, a row holds one value of one system with its interval."""
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any
+
+from torchmetrics import Metric
+
+AVERAGE, AVERAGE_ALL = "average", "average_all"  # languages of rows: without the pivot, and with it
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One number that a metric gives, and how people read it.
+
+    Args:
+        name: Key of the metric's ``compute``, and ``metric`` of a row.
+        title: What tables and charts call it; the name if omitted.
+        unit: Unit of what is shown, ``scale`` times the value.
+        scale: What a value is multiplied by to be shown.
+        digits: Digits behind the point, where it is shown.
+        higher_is_better: None where neither is.
+        bounds: Smallest and largest possible value, where there is one; intervals are clipped to them.
+        chance: Name of the sibling measure that says what guessing gives; it is shown beside, and not compared.
+
+    Example:
+        >>> Measure("f1", "F1", unit="%", scale=100, digits=1).text(0.5)
+        '50.0'
+    """
+
+    name: str
+    title: str = ""
+    unit: str = ""
+    scale: float = 1.0
+    digits: int = 3
+    higher_is_better: bool | None = True
+    bounds: tuple[float | None, float | None] = (None, None)
+    chance: str | None = None
+
+    @property
+    def label(self) -> str:
+        """Title and unit, as the head of a table or an axis."""
+        title = self.title or self.name
+        return f"{title}, {self.unit}" if self.unit else title
+
+    def text(self, value: float | None, sign: bool = False) -> str:
+        """Return a value as it is shown, with its sign if asked for; empty if there is none."""
+        if value is None:
+            return ""
+        return f"{self.scale * value:{'+' if sign else ''}.{self.digits}f}"
+
+    def clip(self, low: float, high: float) -> tuple[float, float]:
+        """Return an interval of values within the bounds."""
+        lowest, highest = self.bounds
+        return (low if lowest is None else max(low, lowest)), (high if highest is None else min(high, highest))
+
+    def clip_change(self, low: float, high: float) -> tuple[float, float]:
+        """Return an interval of differences between two values, within what the bounds leave."""
+        lowest, highest = self.bounds
+        if lowest is None or highest is None:
+            return low, high
+        return max(low, lowest - highest), min(high, highest - lowest)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what rows of results.json and comparison.json carry of their measure."""
+        shown = ("title", "unit", "scale", "digits", "higher_is_better", "chance")
+        return {name: getattr(self, name) for name in shown}
+
+
+def measures_of(metric: Metric) -> tuple[Measure, ...]:
+    """Return the measures a metric declares, or one by its class's name.
+
+    Example:
+        >>> from torchmetrics.classification import BinaryF1Score
+        >>> measures_of(BinaryF1Score())[0].name, measures_of(BinaryF1Score())[0].higher_is_better
+        ('BinaryF1Score', True)
+    """
+    declared: tuple[Measure, ...] | None = getattr(metric, "measures", None)
+    if declared:
+        return declared
+    return (Measure(type(metric).__name__, higher_is_better=metric.higher_is_better),)
+
+
+def read_values(metric: Metric, computed: Any) -> dict[str, float]:
+    """Return measure to value of what a metric's ``compute`` returned: a dictionary, or one number.
+
+    Example:
+        >>> import torch
+        >>> from torchmetrics.classification import BinaryF1Score
+        >>> read_values(BinaryF1Score(), torch.tensor(0.5))
+        {'BinaryF1Score': 0.5}
+    """
+    names = [measure.name for measure in measures_of(metric)]
+    if not isinstance(computed, dict):
+        return {names[0]: float(computed)}
+    return {name: float(computed.get(name, math.nan)) for name in names}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured number of one system.
+
+    Args:
+        system: The evaluated model's name, such as ``dense``.
+        task: The task's name.
+        language: Code; a pair such as ``en-fr`` where two languages are measured together; ``average`` (without the
+            pivot, English) or ``average_all``.
+        measure: What was measured.
+        value: None without examples.
+        low: Lower bound of its 95% interval; None where there is none.
+        high: Upper bound.
+        n: Number of examples.
+        clusters: Number of independent groups of them.
+
+    Example:
+        >>> row = Figure("dense", "nli", "fr", Measure("f1"), 0.5, n=4).to_json()
+        >>> row["metric"], row["value"], Figure.from_json(row).measure.name
+        ('f1', 0.5, 'f1')
+    """
+
+    system: str
+    task: str
+    language: str
+    measure: Measure
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n: int = 0
+    clusters: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the row as results.json has it."""
+        return row_to_json(self)
+
+    @classmethod
+    def from_json(cls, row: dict[str, Any]) -> "Figure":
+        """Return a row of results.json."""
+        return cls(**row_from_json(cls, row))
+
+
+def row_to_json(row: Any) -> dict[str, Any]:
+    """Return a row as JSON: its fields, the measure as ``metric`` and how it reads; None for what is not finite."""
+    content: dict[str, Any] = {}
+    for part in fields(row):
+        value = getattr(row, part.name)
+        if part.name == "measure":
+            content["metric"] = value.name
+        else:
+            content[part.name] = None if isinstance(value, float) and not math.isfinite(value) else value
+    return content | row.measure.to_json()
+
+
+def row_from_json(kind: type, row: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a row from its JSON."""
+    shown = {name: row[name] for name in Measure("").to_json() if name in row}
+    known = {part.name: row[part.name] for part in fields(kind) if part.name in row}
+    return known | {"measure": Measure(str(row["metric"]), **shown)}

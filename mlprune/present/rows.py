@@ -1,0 +1,171 @@
+"""Tables of figures and differences: loops over rows, whatever was measured."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from mlprune.comparison import Difference
+from mlprune.languages import LANGUAGES
+from mlprune.metrics.measure import AVERAGE, AVERAGE_ALL, Figure, Measure
+from mlprune.present.table import Table
+
+Key = tuple[str, str]  # task and measure: a table
+
+
+def comparison_tables(rows: Sequence[Difference]) -> list[Table]:
+    """Return a table for each task and measure: two systems, their difference, its interval and p values.
+
+    Args:
+        rows: The differences.
+
+    Example:
+        >>> row = Difference("pruned", "dense", "nli", "fr", Measure("f1"), 0.5, 0.75, 0.25, 0.0, 0.5, p=0.0001, n=9)
+        >>> table = comparison_tables([row])[0]
+        >>> table.title, table.columns
+        ('nli: f1', ('language', 'dense', 'pruned', 'difference', '95% CI of the difference', 'p', 'n'))
+        >>> table.rows
+        [('French', '0.500', '0.750', '+0.250', '+0.000 to +0.500', '<0.001', '9')]
+    """
+    tables = []
+    for (task, _), own in grouped(rows).items():
+        measure, labels = own[0].measure, language_labels([row.language for row in own])
+        heads = ("language", own[0].reference, own[0].system, "difference", "95% CI of the difference", "p", "p (Holm)")
+        heads += ("changed, %", "by chance", "n", "clusters")
+        cells = [
+            (
+                label,
+                measure.text(row.before),
+                measure.text(row.after),
+                measure.text(row.delta, sign=True),
+                interval_text(measure, row.low, row.high, sign=True),
+                p_text(row.p),
+                p_text(row.p_holm),
+                "" if row.changed is None else f"{100 * row.changed:.1f}",
+                measure.text(row.by_chance),
+                str(row.n),
+                "" if row.clusters is None else str(row.clusters),
+            )
+            for label, row in zip(labels, own, strict=True)
+        ]
+        tables.append(filled(Table(title_of(task, measure), heads, cells), always=4))
+    return tables
+
+
+def figure_tables(systems: Mapping[str, Iterable[Figure]]) -> list[Table]:
+    """Return a table for each task and measure: figures of one system with their intervals, or several side by side.
+
+    Args:
+        systems: Name of a system to its figures.
+
+    Example:
+        >>> rows = [Figure("dense", "nli", "fr", Measure("f1"), 0.5, 0.25, 0.75, n=9)]
+        >>> figure_tables({"dense": rows})[0].rows, figure_tables({"a": rows, "b": []})[0].rows
+        ([('French', '0.500', '0.250 to 0.750', '9')], [('French', '0.500 (0.250 to 0.750)', '', '9')])
+    """
+    parts: dict[Key, dict[str, dict[str, Figure]]] = {}
+    for name, figures in systems.items():
+        for key, own in grouped(list(figures)).items():
+            for row in own:
+                parts.setdefault(key, {}).setdefault(row.language, {})[name] = row
+    tables = []
+    for (task, _), languages in parts.items():
+        measure = next(iter(next(iter(languages.values())).values())).measure
+        labels = language_labels(list(languages))
+        if len(systems) == 1:
+            heads: tuple[str, ...] = ("language", measure.label, "95% CI")
+            sides = [
+                [cell for row in rows.values() for cell in (measure.text(row.value), _interval(row))]
+                for rows in languages.values()
+            ]
+        else:
+            heads = ("language", *systems)
+            sides = [[_value(rows.get(name)) for name in systems] for rows in languages.values()]
+        sizes = [[_joined(rows.values(), part) for part in ("n", "clusters")] for rows in languages.values()]
+        cells = [(label, *side, *size) for label, side, size in zip(labels, sides, sizes, strict=True)]
+        tables.append(filled(Table(title_of(task, measure), (*heads, "n", "clusters"), cells), always=len(heads)))
+    return tables
+
+
+def raw_table(rows: Sequence[Figure | Difference], **constants: Any) -> Table:
+    """Return rows as they are in JSON, a column a field, for CSV.
+
+    Args:
+        rows: Figures or differences.
+        constants: Columns before them, alike in all rows.
+
+    Example:
+        >>> raw_table([Figure("dense", "nli", "fr", Measure("f1"), 0.5)], sparsity=0.3).columns[:5]
+        ('sparsity', 'system', 'task', 'language', 'metric')
+    """
+    content = [constants | row.to_json() for row in rows]
+    columns = tuple(content[0]) if content else ()
+    return Table(
+        "", columns, [tuple("" if row[name] is None else str(row[name]) for name in columns) for row in content]
+    )
+
+
+def grouped(rows: Sequence[Any]) -> dict[Key, list[Any]]:
+    """Return rows by task and measure, in order of first appearance."""
+    found: dict[Key, list[Any]] = {}
+    for row in rows:
+        found.setdefault((row.task, row.measure.name), []).append(row)
+    return found
+
+
+def title_of(task: str, measure: Measure) -> str:
+    """Return what a table or chart of a task and measure is called."""
+    return f"{task}: {measure.label}{', lower is better' if measure.higher_is_better is False else ''}"
+
+
+def language_labels(languages: Sequence[str]) -> list[str]:
+    """Return what rows' languages are called.
+
+    Example:
+        >>> language_labels(["fr", "en-sw", "average", "average_all"])
+        ['French', 'English and Swahili', 'average without English', 'average']
+        >>> language_labels(["fr", "average"])
+        ['French', 'average']
+    """
+    averages = {AVERAGE: "average without English" if AVERAGE_ALL in languages else "average", AVERAGE_ALL: "average"}
+    return [
+        averages.get(language) or " and ".join(LANGUAGES[c].name if c in LANGUAGES else c for c in language.split("-"))
+        for language in languages
+    ]
+
+
+def interval_text(measure: Measure, low: float | None, high: float | None, sign: bool = False) -> str:
+    """Return an interval as it is shown; empty if there is none."""
+    return "" if low is None or high is None else f"{measure.text(low, sign)} to {measure.text(high, sign)}"
+
+
+def p_text(value: float | None) -> str:
+    """Return a p value as it is shown.
+
+    Example:
+        >>> p_text(0.0004), p_text(0.25), p_text(None)
+        ('<0.001', '0.250', '')
+    """
+    return "" if value is None else "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def filled(table: Table, always: int) -> Table:
+    """Return the table without columns that are empty in every row, but for the first few."""
+    kept = [i for i in range(len(table.columns)) if i < always or any(row[i] for row in table.rows)]
+    rows = [tuple(row[i] for i in kept) for row in table.rows]
+    return Table(table.title, tuple(table.columns[i] for i in kept), rows, table.notes, table.prose)
+
+
+def _interval(row: Figure) -> str:
+    return interval_text(row.measure, row.low, row.high)
+
+
+def _value(row: Figure | None) -> str:
+    if row is None:
+        return ""
+    interval = _interval(row)
+    return row.measure.text(row.value) + (f" ({interval})" if interval else "")
+
+
+def _joined(rows: Iterable[Figure], part: str) -> str:
+    """A count of several systems, once if it is the same."""
+    values = (getattr(row, part) for row in rows)
+    return " / ".join(dict.fromkeys(str(value) for value in values if value is not None))

@@ -1,0 +1,158 @@
+"""One table, rendered to Markdown, CSV, LaTeX, HTML and the console."""
+
+import csv
+import io
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+import rich.table
+from rich.text import Text
+
+SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+SPECIAL |= {character: f"\\{character}" for character in "&%$#_{}"}
+HIDDEN = ("Cc", "Cf", "Zl", "Zp")  # control and format characters, separators of lines
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text; the first cell of a row names it.
+
+    Args:
+        title: What it shows.
+        columns: Heads of the columns.
+        rows: Cells.
+        notes: Lines below it.
+        prose: Whether the last column is text rather than figures.
+
+    Example:
+        >>> Table("Sizes", ("name", "size"), [("a", "1")]).rows[0][1]
+        '1'
+    """
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    notes: Sequence[str] = ()
+    prose: bool = False
+
+
+def visible(text: str) -> str:
+    r"""Return text in which control characters, such as a terminal's escapes, are written out.
+
+    Example:
+        >>> print(visible("a\x1b[31m\n"))
+        a\x1b[31m\n
+    """
+    shown = (ascii(c)[1:-1] if unicodedata.category(c) in HIDDEN and c not in "\u200c\u200d" else c for c in text)
+    return "".join(shown)  # the joiners stand within words of Persian and Hindi
+
+
+def to_markdown(table: Table) -> str:
+    """Return a table under its heading, the first column to the left and figures to the right.
+
+    Example:
+        >>> print(to_markdown(Table("Sizes", ("name", "size"), [("a|b", "1")])))
+        ## Sizes
+        <BLANKLINE>
+        | name | size |
+        | --- | ---: |
+        | a\\|b | 1 |
+    """
+    align = ["---"] + [":---" if table.prose else "---:"] * (len(table.columns) - 1)
+    cells = [[visible(cell).replace("|", "\\|") for cell in row] for row in (table.columns, *table.rows)]
+    lines = [f"| {' | '.join(row)} |" for row in (cells[0], align, *cells[1:])]
+    notes = [line for note in table.notes for line in ("", visible(note))]
+    return "\n".join([f"## {visible(table.title)}", "", *lines, *notes])
+
+
+def to_csv(table: Table) -> str:
+    """Return head and rows as CSV.
+
+    Example:
+        >>> print(to_csv(Table("Sizes", ("name", "size"), [("a,b", "1")])), end="")
+        name,size
+        "a,b",1
+    """
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows([table.columns, *table.rows])
+    return out.getvalue()
+
+
+def to_latex(table: Table) -> str:
+    r"""Return a table for LaTeX with the booktabs package.
+
+    Example:
+        >>> print(to_latex(Table("Sizes", ("name", "size, %"), [("a_b", "1")])))
+        \begin{table}
+        \caption{Sizes}
+        \begin{tabular}{lr}
+        \toprule
+        name & size, \% \\
+        \midrule
+        a\_b & 1 \\
+        \bottomrule
+        \end{tabular}
+        \end{table}
+    """
+
+    def line(cells: Sequence[str]) -> str:
+        return " & ".join(_latex(cell) for cell in cells) + r" \\"
+
+    columns = "l" + ("l" if table.prose else "r") * (len(table.columns) - 1)
+    notes = [rf"\par {_latex(note)}" for note in table.notes]
+    parts = [r"\begin{table}", rf"\caption{{{_latex(table.title)}}}", rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
+    parts += [line(table.columns), r"\midrule", *map(line, table.rows), r"\bottomrule", r"\end{tabular}"]
+    return "\n".join([*parts, *notes, r"\end{table}"])
+
+
+def _latex(text: str) -> str:
+    return "".join(SPECIAL.get(character, character) for character in visible(text))
+
+
+def to_html(table: Table) -> str:
+    """Return an accessible HTML table in a region that scrolls.
+
+    Example:
+        >>> "<th scope=\\"row\\">&lt;b&gt;</th><td>1</td>" in to_html(Table("Sizes", ("name", "size"), [("<b>", "1")]))
+        True
+    """
+    title = escape(visible(table.title))
+    head = "".join(f'<th scope="col">{escape(visible(cell))}</th>' for cell in table.columns)
+    rows = [
+        f'<tr><th scope="row">{escape(visible(row[0]))}</th>'
+        + "".join(f"<td>{escape(visible(cell))}</td>" for cell in row[1:])
+        + "</tr>"
+        for row in table.rows
+    ]
+    lines = [
+        f'<div class="scroll" role="region" tabindex="0" aria-label="{title}">',
+        '<table class="prose">' if table.prose else "<table>",
+        f"<caption>{title}</caption>",
+        f"<thead><tr>{head}</tr></thead>",
+        "<tbody>",
+        *rows,
+        "</tbody>",
+        "</table>",
+        *(f'<p class="note">{escape(visible(note))}</p>' for note in table.notes),
+        "</div>",
+    ]
+    return "\n".join(lines)
+
+
+def to_console(table: Table) -> rich.table.Table:
+    """Return a table for rich's console; markup in cells is text.
+
+    Example:
+        >>> to_console(Table("Sizes", ("name", "size"), [("m[/red]", "1")])).row_count
+        1
+    """
+    shown = rich.table.Table(title=Text(visible(table.title)), title_justify="left", caption_justify="left")
+    for place, column in enumerate(table.columns):
+        shown.add_column(Text(visible(column)), justify="right" if place and not table.prose else "left")
+    for row in table.rows:
+        shown.add_row(*(Text(visible(cell)) for cell in row))
+    if table.notes:
+        shown.caption = Text("\n".join(map(visible, table.notes)))
+    return shown
