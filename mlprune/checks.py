@@ -62,8 +62,22 @@ def check_files(args: list[str]) -> None:
                 value = settings[section]
                 told = "is empty; leave it out or give" if value is None else f"'{value}' is not allowed; give"
                 raise UserError(f"--config {name}: {section}: {told} keys and values")
+        if found := _bare_no(settings):
+            raise UserError(f"--config {name}: {found}: YAML reads a bare no as false; quote it: 'no'")
         if "seed" in settings.get("data", {}):
             raise UserError(f"--config {name}: data.seed follows seed_everything, the run's one seed; give that")
+
+
+def _bare_no(settings: Any, key: str = "") -> str:
+    """Return the key under which a language's code is false, or nothing."""
+    if isinstance(settings, dict):
+        found = (str(key) if code is False else _bare_no(value, code) for code, value in settings.items())
+        return next(filter(None, found), "")
+    if isinstance(settings, list):
+        if key == "languages":
+            return key if any(code is False for code in settings) else ""
+        return next(filter(None, (_bare_no(entry) for entry in settings)), "")
+    return key if settings is False and (key == "lang" or str(key).endswith("_lang")) else ""
 
 
 def check_trainer(subcommand: str, trainer: Any) -> None:

@@ -8,7 +8,6 @@ from tiny_runs import write_config
 from mlprune.languages import language
 
 
-@pytest.mark.xfail(strict=True)
 @pytest.mark.parametrize(
     "section",
     [
