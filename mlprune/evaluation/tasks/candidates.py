@@ -256,6 +256,7 @@ class CandidateTask(ScoredTask):
         chat_template_options: What the chat template reads besides, such as ``{enable_thinking: false}``; ``date`` is
             what it takes for today, 2025-01-01 if omitted.
         rankc_matrix: Report RankC of every pair of languages, not only of English with each.
+        aligned: Whether rows of two languages with the same id are translations of each other.
 
     Raises:
         UserError: If template, verbalizer and label column do not fit together.
@@ -299,6 +300,7 @@ class CandidateTask(ScoredTask):
         chat_template: bool = False,
         rankc_matrix: bool = False,
         chat_template_options: dict[str, Any] | None = None,
+        aligned: bool = True,
     ) -> None:
         own = isinstance(template, dict) or "{" in template
         if own and not ((verbalizer or candidates) and label_column):
@@ -321,6 +323,7 @@ class CandidateTask(ScoredTask):
         super().__init__(
             name, languages, corpus, limit, seed, chosen, ranking_only, too_long, start_token, rankc_matrix
         )
+        self.aligned = aligned
         if shots < 0 or (shots and fewshot is None):
             raise UserError(
                 f"task '{name}': shots {shots} is not allowed without a fewshot corpus; give 0 or more, and one"

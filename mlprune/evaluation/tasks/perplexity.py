@@ -38,6 +38,7 @@ class PerplexityTask(Task):
         corpus: Column ``text``; the bundled parallel test split if omitted.
         limit: At most so many texts a language.
         seed: Seed of their choice.
+        aligned: Whether rows of two languages with the same id are translations of each other.
 
     Example:
         >>> task = PerplexityTask(["fr", "sw"], limit=5)
@@ -54,8 +55,10 @@ class PerplexityTask(Task):
         corpus: Corpus | None = None,
         limit: int | None = None,
         seed: int = 0,
+        aligned: bool = True,
     ) -> None:
         super().__init__(name, languages, corpus or Bundled("parallel", split="test"), limit, seed)
+        self.aligned = aligned
 
     def examples(self, lang: str) -> list[TextExample]:
         rows = self.usable(self.corpus).take(lang, self.chosen(lang))
@@ -72,8 +75,9 @@ class PerplexityTask(Task):
         refuse_too_long(self, lang, examples, tokens_over(model, ids), max_length(model), "give shorter texts")
         with naming(self, lang, examples):
             scores = score_candidate_ids(model, ids, normalization="sum", given=given)
+        unpaired = {} if self.aligned else {"aligned": False}
         return [
-            {"id": example.id, "log_prob": score, "chars": len(example.text)}
+            {"id": example.id, "log_prob": score, "chars": len(example.text), **unpaired}
             for example, score in zip(examples, scores[:, 0].double().tolist(), strict=True)
         ]
 

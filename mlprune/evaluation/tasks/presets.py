@@ -73,6 +73,7 @@ class _Preset(CandidateTask):
             chat_template=chat_template,
             rankc_matrix=rankc_matrix,
             chat_template_options=chat_template_options,
+            aligned=type(self).aligned,
         )
 
     @abstractmethod
