@@ -10,7 +10,7 @@ import tokenize
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 from mlprune.data.cells import text_of
 from mlprune.data.columns import with_columns
@@ -87,10 +87,9 @@ def checked_blank(value: str) -> Blank:
         >>> checked_blank("error")
         'error'
     """
-    for allowed in get_args(Blank):
-        if value == allowed:
-            return allowed
-    raise UserError(f"blank '{value}' is not allowed; give {' or '.join(get_args(Blank))}")
+    if value not in get_args(Blank):
+        raise UserError(f"blank '{value}' is not allowed; give {' or '.join(get_args(Blank))}")
+    return cast(Blank, value)
 
 
 class Bundled(Corpus):

@@ -108,6 +108,7 @@ class XnliFile(Corpus):
         file = Path(path).expanduser()
         self.file = file / f"xnli.{split}.tsv" if file.is_dir() else file
         self.blank = checked_blank(blank)
+        self._read: dict[str, list[Row]] = {}  # by language, as one file holds them all
         if not self.file.is_file():
             raise UserError(f"XNLI file '{self.file}' does not exist; give the folder that holds xnli.{split}.tsv")
 
@@ -122,11 +123,17 @@ class XnliFile(Corpus):
         return f"'{lang}' in {self.file}"
 
     def rows(self, lang: str) -> Rows:
+        if not self._read:
+            self._read_all()
+        if lang not in self._read:
+            raise UserError(f"{self.file}: no rows of language '{lang}'")
+        return with_columns(ListRows(self._read[lang]), None, None, self.origin(lang))
+
+    def _read_all(self) -> None:
         rows = read_file(self.file, "tsv")
         missing = {"language", *self.COLUMNS.values()} - set(rows.names)
         if missing:
             raise UserError(f"{self.file}: no column {', '.join(sorted(missing))}; is it a file of XNLI 1.0?")
-        found = [row for row in rows if row["language"] == lang]
-        if not found:
-            raise UserError(f"{self.file}: no rows of language '{lang}'")
-        return with_columns(ListRows(found), self.COLUMNS, None, self.origin(lang))
+        for row in rows:
+            own = {ours: row[theirs] for ours, theirs in self.COLUMNS.items()}
+            self._read.setdefault(row["language"], []).append(own)

@@ -26,7 +26,7 @@ class ParquetRows(Rows):
         self.path = path
         try:
             with pq.ParquetFile(path) as file:
-                self._count = file.metadata.num_rows
+                self._count = int(file.metadata.num_rows)
                 self.names = file.schema_arrow.names
         except (pa.ArrowException, OSError, ValueError) as error:
             raise UserError(f"{path}: cannot be read as parquet: {str(error).splitlines()[0]}") from error

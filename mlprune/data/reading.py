@@ -141,7 +141,7 @@ class JsonRows(FileRows):
         if not text.strip():
             return None
         try:
-            value = json.loads(text, object_pairs_hook=_marked)
+            value = DECODER.decode(text)
         except (ValueError, RecursionError) as error:
             reason = error.msg if isinstance(error, json.JSONDecodeError) else first_line(error)
             raise UserError(f"{self.path}: row {number + 1} is not JSON: {reason}; write one object a line") from error
@@ -156,6 +156,9 @@ def _marked(pairs: list[tuple[str, Any]]) -> Row:
         names = [name for name, _ in pairs]
         row |= {name: TWICE for name in row if names.count(name) > 1}
     return row
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=_marked)
 
 
 class TableRows(FileRows):
