@@ -4,8 +4,6 @@ import errno
 import logging
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import yaml
@@ -17,17 +15,7 @@ from lightning.pytorch.plugins.environments import SLURMEnvironment
 from rich.console import Console
 from rich.logging import RichHandler
 
-from mlprune.callbacks import (
-    EndOnSigterm,
-    FeatureAnalysis,
-    ProgressDisplay,
-    PruningCallback,
-    ReportCallback,
-    ResultsTable,
-    RunWriter,
-    SaveConfig,
-    TensorBoard,
-)
+from mlprune.callbacks import ProgressDisplay, PruningCallback, SaveConfig
 from mlprune.checks import (
     check_callbacks,
     check_checkpoint,
@@ -40,24 +28,12 @@ from mlprune.checks import (
 )
 from mlprune.datamodule import PruningDataModule
 from mlprune.errors import UserError, one_line
-from mlprune.experiment import run_experiment
+from mlprune.experiments import TRAINER_DEFAULTS, Engine
 from mlprune.log import log
 from mlprune.module import PruningModule
 from mlprune.parser import OneLineParser, explain
 from mlprune.resume import refuse_differences, take_resume
-from mlprune.run import VERSIONED, Run, claim_folder
-from mlprune.runs.folder import release
-from mlprune.sweep import run_sweep
-
-TRAINER_DEFAULTS = {
-    "use_distributed_sampler": False,  # batches are dealt by the data module
-    "inference_mode": False,  # weights are edited during validation
-    "max_epochs": 0,
-    "num_sanity_val_steps": 0,
-    "enable_model_summary": False,
-    "enable_checkpointing": False,
-}
-
+from mlprune.run import VERSIONED
 
 SUBCOMMANDS = {
     "fit": "Evaluate, prune, train if trainer.max_epochs is above 0, evaluate again, and compare.",
@@ -160,7 +136,7 @@ class MlpruneCLI(LightningCLI):
             raise UserError(explain(str(error))) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
-        """Add the callbacks that write and print what a run found; refuse strategies that cannot hold masks."""
+        """Show progress in our own way unless the user has another; refuse strategies that cannot hold masks."""
         chosen = self.config_init[self.subcommand].trainer.callbacks or []
         own_bar = any(isinstance(callback, ProgressBar) for callback in chosen)  # before Lightning adds its own
         check_callbacks(chosen)
@@ -172,67 +148,36 @@ class MlpruneCLI(LightningCLI):
         check_slurm(trainer)
         if given.logger is None or given.logger is True:
             trainer.loggers = [TensorBoardLogger(trainer.default_root_dir)]  # Lightning's has the SLURM job as version
-        if self.resumed is not None:
-            run = self.resumed
-            trainer.mlprune_run = Run(run, resumes=True)
-            if type(trainer.logger) in VERSIONED:
-                pinned = type(trainer.logger)(run.parents[1], run.parent.name, run.name)
-                trainer.loggers = [pinned, *trainer.loggers[1:]]
-        settings = self._settings()
-        described = {name: settings[name] for name in ("model", "data", "pruning", "seed_everything")}
-        trainer.callbacks += [
-            RunWriter(described, self.subcommand),
-            ResultsTable(quiet=self.subcommand == "fit"),
-            ReportCallback(),
-            EndOnSigterm(),
-        ]
-        if not any(isinstance(callback, TensorBoard) for callback in trainer.callbacks):
-            trainer.callbacks.append(TensorBoard())
+        if (run := self.resumed) is not None and type(trainer.logger) in VERSIONED:
+            pinned = type(trainer.logger)(run.parents[1], run.parent.name, run.name)
+            trainer.loggers = [pinned, *trainer.loggers[1:]]
         if not own_bar:
             trainer.callbacks = [ProgressDisplay() if isinstance(c, ProgressBar) else c for c in trainer.callbacks]
-        analysed = any(isinstance(callback, FeatureAnalysis) for callback in trainer.callbacks)
-        if self.subcommand == "validate" and analysed:
-            trainer.callbacks = [c for c in trainer.callbacks if not isinstance(c, PruningCallback)]  # measures instead
-        # the pruning callback first: the others look at its work
-        trainer.callbacks.sort(key=lambda callback: not isinstance(callback, PruningCallback))
         return trainer
 
-    @contextmanager
-    def _own_folder(self) -> Iterator[None]:
-        """Claim the run's folder; a run that is refused before anything was computed leaves none behind."""
-        if self.resumed is not None or not self.trainer.is_global_zero:
-            yield
-            return
-        folder = claim_folder(self.trainer)
-        try:
-            yield
-        except (UserError, OSError):
-            release(folder)
-            raise
+    def _engine(self, model: PruningModule, datamodule: PruningDataModule) -> Engine:
+        settings = self._settings()
+        described = {name: settings[name] for name in ("model", "data", "pruning", "seed_everything")}
+        return Engine(
+            model,
+            datamodule,
+            trainer=self.trainer,
+            config=described,
+            command=str(self.subcommand),
+            resumed=self.resumed,
+        )
 
     def fit(self, model: PruningModule, datamodule: PruningDataModule, ckpt_path: str | None = None) -> None:
         """Run the whole experiment, or the sweep if one is asked for."""
-        pruning = next(callback for callback in self.trainer.callbacks if isinstance(callback, PruningCallback))
-        try:
-            with self._own_folder():
-                if pruning.sweep is not None:
-                    run_sweep(self.trainer, model, datamodule, pruning)
-                else:
-                    run_experiment(self.trainer, model, datamodule, ckpt_path)
-        except KeyboardInterrupt as interrupt:  # between the trainer's loops, where it tells no callback
-            for callback in self.trainer.callbacks:
-                callback.on_exception(self.trainer, model, interrupt)
-            sys.exit(1)
+        self._engine(model, datamodule).experiment(ckpt_path)
 
     def validate(self, model: PruningModule, datamodule: PruningDataModule) -> None:
         """Calibrate and prune."""
-        with self._own_folder():
-            self.trainer.validate(model, datamodule=datamodule, verbose=False)
+        self._engine(model, datamodule).prune()
 
     def test(self, model: PruningModule, datamodule: PruningDataModule) -> None:
         """Evaluate."""
-        with self._own_folder():
-            self.trainer.test(model, datamodule=datamodule, verbose=False)
+        self._engine(model, datamodule).evaluate()
 
 
 def _plain_seed(seed: bool | int) -> int:

@@ -1,43 +1,26 @@
 """The LightningDataModule: calibration prompts for validate, evaluation sets for test, training batches for fit."""
 
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mlprune.batching import deal, token_batches
 from mlprune.data.demonstrations import Demonstrations, Prompt, TranslationDemonstrations
 from mlprune.errors import UserError
-from mlprune.evaluation.encoder_decoder import decoder_start
-from mlprune.evaluation.encoding import TextEncoder
 from mlprune.evaluation.tasks import Task
-from mlprune.log import log
-from mlprune.models.blocks import find_blocks
-from mlprune.models.decoder_start import decoder_start_of
-from mlprune.models.language_tokens import between, has_languages
 from mlprune.models.tokenizer import check_words
-from mlprune.models.tokens import encode
-from mlprune.pruning.prune import needs_equal_lengths, pad_right, reform
-
-
-class CalibrationStep(NamedTuple):
-    """One step of the pruning schedule: show a block one batch, or (index None) close the block.
-
-    Where a block is calibrated as a whole its closing step is the only one.
-    """
-
-    block: int
-    index: int | None
-    num_blocks: int
+from mlprune.prompts import PromptReader, texts_of
+from mlprune.pruning.prune import pad_right
 
 
 class EvaluationBatch:
     """Examples of one task and language, with their positions in the corpus.
 
     A plain object, which Lightning hands on as it is; into tuples and dataclasses it would look for tensors to cast.
+    ``records`` are the examples' records once there are any: predicted, or by an earlier start of the run.
     """
 
     def __init__(self, task: Task, lang: str, positions: list[int], examples: list[Any]) -> None:
@@ -45,6 +28,7 @@ class EvaluationBatch:
         self.lang = lang
         self.positions = positions
         self.examples = examples
+        self.records: list[dict[str, Any]] | None = None
 
 
 class PruningDataModule(LightningDataModule):
@@ -110,24 +94,12 @@ class PruningDataModule(LightningDataModule):
         self._chosen: dict[str, list[Prompt]] = {}
         self._chosen_training: dict[str, list[Prompt]] = {}
         self._prompts: dict[str, list[list[int]]] | None = None
-        self._decoder_prompts: dict[str, list[list[int]]] | None = None
+        self._training_batches: list[list[list[int]]] = []
         self._examples: dict[str, dict[str, dict[str, Any]]] = {}
         self.calibration_rows: dict[str, list[tuple[str, ...]]] = {}
 
-    def setup(self, stage: str) -> None:
-        """Read the data, before any weights are loaded, so that what is wrong with it is told first."""
-        if stage == "test":
-            tokenizer = self.trainer.lightning_module.tokenizer
-            for task in self.tasks:
-                task.check_tokenizer(tokenizer)
-            if not self._examples:
-                self._read_examples()
-                check_words(tokenizer, self._evaluated_texts())
-        else:
-            self.choose_prompts(self.trainer.lightning_module.tokenizer)
-
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Move training batches only; steps and examples are moved where they are tokenized."""
+        """Move training batches only; examples are moved where they are tokenized."""
         return super().transfer_batch_to_device(batch, device, dataloader_idx) if isinstance(batch, dict) else batch
 
     # -- calibration ----------------------------------------------------------------------------------------------
@@ -144,7 +116,7 @@ class PruningDataModule(LightningDataModule):
         if self._chosen:
             return
         self._chosen = self._choose(self.demonstrations, tokenizer)
-        check_words(tokenizer, {f"calibration, {group}": _texts(own) for group, own in self._chosen.items()})
+        check_words(tokenizer, {f"calibration, {group}": texts_of(own) for group, own in self._chosen.items()})
         for group, prompts in self._chosen.items():
             self.calibration_rows[group] = [prompt.row_ids for prompt in prompts]
 
@@ -164,112 +136,63 @@ class PruningDataModule(LightningDataModule):
                 raise UserError(f"data, group '{group}': {error}") from error
         return chosen
 
-    def prompts(self) -> dict[str, list[list[int]]]:
-        """Return the token ids of every group's prompts; of encoder-decoder models, of what the encoder reads."""
+    def prompts(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, list[list[int]]]:
+        """Return the token ids of every group's calibration prompts; of encoder-decoders, of what the encoder reads.
+
+        Args:
+            model: The model, for the size of its vocabulary.
+            tokenizer: Its tokenizer.
+        """
         if self._prompts is None:
-            side = 0 if self._model().config.is_encoder_decoder else None
-            self._prompts = {}
-            for group, own in self.demonstrations.items():
-                with self._between_languages(own):
-                    self._prompts[group] = self._tokenized(group, _texts(self._chosen[group], side), self._limit(own))
+            self._prompts = PromptReader(model, tokenizer, self.max_tokens).prompts(self._groups())
         return self._prompts
 
-    def decoder_prompts(self) -> dict[str, list[list[int]]]:
-        """Return the token ids that the decoder of an encoder-decoder model reads with every group's prompts.
+    def calibration_batches(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
+        """Form the calibration batches over all prompts.
+
+        Args:
+            model: The model.
+            tokenizer: Its tokenizer.
 
         Raises:
             UserError: If the model does not say what its decoder starts from.
         """
-        if self._decoder_prompts is None:
-            self._decoder_prompts = {}
-            for group, own in self.demonstrations.items():
-                with self._between_languages(own):
-                    before = self._decoder_lead()
-                    texts, limit = _texts(self._chosen[group], 1), self._limit(own)
-                    prompts = self._tokenized(f"{group}, decoder", texts, limit, target=True)
-                self._decoder_prompts[group] = [[*before, *ids] for ids in prompts]
-        return self._decoder_prompts
+        reader = PromptReader(model, tokenizer, self.max_tokens)
+        return reader.batches(self._groups(), self.prompts(model, tokenizer), self.max_batch_tokens)
 
-    def _between_languages(self, demonstrations: Demonstrations) -> AbstractContextManager[None]:
-        """While open, a tokenizer that knows languages reads and writes those of the demonstrations."""
-        codes = demonstrations.languages()
-        return between(self.trainer.lightning_module.tokenizer, codes[0], codes[-1]) if codes else nullcontext()
-
-    def _decoder_lead(self) -> list[int]:
-        """The token that the decoder starts from, and its language's code."""
-        tokenizer = self.trainer.lightning_module.tokenizer
-        start, lead = decoder_start(self._model(), tokenizer) if has_languages(tokenizer) else (None, [])
-        return [decoder_start_of(self._model()) if start is None else start, *lead]
-
-    def _model(self) -> Any:
-        return self.trainer.lightning_module.model
+    def _groups(self) -> dict[str, tuple[Demonstrations, list[Prompt]]]:
+        return {group: (own, self._chosen[group]) for group, own in self.demonstrations.items()}
 
     def _limit(self, demonstrations: Demonstrations) -> int:
         return demonstrations.max_tokens or self.max_tokens
 
-    def _tokenized(self, group: str, texts: list[str], limit: int, target: bool = False) -> list[list[int]]:
-        """Token ids of texts; of a decoder's (``target``) without the last one, which is only predicted."""
-        rows, tokenizer = self._model().get_input_embeddings().weight.shape[0], self.trainer.lightning_module.tokenizer
-        if target and has_languages(tokenizer):
-            own = TextEncoder(tokenizer, target=True)  # what the tokenizer puts around stands elsewhere
-            ids = [own(text, special_tokens=False) for text in texts]
-        else:
-            ids = [encode(tokenizer, text, rows) for text in texts]
-        cut = sum(len(tokens) > limit for tokens in ids)
-        if cut:
-            log.info("group '%s': %d of %d prompts were cut to %d tokens", group, cut, len(ids), limit)
-        tokens = sum(min(len(tokens), limit) for tokens in ids)
-        log.info("group '%s': %d prompts, %d tokens", group, len(ids), tokens)
-        ids = [tokens[:limit] for tokens in ids]
-        return [tokens[:-1] for tokens in ids] if target and not has_languages(tokenizer) else ids
-
-    def calibration_batches(self) -> list[dict[str, Any]]:
-        """Return this process' share of the calibration batches, which are formed over all prompts."""
-        model = self._model()
-        rows: list[dict[str, Any]] = [
-            {"input_ids": torch.tensor([ids]), "group": group}
-            for group, prompts in self.prompts().items()
-            for ids in prompts
-        ]
-        if model.config.is_encoder_decoder:
-            decoder = [ids for prompts in self.decoder_prompts().values() for ids in prompts]
-            for row, ids in zip(rows, decoder, strict=True):
-                row["decoder_input_ids"] = torch.tensor([ids])
-        batches = reform(rows, self.max_batch_tokens, needs_equal_lengths(model))
-        return deal(batches, self.trainer.global_rank, self.trainer.world_size)
-
-    def val_dataloader(self) -> Any:
-        """The pruning schedule: all batches for block 0, its closing step, all batches for block 1, and so on.
-
-        Inside ``trainer.fit`` there is no validation loader, so that training never prunes.
-        """
-        if self.trainer.state.fn == "fit":
-            return []
-        module = self.trainer.lightning_module
-        num_blocks = 1 if module.measure is not None else len(find_blocks(module.model))
-        batches = range(0 if module.whole_blocks else len(self.calibration_batches()))
-        # a run that had pruned every block keeps one step, since Lightning calls no hooks without any
-        blocks = range(min(module.first_block, num_blocks - 1), num_blocks)
-        return _loader([CalibrationStep(block, index, num_blocks) for block in blocks for index in [*batches, None]])
-
     # -- evaluation -----------------------------------------------------------------------------------------------
 
-    def _read_examples(self) -> None:
+    def read_examples(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Read all tasks' examples, before any weights are loaded, so that what is wrong with them is told first.
+
+        Args:
+            tokenizer: The model's tokenizer.
+
+        Raises:
+            UserError: If there are no tasks, or one cannot be read or does not go with the tokenizer.
+        """
+        if self._examples:
+            return
         if not self.tasks:
             raise UserError("data.tasks is empty; give at least one task to evaluate")
         for task in self.tasks:
-            if task.name not in self._examples:
-                self._examples[task.name] = {
-                    lang: {example.id: example for example in task.examples(lang)} for lang in task.languages
-                }
-
-    def _evaluated_texts(self) -> dict[str, list[str]]:
-        """Texts of each task and language, for a look at the tokenizer."""
-        return {
+            task.check_tokenizer(tokenizer)
+        self._examples = {
+            task.name: {lang: {example.id: example for example in task.examples(lang)} for lang in task.languages}
+            for task in self.tasks
+        }
+        texts = {
             f"{task}, {lang}": [_text_of(example) for example in examples.values()]
             for task, by_language in self._examples.items()
             for lang, examples in by_language.items()
         }
+        check_words(tokenizer, texts)
 
     def test_dataloader(self) -> list[DataLoader]:
         """One loader a task and language; the same ids form the same batch, on the same process, in every language."""
@@ -307,37 +230,36 @@ class PruningDataModule(LightningDataModule):
             self.choose_prompts(tokenizer)
         elif not self._chosen_training:
             self._chosen_training = self._choose(self.training, tokenizer)
-            check_words(tokenizer, {f"training, {group}": _texts(own) for group, own in self._chosen_training.items()})
+            check_words(
+                tokenizer, {f"training, {group}": texts_of(own) for group, own in self._chosen_training.items()}
+            )
+
+    def tokenize_training(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Form the batches of recovery training.
+
+        Args:
+            model: The model.
+            tokenizer: Its tokenizer.
+        """
+        if self.training is self.demonstrations:
+            prompts = self.prompts(model, tokenizer)
+        else:
+            groups = {group: (own, self._chosen_training[group]) for group, own in self.training.items()}
+            prompts = PromptReader(model, tokenizer, self.max_tokens).prompts(groups)
+        rows = [ids for own in prompts.values() for ids in own if len(ids) > 1]
+        batches = token_batches(list(map(len, rows)), self.max_batch_tokens)
+        self._training_batches = [[rows[i] for i in batch] for batch in batches]
 
     def train_dataloader(self) -> DataLoader:
         """Batches of recovery training; every process has as many, for they wait for each other at each step."""
-        rows = [ids for _, ids in self._training_texts()]
-        batches = [[rows[i] for i in batch] for batch in token_batches(list(map(len, rows)), self.max_batch_tokens)]
-        world = self.trainer.world_size
-        num = len(batches)
-        batches += [batches[i % num] for i in range(-num % world)]  # the first ones again where shares are uneven
+        batches, world = self._training_batches, self.trainer.world_size
+        batches = batches + [batches[i % len(batches)] for i in range(-len(batches) % world)]  # the first ones again
         own = [
             pad_right([torch.tensor(ids) for ids in batch]) for batch in deal(batches, self.trainer.global_rank, world)
         ]
         items = [{"input_ids": ids, "attention_mask": mask} for ids, mask in own]
         generator = torch.Generator().manual_seed(self.seed)
         return DataLoader(items, batch_size=None, shuffle=True, generator=generator)
-
-    def _training_texts(self) -> list[tuple[str, list[int]]]:
-        if self.training is self.demonstrations:
-            made = self.prompts()
-        else:
-            self.choose_training(self.trainer.lightning_module.tokenizer)
-            made = {
-                group: self._tokenized(group, _texts(self._chosen_training[group]), self._limit(texts))
-                for group, texts in self.training.items()
-            }
-        return [(group, ids) for group, prompts in made.items() for ids in prompts if len(ids) > 1]
-
-
-def _texts(prompts: list[Prompt], side: int | None = None) -> list[str]:
-    """The texts of prompts: whole, or what the encoder (0) or the decoder (1) reads."""
-    return [prompt.text if side is None or prompt.sides is None else prompt.sides[side] for prompt in prompts]
 
 
 def _text_of(example: Any) -> str:

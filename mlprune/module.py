@@ -1,7 +1,7 @@
 """The LightningModule: gathers activation statistics in validation, evaluates in test, trains for recovery in fit."""
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
 
 import torch
 from lightning.pytorch import LightningModule
@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mlprune.comparison import read_figures
-from mlprune.datamodule import CalibrationStep, EvaluationBatch
+from mlprune.datamodule import EvaluationBatch
 from mlprune.distributed import gather_objects
 from mlprune.evaluation.results import summarize
 from mlprune.models.blocks import find_blocks
@@ -19,8 +19,15 @@ from mlprune.models.layers import Layer
 from mlprune.models.loading import ModelSource
 from mlprune.models.lora import add_lora, check_lora, merge_lora
 from mlprune.models.sharding import shard
-from mlprune.pruning import Calibration
-from mlprune.run import run_of
+
+Record = dict[str, Any]
+
+
+class Step(Protocol):
+    """One batch of validation: a block to be calibrated, or a model whose features are measured."""
+
+    def gather(self) -> None:
+        """Show it all calibration batches of this process, so that what is measured adds up."""
 
 
 def adamw(parameters: Any) -> torch.optim.Optimizer:
@@ -64,14 +71,8 @@ class PruningModule(LightningModule):
         self.model: PreTrainedModel | None = None
         self.masks: dict[str, Tensor] = {}
         self.recipe: dict[str, Any] = self.source.recipe()
-        self.calibration: Calibration | None = None
-        self.measure: Callable[[int], None] | None = None  # what validate does with a batch in place of calibration
-        self.whole_blocks = False  # calibrate in one step a block
-        self.first_block = 0  # blocks before it were pruned by an earlier start of the run
-        self.finished: dict[tuple[str, str, int], dict[str, Any]] = {}  # examples evaluated by an earlier start
-        self.on_records: Callable[[str, str, list[dict[str, Any]]], None] | None = None
         self.results: dict[str, Any] = {}
-        self.records: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        self.records: dict[tuple[str, str], list[Record]] = {}
         self._tokenizer: PreTrainedTokenizerBase | None = None
         self._gather: Callable[[], PreTrainedModel] | None = None  # makes the model whole whose weights are split
 
@@ -98,17 +99,21 @@ class PruningModule(LightningModule):
         """Use a model whose blocks are read when they are needed; Lightning must not try to move it."""
         self.__dict__["model"] = model  # not a submodule
 
+    def mark_pruned(self, recipe: dict[str, Any], masks: Mapping[str, Tensor] | None = None) -> None:
+        """Take note of how the weights were pruned.
+
+        Args:
+            recipe: What mlprune.json says of it; empty for a model that is dense again.
+            masks: Layer path to mask, True = kept; those known before if omitted.
+        """
+        self.recipe = recipe
+        self.masks = self.masks if masks is None else dict(masks)
+
     # -- validate: calibration ------------------------------------------------------------------------------------
 
-    def validation_step(self, batch: CalibrationStep, batch_idx: int) -> None:
-        """Advance one calibration batch to a block and gather the statistics of its layers."""
-        if self.measure is not None:
-            if batch.index is not None:
-                self.measure(batch.index)
-            return
-        assert self.calibration is not None
-        if batch.index is not None and self.calibration.pruner.importance.needs:
-            self.calibration.step(batch.block, batch.index)
+    def validation_step(self, batch: Step, batch_idx: int) -> None:
+        """Show one block all calibration batches; statistics of its layers add up, and a callback masks them."""
+        batch.gather()
 
     # -- test: evaluation -----------------------------------------------------------------------------------------
 
@@ -118,32 +123,27 @@ class PruningModule(LightningModule):
         self.records = {(task.name, lang): [] for task in tasks for lang in task.languages}
 
     def test_step(self, batch: EvaluationBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Predict one batch of examples of one task and language."""
+        """Predict one batch of examples of one task and language, unless an earlier start of the run has."""
         assert self.model is not None
         if not batch.examples:
             return
+        if batch.records is None:
+            predicted = batch.task.predict(self.model, self.tokenizer, batch.lang, batch.examples)
+            batch.records = [
+                {"position": position, **record} for position, record in zip(batch.positions, predicted, strict=True)
+            ]
         key = (batch.task.name, batch.lang)
-        places = [(*key, position) for position in batch.positions]
-        if all(place in self.finished for place in places):
-            records = [self.finished[place] for place in places]
-        else:
-            made = batch.task.predict(self.model, self.tokenizer, batch.lang, batch.examples)
-            records = [{"position": position, **record} for position, record in zip(batch.positions, made, strict=True)]
-            if self.on_records is not None:
-                self.on_records(*key, records)
-        self.records[key].extend(records)
+        self.records[key].extend(batch.records)
 
     def on_test_epoch_end(self) -> None:
         """Gather all records, measure them, log the figures as ``stage/task/language/metric``, and keep the results."""
         data = self.trainer.datamodule
         self.records = {key: self._gathered(records) for key, records in self.records.items()}
         self.results = summarize(data.tasks, self.records, self.pruning_stage, data.seed)
-        # in an experiment the two evaluations are two points of one curve, which a callback logs
-        logger = bool(self.trainer.loggers) and not run_of(self.trainer).is_experiment
         figures = scalars(self.pruning_stage, self.results)
-        self.log_dict(figures, rank_zero_only=False, sync_dist=False, logger=logger)
+        self.log_dict(figures, rank_zero_only=False, sync_dist=False, logger=False)  # callbacks know under which names
 
-    def _gathered(self, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def _gathered(self, records: list[Record]) -> list[Record]:
         """All processes' records in the order of the corpus."""
         ordered = sorted(
             (record for part in gather_objects(records) for record in part), key=lambda record: record["position"]
@@ -186,6 +186,14 @@ class PruningModule(LightningModule):
 
     def _layers(self) -> Iterable[tuple[str, Layer]]:
         return (item for block in find_blocks(self.model) for item in block.layers.items())
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the masks in Lightning checkpoints, so that a resumed training still holds them."""
+        checkpoint["mlprune_masks"] = self.masks
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the masks from a Lightning checkpoint."""
+        self.masks = checkpoint.get("mlprune_masks", self.masks)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Causal language modelling loss on one batch of demonstrations."""

@@ -1,64 +1,135 @@
-"""The run that a trainer's stages are part of, and its folder."""
+"""A run is an object: what it works with, where it writes, and what it found so far."""
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
+from mlprune.batching import deal
+from mlprune.datamodule import PruningDataModule
+from mlprune.module import PruningModule
+from mlprune.pruning import LayerReport
 from mlprune.runs.folder import claim, claim_named, numbered, versions
+
+if TYPE_CHECKING:
+    from mlprune.callbacks.base import RunCallback, Schedule
 
 VERSIONED = (TensorBoardLogger, CSVLogger)  # loggers whose folder is a version
 
 
 @dataclass
-class Run:
-    """What callbacks have to know beyond the stage they are called in.
+class PruningOutcome:
+    """What pruning did, filled in block by block.
 
     Args:
-        folder: Where the run writes; None until :func:`run_folder` settles it.
-        claimed: The folder that the first process claimed for the run; None elsewhere.
-        resumes: It goes on in the folder of an earlier start.
-        is_experiment: Its stages are phases of one experiment (``fit``), which cleans up and reports at its end.
+        reports: Layer path to report; with streaming, without the mask, which is on disk.
+        sizes: Layer path to number of weights.
+        seconds: Block to the time that calibrating and pruning it took, where this start of the run did it.
+        output_errors: (block, group) to the relative change of the block's output on the group's first batch.
+    """
+
+    reports: dict[str, LayerReport] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
+    seconds: dict[int, float] = field(default_factory=dict)
+    output_errors: Mapping[tuple[int, str], float] = field(default_factory=dict)
+
+    @property
+    def sparsity(self) -> float:
+        """Share of the weights of all layers that were pruned."""
+        pruned = sum(round(report.sparsity * self.sizes[path]) for path, report in self.reports.items())
+        return pruned / sum(self.sizes.values())
+
+
+class Run:
+    """One run of an :class:`mlprune.experiments.Engine`, which its callbacks see.
+
+    Args:
+        trainer: The trainer.
+        module: The model.
+        data: Calibration prompts and tasks.
+        resumed: Folder of the earlier start that the run goes on from.
+
+    Attributes:
+        callbacks: The callbacks that know of the run, in the trainer's order.
+        schedule: The callback whose steps validation takes; None where nothing is validated.
+        is_experiment: Its stages are phases of one experiment, which compares dense and pruned at its end.
         is_sweep: The experiment evaluates at many sparsities.
         trains: Recovery training follows pruning.
+        outcome: What pruning did.
     """
 
-    folder: Path | None = None
-    claimed: Path | None = None
-    resumes: bool = False
-    is_experiment: bool = False
-    is_sweep: bool = False
-    trains: bool = False
+    def __init__(
+        self, trainer: Trainer, module: PruningModule, data: PruningDataModule, resumed: Path | None = None
+    ) -> None:
+        self.trainer = trainer
+        self.module = module
+        self.data = data
+        self.resumes = resumed is not None
+        self.is_experiment = False
+        self.is_sweep = False
+        self.trains = False
+        self.outcome = PruningOutcome()
+        self.callbacks: list[RunCallback] = []
+        self.schedule: Schedule | None = None
+        self._claimed: Path | None = None
+        self._folder = resumed
 
+    @property
+    def writes(self) -> bool:
+        """Whether this process writes the run's files; one does."""
+        return self.trainer.is_global_zero
 
-def run_of(trainer: Any) -> Run:
-    """Return the run of a trainer; a trainer of anyone's has one from the first call on.
+    @property
+    def folder(self) -> Path:
+        """The run's folder, settled by the first callback's ``setup``."""
+        assert self._folder is not None
+        return self._folder
 
-    Example:
-        >>> trainer = Trainer(logger=False, accelerator="cpu", enable_checkpointing=False)
-        >>> run_of(trainer).resumes = True
-        >>> run_of(trainer)
-        Run(folder=None, claimed=None, resumes=True, is_experiment=False, is_sweep=False, trains=False)
-    """
-    if not hasattr(trainer, "mlprune_run"):
-        trainer.mlprune_run = Run()
-    return trainer.mlprune_run
+    def claim_folder(self) -> Path:
+        """Give the run a folder that no other run has; on the first process, before its first stage."""
+        self._claimed = claim_folder(self.trainer)
+        return self._claimed
 
+    def settle_folder(self) -> Path:
+        """Let every process know the run's folder: what was claimed, or where the logger writes.
 
-def run_folder(trainer: Trainer) -> Path:
-    """Return the run's folder: what was claimed, else the logger's, or ``<default_root_dir>/mlprune_run`` without one.
+        The first call is a collective, since only the first process knows the folder.
+        """
+        if self._folder is None:
+            own = self._claimed or unclaimed_folder(self.trainer)
+            self._folder = Path(self.trainer.strategy.broadcast(str(own)))
+        return self._folder
 
-    The first call is a collective, since only the first process knows its folder; callbacks make it in ``setup``, so
-    that later ones may come from any process alone.
-    """
-    run = run_of(trainer)
-    if run.folder is None:
-        own = run.claimed or _unclaimed(trainer)
-        run.folder = Path(trainer.strategy.broadcast(str(own)))
-    return run.folder
+    @property
+    def prompts(self) -> dict[str, list[list[int]]]:
+        """Group to the token ids of its calibration prompts; of encoder-decoder models, of what the encoder reads."""
+        return self.data.prompts(self.module.model, self.module.tokenizer)
+
+    @cached_property
+    def batches(self) -> list[dict[str, Any]]:
+        """This process' share of the calibration batches, which are formed once, over all prompts."""
+        batches = self.data.calibration_batches(self.module.model, self.module.tokenizer)
+        return deal(batches, self.trainer.global_rank, self.trainer.world_size)
+
+    @property
+    def groups(self) -> list[str]:
+        """Names of the groups of calibration prompts."""
+        return list(self.data.demonstrations)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is computed."""
+        return self.trainer.strategy.root_device
+
+    def barrier(self, name: str) -> None:
+        """Wait for all processes."""
+        self.trainer.strategy.barrier(f"mlprune-{name}")
 
 
 def claim_folder(trainer: Trainer) -> Path:
@@ -72,17 +143,16 @@ def claim_folder(trainer: Trainer) -> Path:
     """
     logger = trainer.logger
     if not isinstance(logger, VERSIONED):
-        folder = claim(numbered(_unclaimed(trainer)))
+        folder = claim(numbered(unclaimed_folder(trainer)))
     elif logger._version is not None:
-        folder = claim_named(_unclaimed(trainer))
+        folder = claim_named(unclaimed_folder(trainer))
     else:
         folder = claim(versions(_parent(logger)))
         logger._version = int(folder.name.removeprefix("version_"))  # there is no other way to tell a logger
-    run_of(trainer).claimed = folder
     return folder
 
 
-def _unclaimed(trainer: Trainer) -> Path:
+def unclaimed_folder(trainer: Trainer) -> Path:
     """Where a run goes if nobody else is there."""
     logger = trainer.logger
     if isinstance(logger, VERSIONED):

@@ -1,17 +1,17 @@
-"""A callback that kills its process at a given batch, once."""
+"""A callback that kills its process at a given step, once."""
 
 import os
 import signal
 from pathlib import Path
 
-from lightning.pytorch import Callback
+from mlprune.callbacks import RunCallback
 
 
-class KillOnce(Callback):
+class KillOnce(RunCallback):
     """Send SIGKILL to this process before a batch, unless the marker file says that it was done.
 
     Args:
-        stage: ``validation``, ``test`` or ``train``.
+        stage: ``validation`` (a batch is a block), ``calibration`` (a batch within a block), ``test`` or ``train``.
         batch: How many batches of the stage (over all its loaders) to let pass.
         marker: File that is made on the way.
         how: Name of the signal.
@@ -29,6 +29,9 @@ class KillOnce(Callback):
 
     def on_validation_batch_start(self, *args) -> None:
         self._count("validation")
+
+    def on_calibration_progress(self, *args) -> None:
+        self._count("calibration")
 
     def on_test_batch_start(self, *args) -> None:
         self._count("test")

@@ -19,7 +19,7 @@ ALLOWED = {
     "report": BOTTOM | {"models", "metrics", "comparison", "present"},
     "runs": BOTTOM,
 }
-LIGHTNING = {"cli", "parser", "checks", "experiment", "sweep", "run", "module", "datamodule", "callbacks"}
+LIGHTNING = {"cli", "parser", "checks", "experiments", "run", "module", "datamodule", "callbacks"}
 FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 
 

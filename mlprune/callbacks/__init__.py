@@ -1,6 +1,7 @@
 """Lightning callbacks: pruning, the run's folder, tables on the console."""
 
 from mlprune.callbacks.ablation import FeatureAblation
+from mlprune.callbacks.base import RunCallback
 from mlprune.callbacks.console import ResultsTable
 from mlprune.callbacks.evaluated_features import EvaluatedFeatures
 from mlprune.callbacks.features import FeatureAnalysis
@@ -8,7 +9,7 @@ from mlprune.callbacks.gradual import GradualPruning
 from mlprune.callbacks.progress import ProgressDisplay
 from mlprune.callbacks.pruning import PruningCallback
 from mlprune.callbacks.report import ReportCallback
-from mlprune.callbacks.run_folder import RunWriter, SaveConfig
+from mlprune.callbacks.run_folder import RunFolder, RunWriter, SaveConfig
 from mlprune.callbacks.sigterm import EndOnSigterm
 from mlprune.callbacks.tensorboard import TensorBoard
 
@@ -22,6 +23,8 @@ __all__ = [
     "PruningCallback",
     "ReportCallback",
     "ResultsTable",
+    "RunCallback",
+    "RunFolder",
     "RunWriter",
     "SaveConfig",
     "TensorBoard",

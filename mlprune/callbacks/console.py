@@ -1,12 +1,15 @@
 """The tables a run ends with, at most 100 columns wide."""
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from typing import Any
+
 from rich.console import Console
 from rich.table import Table
 
+from mlprune.callbacks.base import RunCallback
 from mlprune.comparison import read_figures
 from mlprune.evaluation.sweep import Curves
 from mlprune.present import figure_tables, to_console
+from mlprune.run import Run
 
 WIDTH = 100
 
@@ -18,18 +21,15 @@ def console() -> Console:
     return made
 
 
-class ResultsTable(Callback):
-    """Prints the tables of an evaluation after ``test``."""
+class ResultsTable(RunCallback):
+    """Prints the tables of an evaluation after ``test``; an experiment ends with those of its comparison."""
 
-    def __init__(self, quiet: bool = False) -> None:
-        self.quiet = quiet
-
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_evaluated(self, run: Run, system: str, results: dict[str, Any]) -> None:
         """Print on one process."""
-        if trainer.is_global_zero and not self.quiet:
+        if run.writes and not run.is_experiment:
             out = console()
-            out.print(f"\n[bold]{pl_module.source.name}, {pl_module.pruning_stage}[/bold]")
-            for table in figure_tables({pl_module.pruning_stage: read_figures(pl_module.results)}):
+            out.print(f"\n[bold]{run.module.source.name}, {system}[/bold]")
+            for table in figure_tables({system: read_figures(results)}):
                 out.print(to_console(table))
 
 

@@ -3,19 +3,19 @@
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 
 from mlprune.analysis.feature_figures import stage_curves
 from mlprune.analysis.magnitudes import Magnitudes, Means
+from mlprune.callbacks.base import RunCallback
 from mlprune.callbacks.features import csv_text, save_figures
 from mlprune.errors import UserError
 from mlprune.files import write_text
 from mlprune.models.tokens import encode
 from mlprune.pruning.prune import pad_right
-from mlprune.run import run_folder
 
 
-class EvaluatedFeatures(Callback):
+class EvaluatedFeatures(RunCallback):
     """Measures hidden states on the texts that ``test`` evaluates; one more forward pass of each.
 
     A text is an example with its right answer, a sentence to translate with its reference, or the text itself. Writes
@@ -33,13 +33,9 @@ class EvaluatedFeatures(Callback):
         self._magnitudes: Magnitudes | None = None
         self._means: dict[str, Means] = {}
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Settle the run's folder."""
-        run_folder(trainer)
-
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start with nothing measured."""
-        self._magnitudes = Magnitudes(pl_module.model, linear_inputs=False)
+        self._magnitudes = Magnitudes(self.run.module.model, linear_inputs=False)
 
     def on_test_batch_end(
         self,
@@ -52,9 +48,9 @@ class EvaluatedFeatures(Callback):
     ) -> None:
         """Measure the batch's texts."""
         assert self._magnitudes is not None
-        rows = pl_module.model.get_input_embeddings().weight.shape[0]
-        limit = trainer.datamodule.max_tokens
-        ids = [encode(pl_module.tokenizer, evaluated_text(example), rows)[:limit] for example in batch.examples]
+        module, limit = self.run.module, self.run.data.max_tokens
+        rows = module.model.get_input_embeddings().weight.shape[0]
+        ids = [encode(module.tokenizer, evaluated_text(example), rows)[:limit] for example in batch.examples]
         for start in range(0, len(ids), 8):  # few at a time, for memory
             own = [torch.tensor(row) for row in ids[start : start + 8]]
             tokens, mask = pad_right(own)
@@ -65,15 +61,14 @@ class EvaluatedFeatures(Callback):
         """Add up over processes and write."""
         assert self._magnitudes is not None
         self._magnitudes.reduce()
-        self._means[pl_module.pruning_stage] = self._magnitudes.hidden()
+        self._means[self.run.module.pruning_stage] = self._magnitudes.hidden()
         self._magnitudes = None
-        if not trainer.is_global_zero:
+        if not self.run.writes:
             return
-        folder = run_folder(trainer)
         rows = {f"{stage},{group}": layers for stage, means in self._means.items() for group, layers in means.items()}
-        write_text(folder / "features.test.csv", csv_text(rows, ("stage", "task", "language")))
+        write_text(self.run.folder / "features.test.csv", csv_text(rows, ("stage", "task", "language")))
         if len(self._means) == 2:
-            save_figures(trainer, folder, {"features.test": stage_curves(self._means, self.percent)})
+            save_figures(self.run, {"features.test": stage_curves(self._means, self.percent)})
 
 
 def evaluated_text(example: Any) -> str:

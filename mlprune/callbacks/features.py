@@ -1,9 +1,10 @@
 """The callback that measures features in place of pruning: which are large in which demonstrations."""
 
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
@@ -14,18 +15,37 @@ from mlprune.analysis.figures import picture
 from mlprune.analysis.kinds import layers_by_kind
 from mlprune.analysis.magnitudes import Magnitudes, Means
 from mlprune.analysis.overlap import overlap_table, part_of
+from mlprune.callbacks.base import Schedule
 from mlprune.callbacks.run_folder import calibration_facts, versions
-from mlprune.callbacks.unfinished import Unfinished
 from mlprune.data.demonstrations import MonolingualDemonstrations, TranslationDemonstrations
 from mlprune.errors import UserError
 from mlprune.files import whole_file, write_json, write_text
 from mlprune.log import log
 from mlprune.models.paths import LayerPath
 from mlprune.pruning import calibrating
-from mlprune.run import run_folder, run_of
+from mlprune.run import Run
 
 
-class FeatureAnalysis(Callback):
+class FeatureStep:
+    """The one step of the analysis: all batches through the whole model.
+
+    Args:
+        analysis: The callback.
+        magnitudes: What is measured.
+    """
+
+    def __init__(self, analysis: "FeatureAnalysis", magnitudes: Magnitudes) -> None:
+        self.analysis = analysis
+        self.magnitudes = magnitudes
+
+    def gather(self) -> None:
+        """Measure every batch of this process."""
+        for index, batch in enumerate(self.analysis.run.batches):
+            self.magnitudes.add(batch)
+            self.analysis.tell_progress(0, index, 1.0)
+
+
+class FeatureAnalysis(Schedule):
     """Makes ``validate`` measure the demonstrations' features instead of pruning.
 
     Writes features.csv (group, layer, dimension, magnitude), overlap.json, and figures: the largest features of every
@@ -41,6 +61,8 @@ class FeatureAnalysis(Callback):
         figures: Draw; off leaves the numbers alone.
     """
 
+    caption = "measuring features"
+
     def __init__(self, percent: float = 30.0, top: int = 20, linear_inputs: bool = True, figures: bool = True) -> None:
         if not 0 < percent <= 100:
             raise UserError(f"FeatureAnalysis: percent {percent} is not allowed; give more than 0, at most 100")
@@ -50,55 +72,43 @@ class FeatureAnalysis(Callback):
         self.top = top
         self.linear_inputs = linear_inputs
         self.figures = figures
-        self._context: Any = None
+        self._calibrating = ExitStack()
         self._magnitudes: Magnitudes | None = None
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Take the place of calibration, and settle the run's folder."""
-        run_folder(trainer)
-        if trainer.state.fn == "validate" and not run_of(trainer).is_experiment:
-            pl_module.measure = self._measure
+    def num_steps(self) -> int:
+        """One step for the whole model."""
+        return 1
+
+    def steps(self) -> Iterator[FeatureStep]:
+        """The one step."""
+        assert self._magnitudes is not None
+        yield FeatureStep(self, self._magnitudes)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start with nothing measured."""
-        if pl_module.measure is None:
-            return
-        self._magnitudes = Magnitudes(pl_module.model, self.linear_inputs)
-        self._batches = trainer.datamodule.calibration_batches()
-        self._context = calibrating(pl_module.model)
-        self._context.__enter__()
-
-    def _measure(self, index: int) -> None:
-        assert self._magnitudes is not None
-        self._magnitudes.add(self._batches[index])
+        if self.is_active:
+            model = self.run.module.model
+            self._magnitudes = Magnitudes(model, self.linear_inputs)
+            self._calibrating.enter_context(calibrating(model))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add up over processes and write."""
-        self._release()
-        if pl_module.measure is None or self._magnitudes is None:
-            return
-        self._magnitudes.reduce()
-        if trainer.is_global_zero:
-            self._write(trainer, pl_module, run_folder(trainer))
-            Unfinished(run_folder(trainer)).remove()
+        self._calibrating.close()
+        if self.is_active and self._magnitudes is not None:
+            self._magnitudes.reduce()
+            if self.run.writes:
+                self._write(self.run, self._magnitudes)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Leave the model as it was found."""
-        self._release()
+        self._calibrating.close()
 
-    def _release(self) -> None:
-        if self._context is not None:
-            context, self._context = self._context, None
-            context.__exit__(None, None, None)
-
-    def _write(self, trainer: Trainer, pl_module: LightningModule, folder: Path) -> None:
-        assert self._magnitudes is not None
-        data = trainer.datamodule
-        facts = {"model": pl_module.source.name, "seed": data.seed, "calibration": calibration_facts(data.prompts())}
+    def _write(self, run: Run, magnitudes: Magnitudes) -> None:
+        folder, names = run.folder, run.groups
+        facts = {"model": run.module.source.name, "seed": run.data.seed, "calibration": calibration_facts(run.prompts)}
         facts["versions"] = versions()
-        names = list(trainer.datamodule.demonstrations)
-        kinds = {name: kind(group) for name, group in trainer.datamodule.demonstrations.items()}
-        hidden = {name: self._magnitudes.hidden()[name] for name in names}
+        kinds = {name: kind(group) for name, group in run.data.demonstrations.items()}
+        hidden = {name: magnitudes.hidden()[name] for name in names}
         write_text(folder / "features.csv", csv_text(hidden))
         table = overlap_table(hidden, self.percent, kinds)
         write_json(folder / "overlap.json", facts | table)
@@ -106,7 +116,7 @@ class FeatureAnalysis(Callback):
         drawn = {"overlap": overlap_maps(table, what), "overlap.depth": overlap_curves({what: table})}
         drawn |= {f"top{self.top}.{name}": top_bars(hidden[name], name, self.top) for name in names}
         if self.linear_inputs:
-            inputs = {name: self._magnitudes.inputs()[name] for name in names}
+            inputs = {name: magnitudes.inputs()[name] for name in names}
             with whole_file(folder / "features.linear.safetensors") as partial:
                 tensors = {f"{name}/{path}": v for name, own in inputs.items() for path, v in own.items()}
                 save_file({name: values.float().contiguous() for name, values in tensors.items()}, partial)
@@ -122,7 +132,7 @@ class FeatureAnalysis(Callback):
                 drawn[f"overlap.linear.{layer.partition(',')[0].replace(': ', '.')}"] = overlap_maps(part, title)
             drawn |= {f"top{self.top}.linear.{name}": top_lines(inputs[name], layers, name, self.top) for name in names}
         if self.figures:
-            save_figures(trainer, folder, drawn)
+            save_figures(run, drawn)
         only = sum(map(len, table["only_translation"]))
         log.info(
             "measured %d groups over %d layers; large only under translation: %d features of hidden states",
@@ -166,13 +176,13 @@ def csv_text(means: Means, columns: tuple[str, ...] = ("group",)) -> str:
     return "\n".join(lines) + "\n"
 
 
-def save_figures(trainer: Trainer, folder: Path, figures: dict[str, Figure]) -> None:
+def save_figures(run: Run, figures: dict[str, Figure]) -> None:
     """Write figures as ``figures/<name>.png``, and to TensorBoard; each is drawn once."""
     for name, figure in figures.items():
         drawn = picture(figure)
-        with whole_file(folder / "figures" / f"{name}.png") as partial:
+        with whole_file(run.folder / "figures" / f"{name}.png") as partial:
             imsave(partial, drawn, format="png")
-        for writer in trainer.loggers:
+        for writer in run.trainer.loggers:
             if isinstance(writer, TensorBoardLogger):
                 tag = f"features/{name.removeprefix('features.')}"
                 writer.experiment.add_image(tag, drawn, dataformats="HWC")

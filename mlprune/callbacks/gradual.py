@@ -1,16 +1,16 @@
 """Gradual pruning: a sparsity that rises over the epochs of recovery training."""
 
-from typing import Any
-
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.strategies import ModelParallelStrategy
 
+from mlprune.callbacks.base import RunCallback
 from mlprune.callbacks.pruning import PruningCallback
 from mlprune.errors import UserError
 from mlprune.log import log
 from mlprune.models.blocks import find_blocks
 from mlprune.pruning import Unstructured, collect_statistics
+from mlprune.run import Run
 
 
 def cubic(progress: float, initial: float, final: float) -> float:
@@ -30,7 +30,7 @@ def cubic(progress: float, initial: float, final: float) -> float:
     return final + (initial - final) * (1 - min(progress, 1.0)) ** 3
 
 
-class GradualPruning(Callback):
+class GradualPruning(RunCallback):
     """Prunes a little at first and more at the start of each epoch, up to the sparsity of ``pruning.pattern``.
 
     At each step up the model as it is now is calibrated anew; what is pruned stays pruned.
@@ -52,18 +52,22 @@ class GradualPruning(Callback):
         self.ramp = ramp
         self.final: float | None = None
 
+    @property
+    def _pruning(self) -> PruningCallback:
+        return next(callback for callback in self.run.callbacks if isinstance(callback, PruningCallback))
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Let ``validate`` prune to the initial sparsity only."""
-        pruning = _pruning(trainer)
+        pruning = self._pruning
         pattern = pruning.pruner.pattern
         if self.final is None:
             if not trainer.max_epochs or not isinstance(pattern, Unstructured) or pruning.pruner.allocation is not None:
                 raise UserError("GradualPruning needs trainer.max_epochs above 0, Unstructured and no allocation")
-            if pl_module.recipe:
+            if self.run.module.recipe:
                 raise UserError("GradualPruning needs the dense model, and model.name is pruned already")
             if isinstance(trainer.strategy, ModelParallelStrategy):
                 raise UserError("GradualPruning needs whole weights; give trainer.strategy auto or ddp")
-            if pl_module.lora is not None:
+            if self.run.module.lora is not None:
                 raise UserError("GradualPruning prunes while weights train; leave model.lora out")
             if self.initial > pattern.sparsity:
                 raise UserError(f"GradualPruning: initial {self.initial} is above pruning.pattern's {pattern.sparsity}")
@@ -75,27 +79,22 @@ class GradualPruning(Callback):
         assert self.final is not None
         steps = max(round(trainer.max_epochs * self.ramp), 1)
         sparsity = cubic((trainer.current_epoch + 1) / steps, self.initial, self.final)
-        pruning = _pruning(trainer)
+        pruning = self._pruning
         pattern = pruning.pruner.pattern
         if sparsity <= pattern.sparsity:
             return
         pruning.pruner.pattern = Unstructured(sparsity, pattern.scope, pattern.drop)
-        self._prune(
-            pl_module, pruning, trainer.datamodule.calibration_batches(), list(trainer.datamodule.demonstrations)
-        )
+        self._prune(self.run, pruning)
         log.info("epoch %d: sparsity %.3f", trainer.current_epoch + 1, sparsity)
 
     @staticmethod
     @torch.no_grad()
-    def _prune(pl_module: LightningModule, pruning: PruningCallback, batches: list[Any], groups: list[str]) -> None:
-        model, pruner = pl_module.model, pruning.pruner
-        statistics = collect_statistics(model, batches, pruner, pruning.count_padding, groups)
-        for block in pruner.select(find_blocks(model)):
+    def _prune(run: Run, pruning: PruningCallback) -> None:
+        module, pruner, masks = run.module, pruning.pruner, dict(run.module.masks)
+        statistics = collect_statistics(module.model, run.batches, pruner, pruning.count_padding, run.groups)
+        for block in pruner.select(find_blocks(module.model)):
             for path, report in pruner.prune_block(block, statistics).items():
-                report.mask &= pl_module.masks[path]  # a tie between zeros never brings one back
-                pl_module.masks[path] = report.mask
-                pruning.reports[path] = report
-
-
-def _pruning(trainer: Trainer) -> PruningCallback:
-    return next(callback for callback in trainer.callbacks if isinstance(callback, PruningCallback))
+                report.mask &= masks[path]  # a tie between zeros never brings one back
+                masks[path] = report.mask
+                run.outcome.reports[path] = report
+        module.mark_pruned(module.recipe, masks)

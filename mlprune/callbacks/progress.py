@@ -10,10 +10,12 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from mlprune.callbacks.base import RunCallback
 from mlprune.log import log
+from mlprune.run import Run
 
 
-class ProgressDisplay(ProgressBar):
+class ProgressDisplay(RunCallback, ProgressBar):
     """Shows how far a run is: a live line on a terminal, now and then a plain line elsewhere.
 
     Args:
@@ -26,11 +28,10 @@ class ProgressDisplay(ProgressBar):
         self._enabled = True
         self._live: Progress | None = None
         self._task = TaskID(0)
-        self._sizes: list[int] = []
         self._phase = ""
         self._unit = "tokens"
         self._start = self._last_line = 0.0
-        self._done = self._amount = self._total = 0
+        self._done = self._amount = self._total = 0.0
 
     def disable(self) -> None:
         """Show nothing."""
@@ -44,32 +45,19 @@ class ProgressDisplay(ProgressBar):
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin the phase of calibration."""
-        if trainer.state.fn != "validate":
-            return
-        batches = trainer.datamodule.calibration_batches()
-        self._sizes = [int(batch["attention_mask"].sum()) for batch in batches]
-        phase = "calibrating" if pl_module.measure is None else "measuring features"
-        self._begin(trainer, phase, sum(trainer.num_val_batches), "tokens")
+        if (schedule := self.run.schedule) is not None:
+            self._begin(trainer, schedule.caption, schedule.num_steps() * len(self.run.batches), "tokens")
 
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Count a batch shown to a block."""
-        if trainer.state.fn == "validate":
-            shown = self._sizes if pl_module.whole_blocks else [self._sizes[i] for i in (batch.index,) if i is not None]
-            place = f"block {batch.block + 1} of {batch.num_blocks}" if pl_module.measure is None else ""
-            self._advance(sum(shown), place)
+    def on_calibration_progress(self, run: Run, block: int, index: int, share: float) -> None:
+        """Count what a batch has passed of a block."""
+        assert run.schedule is not None
+        num_blocks = run.schedule.num_steps()
+        place = f"block {block + 1} of {num_blocks}" if num_blocks > 1 else ""
+        self._advance(share * int(run.batches[index]["attention_mask"].sum()), place, share)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """End the phase before anything else is printed."""
-        if trainer.state.fn == "validate":
-            self._end()
+        self._end()
 
     # -- test -----------------------------------------------------------------------------------------------------
 
@@ -115,7 +103,7 @@ class ProgressDisplay(ProgressBar):
 
     # -- display --------------------------------------------------------------------------------------------------
 
-    def _begin(self, trainer: Trainer, phase: str, total: int, unit: str) -> None:
+    def _begin(self, trainer: Trainer, phase: str, total: float, unit: str) -> None:
         self._end()
         self._phase, self._unit, self._total = phase, unit, total
         self._done = self._amount = 0
@@ -134,8 +122,8 @@ class ProgressDisplay(ProgressBar):
             self._task = self._live.add_task(phase, total=total, place="", speed="")
             self._live.start()
 
-    def _advance(self, amount: int, place: str) -> None:
-        self._done += 1
+    def _advance(self, amount: float, place: str, steps: float = 1) -> None:
+        self._done += steps
         self._amount += amount
         now = time.monotonic()
         rate = self._amount / max(now - self._start, 1e-9)

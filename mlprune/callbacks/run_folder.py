@@ -6,18 +6,19 @@ import platform
 import shlex
 import sys
 from collections.abc import Mapping
-from functools import partial
 from importlib.metadata import version
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 
+from mlprune.callbacks.base import RunCallback
 from mlprune.callbacks.unfinished import Unfinished
 from mlprune.comparison.schema1 import SCHEMA_VERSION
 from mlprune.errors import UserError
 from mlprune.files import to_json, write_json, write_text
-from mlprune.run import run_folder, run_of
+from mlprune.module import scalars
+from mlprune.run import Run
 from mlprune.runs.folder import CONFIG
 
 PACKAGES = ("mlprune", "torch", "lightning", "transformers", "torchmetrics", "datasets", "sacrebleu", "safetensors")
@@ -72,27 +73,30 @@ def versions() -> dict[str, str]:
     return found
 
 
-class SaveConfig(SaveConfigCallback):
+class RunFolder(RunCallback):
+    """Settles the run's folder on every process before any other callback needs it."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Settle the folder."""
+        self.run.settle_folder()
+
+
+class SaveConfig(RunCallback, SaveConfigCallback):
     """Writes ``config.yaml`` into the run's folder before anything else happens."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, save_to_log_dir=False, **kwargs)
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Settle the run's folder on every process, then write."""
-        run_folder(trainer)
-        super().setup(trainer, pl_module, stage)
-
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        target = run_folder(trainer) / CONFIG
-        if run_of(trainer).resumes:
+        target = self.run.folder / CONFIG
+        if self.run.resumes:
             return
         if target.exists():
             raise UserError(f"run folder '{target.parent}' holds a run already; remove it or choose another folder")
         write_text(target, self.parser.dump(self.config, skip_none=False))
 
 
-class RunWriter(Callback):
+class RunWriter(RunCallback):
     """Writes results.json and the predictions after ``test``.
 
     Args:
@@ -103,25 +107,44 @@ class RunWriter(Callback):
     def __init__(self, config: Mapping[str, Any], subcommand: str) -> None:
         self.config_hash = digest(config)
         self.subcommand = subcommand
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Settle the run's folder on every process, before one of them writes there."""
-        run_folder(trainer)
+        self._finished: dict[tuple[str, str, int], dict[str, Any]] = {}
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep every batch's records as they come; take up those of an earlier start."""
-        store, stage = Unfinished(run_folder(trainer)), pl_module.pruning_stage
-        if trainer.is_global_zero:
-            store.start()
-        trainer.strategy.barrier("mlprune-unfinished")
-        pl_module.finished = store.load_records(stage) if run_of(trainer).resumes else {}
-        pl_module.on_records = partial(store.add_records, stage, trainer.global_rank)
+        """Look up the records that an earlier start of the run made."""
+        run, unfinished = self.run, Unfinished(self.run.folder)
+        if run.writes:
+            unfinished.start()
+        run.barrier("unfinished")
+        self._finished = unfinished.load_records(run.module.pruning_stage) if run.resumes else {}
+
+    def on_test_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Take a batch's records from the earlier start, if it made all of them."""
+        places = [(batch.task.name, batch.lang, position) for position in batch.positions]
+        if all(place in self._finished for place in places):
+            batch.records = [self._finished[place] for place in places]
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep a batch's records as soon as there are any."""
+        run, places = self.run, [(batch.task.name, batch.lang, position) for position in batch.positions]
+        if batch.records and not all(place in self._finished for place in places):
+            stage, rank = run.module.pruning_stage, trainer.global_rank
+            Unfinished(run.folder).add_records(stage, rank, batch.task.name, batch.lang, batch.records)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Say how to go on after Ctrl-C, in a line to be pasted."""
         if not isinstance(exception, KeyboardInterrupt) or not trainer.is_global_zero:
             return
-        folder = run_folder(trainer)
+        folder = self.run.settle_folder()
         program = f"python {shlex.quote(sys.argv[0])}" if sys.argv[0].endswith(".py") else "mlprune"
         command = f"{program} {self.subcommand} --resume {shlex.quote(str(folder))}"
         kept = (folder / CONFIG).is_file() and Unfinished(folder).folder.is_dir()
@@ -129,27 +152,28 @@ class RunWriter(Callback):
         print(f"interrupted; {told}", file=sys.stderr)  # the log would break the line
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the evaluation, on one process."""
-        if not trainer.is_global_zero:
+        """Write the evaluation, on one process; log its figures, unless it is one of several."""
+        run = self.run
+        if not run.is_experiment:
+            for logger in trainer.loggers:
+                logger.log_metrics(scalars(run.module.pruning_stage, run.module.results), step=0)
+        if not run.writes:
             return
-        folder = run_folder(trainer)
-        for (task, lang), records in pl_module.records.items():
+        for (task, lang), records in run.module.records.items():
             where = f"task '{task}', language '{lang}'"
             lines = "".join(to_json(record, where) + "\n" for record in records)
-            write_text(folder / "predictions" / f"{task}.{lang}.jsonl", lines)
-        write_json(folder / "results.json", self.results(trainer, pl_module))
-        if not run_of(trainer).is_experiment:
-            Unfinished(folder).remove()
+            write_text(run.folder / "predictions" / f"{task}.{lang}.jsonl", lines)
+        write_json(run.folder / "results.json", self.results(run))
 
-    def results(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+    def results(self, run: Run) -> dict[str, Any]:
         """Return the content of results.json."""
         return {
             "schema_version": SCHEMA_VERSION,
-            "model": pl_module.source.name,
-            "stage": pl_module.pruning_stage,
-            "sparsity": pl_module.recipe.get("sparsity", 0.0),
-            "seed": trainer.datamodule.seed,
+            "model": run.module.source.name,
+            "stage": run.module.pruning_stage,
+            "sparsity": run.module.recipe.get("sparsity", 0.0),
+            "seed": run.data.seed,
             "config_hash": self.config_hash,
             "versions": versions(),
-            **pl_module.results,
+            **run.module.results,
         }

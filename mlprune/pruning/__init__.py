@@ -8,14 +8,18 @@ from mlprune.pruning.patterns import NofM, Pattern, Unstructured
 from mlprune.pruning.prune import collect_statistics, prune_from_statistics, prune_model, sweep
 from mlprune.pruning.pruner import LayerReport, Pruner
 from mlprune.pruning.sparsegpt import SparseGPT
-from mlprune.pruning.statistics import LayerStatistics, load_statistics, save_statistics
+from mlprune.pruning.statistics import ENERGY, GRAM, LayerStatistics, Statistic, load_statistics, save_statistics
+from mlprune.pruning.steps import BlockStep, prune_blocks
 from mlprune.pruning.streaming import prune_streaming
 
 __all__ = [
+    "ENERGY",
+    "GRAM",
     "OWL",
     "RIA",
     "Allocation",
     "AlphaPruning",
+    "BlockStep",
     "Calibration",
     "ContrastiveWanda",
     "Importance",
@@ -27,6 +31,7 @@ __all__ = [
     "Pruner",
     "Random",
     "SparseGPT",
+    "Statistic",
     "Unstructured",
     "Wanda",
     "apply_masks",
@@ -34,6 +39,7 @@ __all__ = [
     "collect_statistics",
     "load_masks",
     "load_statistics",
+    "prune_blocks",
     "prune_from_statistics",
     "prune_model",
     "prune_streaming",

@@ -3,10 +3,10 @@
 Only hidden states between blocks are kept, and only one block's statistics live at a time.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,15 +16,14 @@ from mlprune.errors import UserError
 from mlprune.models.blocks import find_blocks, look_at, model_device
 from mlprune.models.experts import experts_one_by_one
 from mlprune.models.probe import TOKENS, Stop
-from mlprune.pruning.capture import Captured, Kind, capture, forward_inputs, probe_outputs
+from mlprune.pruning.capture import Call, Captured, Kind, capture, forward_inputs, probe_outputs
 from mlprune.pruning.hidden import HiddenFolder
-from mlprune.pruning.layerwise import OnLayer, Run, prune_layerwise
+from mlprune.pruning.layerwise import Passage, prune_layerwise
 from mlprune.pruning.observe import BlockStatistics
+from mlprune.pruning.output_errors import OutputErrors
+from mlprune.pruning.propagation import Propagate, propagation_named
 from mlprune.pruning.pruner import LayerReport, Pruner
-from mlprune.pruning.statistics import LayerStatistics, groups_of
-
-Propagate = Literal["pruned", "dense", "layer"]
-PROPAGATE = ("pruned", "dense", "layer")
+from mlprune.pruning.statistics import ENERGY, LayerStatistics, groups_of
 
 
 class _State:
@@ -52,10 +51,7 @@ class _State:
 class Calibration:
     """Advances batches through the blocks of a model and gathers statistics, one block at a time.
 
-    For block k call :meth:`step` once for every batch, then :meth:`statistics`, then prune the block, then go on
-    with k + 1. With ``propagate="pruned"`` batches reach block k through the pruned blocks before it; with ``"dense"``
-    they go through blocks as they were when ``step`` saw them, in a single pass. With ``"layer"`` call
-    :meth:`run_block` instead, once a block: it prunes each layer as soon as all batches have shown its input.
+    The order of its calls is that of :func:`mlprune.pruning.prune_blocks`, which drives it.
 
     Args:
         model: A transformers model, in evaluation mode.
@@ -66,22 +62,12 @@ class Calibration:
         groups: Names of all groups, where this process' batches may lack one.
         device: Where batches are computed; the model's if omitted.
         hidden: Keeps hidden states in files; in memory if omitted.
+        enter_block: Called with a block's position before the block is used, to read its weights.
+        output_errors: Watches how far pruning moves each block's output.
+        on_progress: Called with a block's position, a batch's, and the share of the block that the batch has passed.
 
     Raises:
         UserError: If the model has nothing to prune, or a group the importance names is missing.
-
-    Example:
-        >>> from transformers import LlamaConfig, LlamaForCausalLM
-        >>> sizes = {"hidden_size": 8, "intermediate_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1}
-        >>> model = LlamaForCausalLM(LlamaConfig(vocab_size=8, **sizes))
-        >>> batches = [{"input_ids": torch.tensor([[3, 1, 4, 1, 5]])}, {"input_ids": torch.tensor([[2, 6]])}]
-        >>> with calibrating(model):
-        ...     calibration = Calibration(model, batches, pruner=Pruner())
-        ...     for index in range(calibration.num_batches):
-        ...         calibration.step(0, index)
-        ...     statistics = calibration.statistics(0)
-        >>> statistics["model.layers.0.mlp.down_proj"].tokens
-        {'default': tensor(7)}
     """
 
     def __init__(
@@ -95,12 +81,13 @@ class Calibration:
         groups: Sequence[str] | None = None,
         device: torch.device | None = None,
         hidden: HiddenFolder | None = None,
+        enter_block: Callable[[int], None] | None = None,
+        output_errors: OutputErrors | None = None,
+        on_progress: Callable[[int, int, float], None] | None = None,
     ) -> None:
-        if propagate not in PROPAGATE:
-            raise UserError(f"propagate '{propagate}' is not allowed; give one of {', '.join(PROPAGATE)}")
         self.model = model
         self.pruner = pruner
-        self.propagate = propagate
+        self.propagation = propagation_named(propagate)
         blocks = find_blocks(model)
         look = look_at(model, blocks) if pruner.importance.needs else None
         self.blocks = pruner.select(blocks, look and look.layers)
@@ -109,23 +96,18 @@ class Calibration:
                 f"{type(model).__name__}: its blocks see {look.positions} positions for {TOKENS} tokens; what it adds "
                 "would count as tokens; set count_padding: true to let it"
             )
-        experts = [path for block in self.blocks for path, layer in block.layers.items() if layer.is_routed]
-        if propagate == "layer" and experts:
-            raise UserError(
-                f"propagate 'layer' cannot wait for all batches at experts ({experts[0]}); use 'pruned' or 'dense'"
-            )
+        self.propagation.check(self.blocks)
         self.groups = list(groups) if groups is not None else groups_of(batches)
-        for group in pruner.importance.groups:
-            if group not in self.groups:
-                name = type(pruner.importance).__name__
-                raise UserError(f"{name} needs the group '{group}'; there are {', '.join(self.groups)}")
+        pruner.check_groups(self.groups)
         self.device = device or model_device(model)
+        self.output_errors = output_errors if self.propagation.shows_dense_outputs else None
+        self.on_progress = on_progress
+        self._enter_block = enter_block
         self._hidden = hidden
         self._states = [
             _State(i, forward_inputs(batch, self.device, count_padding), batch, count_padding)
             for i, batch in enumerate(batches)
         ]
-        self.run_to_end: set[int] = set()  # batches whose blocks `step` runs to the end, for those who watch outputs
         self._kinds: dict[str, Kind] = {}
         self._gathered: BlockStatistics | None = None
         self._gathered_block = -1
@@ -135,54 +117,40 @@ class Calibration:
         """Number of this process' batches."""
         return len(self._states)
 
+    @property
+    def needs_batches(self) -> bool:
+        """Whether anything is to be measured."""
+        return self.pruner.importance.needs is not None
+
+    def enter(self, block: int) -> None:
+        """Make a block ready for use."""
+        if self._enter_block is not None:
+            self._enter_block(block)
+
     @torch.no_grad()
-    def step(self, block: int, index: int) -> None:
+    def show(self, block: int, index: int, to_end: bool) -> Tensor | None:
         """Advance a batch to a block and show the block its inputs.
 
         Args:
             block: Position of the block in ``self.blocks``.
             index: Position of the batch.
+            to_end: Run the block to its end, and not only until every layer has been seen.
+
+        Returns:
+            The block's output, (B, T, hidden_size); None if it was not run to its end.
         """
         self.advance(block, index)
         state = self._states[index]
-        gathered = self._statistics_of(block)
-        stop = self.propagate == "pruned" and index not in self.run_to_end
-        with gathered.observing(state.group, self._masks(state, block), stop):
+        to_end = to_end or (self.output_errors is not None and self.output_errors.watches(index))
+        with self._statistics_of(block).observing(state.group, self._masks(state, block), stop=not to_end):
             try:
                 output = self._call(state, block)
             except Stop:
-                return
-        if self.propagate == "dense":
-            self._move(state, block, output)
-
-    @torch.no_grad()
-    def run_block(self, block: int, on_layer: OnLayer | None = None) -> dict[str, LayerReport]:
-        """Prune a block layer by layer while all batches run through it (``propagate="layer"``).
-
-        A collective: every process calls it once a block, also one without batches.
-
-        Args:
-            block: Position of the block in ``self.blocks``.
-            on_layer: Called with path and report after each layer.
-
-        Returns:
-            Layer path to report.
-        """
-        if not self.pruner.importance.needs:
-            return self.pruner.prune_block(self.blocks[block], {})
-        for index in range(self.num_batches):
-            self.advance(block, index)
-        gathered = self._statistics_of(block)
-        runs = [
-            Run(partial(self._call, state, block), gathered.observer(state.group, self._masks(state, block)))
-            for state in self._states
-        ]
-        reports = prune_layerwise(self.blocks[block], runs, gathered, self.pruner, on_layer)
-        self._gathered = None
-        for state, run in zip(self._states, runs, strict=True):
-            assert run.output is not None
-            self._move(state, block, run.output)
-        return reports
+                return None
+        if self.output_errors is not None and self.output_errors.watches(index):
+            call, inputs = self._call_of(state, block), state.hidden.clone()  # those on disk are overwritten
+            self.output_errors.before(index, output, lambda: call.run(self.blocks[block], inputs.to(self.device)))
+        return output
 
     @torch.no_grad()
     def advance(self, block: int, index: int) -> None:
@@ -190,47 +158,79 @@ class Calibration:
         state = self._states[index]
         self._enter_stack(state)
         while state.block < block:
-            self._move(state, state.block, self._call(state, state.block))
+            passed, output = state.block, self._call(state, state.block)
+            if self.output_errors is not None:
+                self.output_errors.after(passed, index, output)
+            self.move(passed, index, output)
             self._enter_stack(state)
 
-    def prune_block(self, block: int) -> dict[str, LayerReport]:
-        """Calibrate and prune one block, whatever the propagation: all of :meth:`step`, then the pruner.
+    def advance_all(self, block: int) -> None:
+        """:meth:`advance` for all batches, if anything is to be measured."""
+        for index in range(self.num_batches if self.needs_batches else 0):
+            self.advance(block, index)
+
+    def prune_layerwise(self, block: int, on_progress: Callable[[int, float], None]) -> dict[str, LayerReport]:
+        """Prune each layer of a block as soon as all batches have shown its input, and leave the batches behind it.
+
+        A collective: every process calls it once a block, also one without batches.
 
         Args:
-            block: Position of the block in ``self.blocks``; blocks come in order.
+            block: Position of the block in ``self.blocks``.
+            on_progress: Called with a batch's position and the share of the block it has passed.
 
         Returns:
             Layer path to report.
         """
-        if self.propagate == "layer":
-            return self.run_block(block)
-        if self.pruner.importance.needs:
-            for index in range(self.num_batches):
-                self.step(block, index)
-        return self.pruner.prune_block(self.blocks[block], self.statistics(block))
+        self.advance_all(block)
+        gathered = self._statistics_of(block)
+        passages = [
+            Passage(partial(self._call, state, block), gathered.observer(state.group, self._masks(state, block)))
+            for state in self._states
+        ]
+        reports = prune_layerwise(self.blocks[block], passages, gathered, self.pruner, on_progress)
+        self._gathered = None
+        for index, passage in enumerate(passages):
+            assert passage.output is not None
+            self.move(block, index, passage.output)
+        return reports
 
     def statistics(self, block: int) -> dict[str, LayerStatistics]:
         """Return a block's statistics, summed over processes, and forget them.
 
         A collective: every process calls it once a block, also one without batches.
         """
-        result = self._statistics_of(block).result() if self.pruner.importance.needs else {}
+        result = self._statistics_of(block).result() if self.needs_batches else {}
         self._gathered = None
         return result
 
+    def compare_outputs(self, block: int) -> None:
+        """Measure how far pruning moved a block's output, unless the next block's calibration will."""
+        if self.output_errors is None:
+            return
+        is_last = block == len(self.blocks) - 1
+        if self.propagation.passes_dense or is_last:
+            self.output_errors.run_waiting(block)
+        if is_last:
+            self.output_errors.reduce()
+
     def _statistics_of(self, block: int) -> BlockStatistics:
         if self._gathered is None or self._gathered_block != block:
-            measure = self.pruner.importance.needs or "energy"
-            self._gathered = BlockStatistics(self.blocks[block], measure, self.groups, self.device)
+            measured = self.pruner.importance.needs or ENERGY
+            self._gathered = BlockStatistics(self.blocks[block], measured, self.groups, self.device)
             self._gathered_block = block
         return self._gathered
 
-    def _call(self, state: _State, block: int) -> Tensor:
+    def _call_of(self, state: _State, block: int) -> Call:
         assert state.captured is not None
         first = next(i for i, other in enumerate(self.blocks) if other.stack == self.blocks[block].stack)
-        return state.captured.calls[block - first].run(self.blocks[block], state.hidden.to(self.device))
+        return state.captured.calls[block - first]
 
-    def _move(self, state: _State, block: int, output: Tensor) -> None:
+    def _call(self, state: _State, block: int) -> Tensor:
+        return self._call_of(state, block).run(self.blocks[block], state.hidden.to(self.device))
+
+    def move(self, block: int, index: int, output: Tensor) -> None:
+        """Put a batch behind a block, with the hidden states that go on from there."""
+        state = self._states[index]
         assert state.captured is not None
         state.captured.hidden = output if self._hidden is None else self._hidden.keep(state.index, output)
         state.block = block + 1

@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from mlprune.errors import UserError
 from mlprune.pruning.patterns import Pattern, Unstructured, keep_by_share
-from mlprune.pruning.statistics import LayerStatistics
+from mlprune.pruning.statistics import ENERGY, LayerStatistics, Statistic
 
 SMALLEST = torch.finfo(torch.float32).tiny
 
@@ -41,11 +41,11 @@ class Decision:
 class Importance(ABC):
     """Scores the weights of a layer; subclass it to try a method of your own.
 
-    ``needs`` names the statistic to gather: ``"energy"``, or None for methods that look at weights alone.
+    ``needs`` is the statistic to gather: ``ENERGY`` or ``GRAM``, or None for methods that look at weights alone.
     ``groups`` names the demonstration groups the score cannot do without.
     """
 
-    needs: str | None = "energy"
+    needs: Statistic | None = ENERGY
     groups: tuple[str, ...] = ()
 
     @abstractmethod

@@ -19,11 +19,9 @@ from mlprune.models.blocks import Block
 from mlprune.pruning.observe import BlockStatistics
 from mlprune.pruning.pruner import LayerReport, Pruner
 
-OnLayer = Callable[[str, LayerReport], None]
-
 
 @dataclass
-class Run:
+class Passage:
     """One batch on its way through a block.
 
     Args:
@@ -47,7 +45,11 @@ class Run:
 
 
 def prune_layerwise(
-    block: Block, runs: list[Run], gathered: BlockStatistics, pruner: Pruner, on_layer: OnLayer | None = None
+    block: Block,
+    passages: list[Passage],
+    gathered: BlockStatistics,
+    pruner: Pruner,
+    on_progress: Callable[[int, float], None],
 ) -> dict[str, LayerReport]:
     """Run all batches through a block and prune each layer as soon as all have shown its input.
 
@@ -55,10 +57,10 @@ def prune_layerwise(
 
     Args:
         block: The block, with the layers to be pruned.
-        runs: This process' batches; afterwards each has its output.
+        passages: This process' batches; afterwards each has its output.
         gathered: Statistics of the block, empty.
         pruner: How layers are scored and masked.
-        on_layer: Called with path and report after each layer.
+        on_progress: Called with a batch's position and the share of the block it has passed since the last call.
 
     Returns:
         Layer path to report.
@@ -67,14 +69,12 @@ def prune_layerwise(
         UserError: If batches reach the layers in different orders.
     """
     reports: dict[str, LayerReport] = {}
-    by_thread: dict[Any, Run] = {}
+    by_thread: dict[Any, Passage] = {}
     main = getcurrent()
 
     def decide(path: str) -> None:
         statistics = gathered.result([path])
         reports[path] = pruner.prune_layer(block.layers[path], statistics.get(path))
-        if on_layer is not None:
-            on_layer(path, reports[path])
 
     def wait_at(path: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:
@@ -86,31 +86,32 @@ def prune_layerwise(
 
     handles = [layer.module.register_forward_pre_hook(wait_at(path)) for path, layer in block.layers.items()]
     try:
-        for run in runs:
-            run.thread = greenlet(run.call)
-            run.thread.gr_context = contextvars.copy_context()
-            by_thread[run.thread] = run
-            run.go_on()
-        while (path := _next_layer(runs)) is not None:
+        for passage in passages:
+            passage.thread = greenlet(passage.call)
+            passage.thread.gr_context = contextvars.copy_context()
+            by_thread[passage.thread] = passage
+            passage.go_on()
+        while (path := _next_layer(passages)) is not None:
             decide(path)
-            for run in runs:
-                if run.waiting == path:
-                    run.go_on()
+            for index, passage in enumerate(passages):
+                if passage.waiting == path:
+                    passage.go_on()
+                    on_progress(index, 1 / len(block.layers))
         for path in block.layers:
             if path not in reports:  # no batch ran through it
                 decide(path)
     finally:
         for handle in handles:
             handle.remove()
-        for run in runs:
-            if run.thread is not None and not run.thread.dead:
-                run.thread.throw()
+        for passage in passages:
+            if passage.thread is not None and not passage.thread.dead:
+                passage.thread.throw()
     return reports
 
 
-def _next_layer(runs: list[Run]) -> str | None:
+def _next_layer(passages: list[Passage]) -> str | None:
     """The layer at which all batches of all processes wait; None when all are through."""
-    places: set[str | None] = set().union(*gather_objects({run.waiting for run in runs}))
+    places: set[str | None] = set().union(*gather_objects({passage.waiting for passage in passages}))
     if len(places) > 1:
         named = ", ".join(sorted(str(place) for place in places))
         raise UserError(f"propagate 'layer': batches reach layers in different orders ({named}); use 'pruned'")

@@ -11,7 +11,7 @@ from mlprune.errors import UserError
 from mlprune.models.blocks import Block
 from mlprune.models.experts import ExpertProducts
 from mlprune.models.probe import Stop
-from mlprune.pruning.statistics import MEASURES, LayerStatistics, TokenMean, spans
+from mlprune.pruning.statistics import LayerStatistics, Statistic, TokenMean, spans
 
 Masks = list[tuple[Tensor | None, Tensor]]
 
@@ -21,18 +21,17 @@ class BlockStatistics:
 
     Args:
         block: The block, with the layers to be observed.
-        measure: ``energy`` or ``gram``.
+        statistic: What is measured.
         groups: All groups, the same on every process, so that every process holds the same states to add up.
     """
 
-    def __init__(self, block: Block, measure: str, groups: list[str], device: torch.device) -> None:
+    def __init__(self, block: Block, statistic: Statistic, groups: list[str], device: torch.device) -> None:
         self.block = block
-        self.measure = MEASURES[measure]
+        self.measure = statistic.total
         self.groups = groups
         self.means: dict[str, dict[str, TokenMean]] = {}
         for path, layer in block.layers.items():
-            in_features = layer.matrix().shape[-1]
-            shape = (in_features,) if measure == "energy" else (in_features, in_features)
+            shape = statistic.shape(layer.matrix().shape[-1])
             experts = layer.matrix().shape[0] if layer.is_experts else None
             self.means[path] = {group: TokenMean(shape, device, experts) for group in groups}
 

@@ -11,11 +11,13 @@ from mlprune.errors import UserError
 from mlprune.log import log
 from mlprune.models.blocks import Block, find_blocks, look_at, model_device
 from mlprune.pruning.allocation import Allocation
-from mlprune.pruning.calibration import Calibration, Propagate, calibrating
+from mlprune.pruning.calibration import Calibration, calibrating
 from mlprune.pruning.importance import Importance
 from mlprune.pruning.patterns import Pattern
+from mlprune.pruning.propagation import Propagate
 from mlprune.pruning.pruner import LayerReport, Pruner
 from mlprune.pruning.statistics import LayerStatistics
+from mlprune.pruning.steps import BlockStep, prune_blocks
 
 SIDES = (("input_ids", "attention_mask"), ("decoder_input_ids", "decoder_attention_mask"))
 
@@ -67,8 +69,7 @@ def prune_model(
     """
     pruner = Pruner(importance, pattern, allocation, include, exclude)
     batches = list(batches)
-    if pruner.importance.needs and not batches:
-        raise UserError(f"{type(pruner.importance).__name__} needs calibration batches; none were given")
+    pruner.check_batches(batches)
     if batches and not count_padding:
         batches = reform(batches, max_batch_tokens, needs_equal_lengths(model))
     with calibrating(model):
@@ -78,8 +79,8 @@ def prune_model(
         calibration = Calibration(model, batches, pruner=pruner, propagate=propagate, count_padding=count_padding)
         pruner.allocate(calibration.blocks, dense)
         reports: dict[str, LayerReport] = {}
-        for k in range(len(calibration.blocks)):
-            reports |= calibration.prune_block(k)
+        for step in prune_blocks(calibration):
+            reports |= step.prune()
     log.info("scored %.1f%% of the blocks' matrices", 100 * pruner.scored_share(reports))
     return {path: report.mask for path, report in reports.items()}
 
@@ -113,10 +114,8 @@ def collect_statistics(
             model, batches, pruner=pruner, propagate="dense", count_padding=count_padding, groups=groups
         )
         statistics: dict[str, LayerStatistics] = {}
-        for k in range(len(calibration.blocks)):
-            for index in range(calibration.num_batches):
-                calibration.step(k, index)
-            statistics.update(calibration.statistics(k))
+        for position in range(len(calibration.blocks)):
+            statistics |= BlockStep(calibration, position).statistics()
     return statistics
 
 
@@ -207,8 +206,7 @@ def check_statistics(blocks: list[Block], statistics: Mapping[str, LayerStatisti
         shape, in_features = next(iter(statistics[path].means.values())).shape, layer.matrix().shape[-1]
         if shape[-1] != in_features:
             raise UserError(f"statistics of {path} are of {shape[-1]} inputs; the layer has {in_features}")
-        is_gram = len(shape) == (3 if layer.is_experts else 2)
-        if importance.needs == "gram" and not is_gram:
+        if len(shape) - layer.is_experts < importance.needs.dims:
             raise UserError(f"{name} needs Gram matrices; the statistics are energies: calibrate with {name}")
 
 

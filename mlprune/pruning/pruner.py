@@ -1,8 +1,9 @@
 """What to prune and how: importance, pattern, allocation over layers, and which layers at all."""
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -82,6 +83,23 @@ class Pruner:
         self.silent_inputs: dict[tuple[str, str], int] = {}  # (layer path, group) to inputs that were always zero
         # called with path, scores and each group's mean statistic of every layer, for those who draw them
         self.on_scores: Callable[[str, Tensor, Mapping[str, Tensor]], None] | None = None
+
+    def check_groups(self, groups: Sequence[str], key: str = "") -> None:
+        """Raise UserError if the importance compares a group that there is none of.
+
+        Args:
+            groups: Names of all groups.
+            key: Where the user gives them.
+        """
+        for group in self.importance.groups:
+            if group not in groups:
+                name = type(self.importance).__name__
+                raise UserError(f"{name} needs the group '{group}'; {key or 'there are'} {', '.join(groups)}")
+
+    def check_batches(self, batches: Sequence[Mapping[str, Any]]) -> None:
+        """Raise UserError if there is nothing to calibrate on."""
+        if self.importance.needs is not None and not batches:
+            raise UserError(f"{type(self.importance).__name__} needs calibration batches; none were given")
 
     def select(self, blocks: list[Block], ran: Collection[str] | None = None) -> list[Block]:
         """Return the blocks with the layers that will be pruned.
@@ -193,7 +211,7 @@ class Pruner:
     def _decide(self, weight: Tensor, statistics: LayerStatistics | None, path: str, sparsity: float) -> Decision:
         if statistics is not None and self.importance.needs is not None:
             for group, mean in statistics.means.items():
-                silent = int((mean if mean.dim() == 1 else mean.diagonal()).eq(0).sum())
+                silent = int(self.importance.needs.energy(mean).eq(0).sum())
                 if silent == mean.shape[-1]:
                     log.warning("%s: all inputs are zero in group '%s'; left dense", path, group)
                     return _dense(weight)

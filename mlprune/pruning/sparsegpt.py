@@ -14,7 +14,7 @@ from mlprune.exact import accumulator_dtype
 from mlprune.log import log
 from mlprune.pruning.importance import Decision, Importance
 from mlprune.pruning.patterns import NofM, Pattern, Unstructured
-from mlprune.pruning.statistics import LayerStatistics
+from mlprune.pruning.statistics import GRAM, LayerStatistics
 
 MAX_ATTEMPTS = 8  # each with ten times the damping of the last
 
@@ -42,7 +42,7 @@ class SparseGPT(Importance):
         tensor([[0.0000, 2.5000]])
     """
 
-    needs = "gram"
+    needs = GRAM
 
     def __init__(self, damping: float = 0.01, columns: int = 128) -> None:
         if damping < 0 or columns < 1:

@@ -3,7 +3,8 @@
 Shapes: x (tokens, in_features); energy (in_features,); gram (in_features, in_features).
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,39 @@ def _chunks(x: Tensor, where: list[slice] | None, size: int) -> Iterator[Tensor]
             yield from x[part].split(size)
 
 
-MEASURES = {"energy": sum_of_squares, "gram": sum_of_outer_products}
+@dataclass(frozen=True)
+class Statistic:
+    """What calibration measures of a layer's inputs.
+
+    Args:
+        name: Its name.
+        total: Sums it over the tokens of (tokens, in_features), all of them or those of some slices.
+        dims: 1 for (in_features,), 2 for (in_features, in_features).
+        is_stored: Whether runs keep it on disk; large ones are not worth the space.
+
+    Example:
+        >>> ENERGY.shape(3), GRAM.shape(3)
+        ((3,), (3, 3))
+        >>> GRAM.energy(torch.tensor([[1.0, 2.0], [2.0, 4.0]]))
+        tensor([1., 4.])
+    """
+
+    name: str
+    total: Callable[[Tensor, list[slice] | None], Tensor]
+    dims: int
+    is_stored: bool
+
+    def shape(self, in_features: int) -> tuple[int, ...]:
+        """Return the statistic's shape for one matrix."""
+        return (in_features,) * self.dims
+
+    def energy(self, mean: Tensor) -> Tensor:
+        """Return the energies, (..., in_features), that the statistic holds."""
+        return mean if self.dims == 1 else mean.diagonal(dim1=-2, dim2=-1)
+
+
+ENERGY = Statistic("energy", sum_of_squares, 1, is_stored=True)
+GRAM = Statistic("gram", sum_of_outer_products, 2, is_stored=False)
 
 
 class TokenMean(ExactMetric):

@@ -11,12 +11,15 @@ import torch
 from mlprune.errors import UserError
 from mlprune.files import Partial
 from mlprune.models.blocks import Block
+from mlprune.models.checkpoint import Checkpoint
 from mlprune.models.shards import ShardWriter
 from mlprune.models.streaming import StreamedModel
-from mlprune.pruning.calibration import Calibration, Propagate, calibrating
+from mlprune.pruning.calibration import Calibration, calibrating
 from mlprune.pruning.hidden import HiddenFolder
+from mlprune.pruning.propagation import Propagate
 from mlprune.pruning.prune import needs_equal_lengths, reform
 from mlprune.pruning.pruner import LayerReport, Pruner
+from mlprune.pruning.steps import prune_blocks
 
 
 class MaskWriter:
@@ -55,6 +58,68 @@ class MaskWriter:
         """Remove what was written so far."""
         self._writer.close()
         self._partial.abandon()
+
+
+class StreamedPruning:
+    """What pruning a model larger than memory has in memory, and what it writes when.
+
+    Args:
+        source: Checkpoint folder with safetensors.
+        target: Folder of the pruned checkpoint, which appears only when complete; none if omitted.
+        dtype: ``auto`` (as config.json says) or a torch dtype's name.
+        device: Where blocks are computed.
+        masks_path: File for the masks; none if omitted.
+        hidden_folder: Folder for the hidden states, which are then memory-mapped files; in memory if omitted.
+    """
+
+    def __init__(
+        self,
+        source: str | Path | Checkpoint,
+        target: str | Path | None = None,
+        dtype: str = "auto",
+        device: torch.device | str = "cpu",
+        masks_path: str | Path | None = None,
+        hidden_folder: str | Path | None = None,
+    ) -> None:
+        self.streamed = StreamedModel(source, target, dtype, device)
+        self.hidden = HiddenFolder(hidden_folder) if hidden_folder is not None else None
+        self._masks_path = masks_path
+        self._masks: MaskWriter | None = None
+
+    @property
+    def model(self) -> torch.nn.Module:
+        """The model, whose blocks have weights between their reading and their writing only."""
+        return self.streamed.model
+
+    def start(self, blocks: list[Block]) -> None:
+        """Open the mask file, once the layers to be pruned are known."""
+        if self._masks_path is not None:
+            Path(self._masks_path).parent.mkdir(parents=True, exist_ok=True)
+            self._masks = MaskWriter(self._masks_path, blocks)
+
+    def keep(self, block: int, reports: Mapping[str, LayerReport]) -> None:
+        """Write a pruned block and its masks."""
+        if self._masks is not None:
+            self._masks.write(reports)
+        self.streamed.write(block)
+
+    def finish(self) -> None:
+        """Name the checkpoint and the masks."""
+        self.streamed.finish()
+        if self._masks is not None:
+            self._masks.finish()
+        self._remove_hidden()
+
+    def abandon(self) -> None:
+        """Remove what has no final name yet."""
+        self.streamed.abandon()
+        if self._masks is not None:
+            self._masks.abandon()
+        self._remove_hidden()
+
+    def _remove_hidden(self) -> None:
+        if self.hidden is not None:
+            self.hidden.remove()
 
 
 def prune_streaming(
@@ -111,43 +176,30 @@ def prune_streaming(
         name = type(pruner.allocation).__name__
         raise UserError(f"streaming: {name} looks at all blocks first; use one sparsity for all")
     batches = list(batches)
-    if pruner.importance.needs and not batches:
-        raise UserError(f"{type(pruner.importance).__name__} needs calibration batches; none were given")
-    streamed = StreamedModel(source, target, dtype, device)
-    hidden = HiddenFolder(hidden_folder) if hidden_folder is not None else None
-    masks: MaskWriter | None = None
+    pruner.check_batches(batches)
+    streaming = StreamedPruning(source, target, dtype, device, masks_path, hidden_folder)
     sparsities: dict[str, float] = {}
     try:
         if batches and not count_padding:
-            batches = reform(batches, max_batch_tokens, needs_equal_lengths(streamed.model))
-        with calibrating(streamed.model):
+            batches = reform(batches, max_batch_tokens, needs_equal_lengths(streaming.model))
+        with calibrating(streaming.model):
             calibration = Calibration(
-                streamed.model,
+                streaming.model,
                 batches,
                 pruner=pruner,
                 propagate=propagate,
                 count_padding=count_padding,
-                device=streamed.device,
-                hidden=hidden,
+                device=streaming.streamed.device,
+                hidden=streaming.hidden,
+                enter_block=streaming.streamed.enter,
             )
-            if masks_path is not None:
-                masks = MaskWriter(masks_path, calibration.blocks)
-            for k in range(len(calibration.blocks)):
-                streamed.enter(k)
-                reports = calibration.prune_block(k)
-                if masks is not None:
-                    masks.write(reports)
-                streamed.write(k)
+            streaming.start(calibration.blocks)
+            for step in prune_blocks(calibration):
+                reports = step.prune()
+                streaming.keep(step.position, reports)
                 sparsities |= {path: report.sparsity for path, report in reports.items()}
-        streamed.finish()
-        if masks is not None:
-            masks.finish()
+        streaming.finish()
     except BaseException:
-        streamed.abandon()
-        if masks is not None:
-            masks.abandon()
+        streaming.abandon()
         raise
-    finally:
-        if hidden is not None:
-            hidden.remove()
     return sparsities

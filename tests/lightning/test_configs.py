@@ -24,19 +24,18 @@ def built(mlprune, monkeypatch, tiny_folder: Path):
 
     def build(*files: Path) -> tuple:
         kept = []
-        for run in ("run_experiment", "run_sweep"):
-            monkeypatch.setattr(f"mlprune.cli.{run}", lambda *parts: kept.append(parts))
+        monkeypatch.setattr("mlprune.cli.Engine.experiment", lambda engine, _: kept.append(engine.run))
         flags = [flag for file in files for flag in ("--config", file)]
         status, _, err = mlprune("fit", *flags, "--model.name", tiny_folder)
         assert status == 0, err
-        return kept[0]
+        return kept[0].trainer, kept[0].module, kept[0].data
 
     return build
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_config_can_be_built(path: Path, built) -> None:
-    trainer, _, data, *_ = built(path)
+    trainer, _, data = built(path)
     callbacks = [callback for callback in trainer.callbacks if type(callback).__name__ == "PruningCallback"]
     assert len(callbacks) == 1
     assert data.demonstrations
@@ -50,12 +49,16 @@ def test_config_can_be_built(path: Path, built) -> None:
 def test_the_papers_settings(model: str, pair: str, built) -> None:
     path = CONFIGS / "paper" / f"{model}.{pair}.yaml"
     assert yaml.safe_load(path.read_text())["model"] == {"name": NAMES[model]}
-    trainer, _, data, *_ = built(path)
+    trainer, _, data = built(path)
     pruning = next(callback for callback in trainer.callbacks if type(callback).__name__ == "PruningCallback")
     demonstrations = data.demonstrations["mt"]
     assert (demonstrations.source_lang, demonstrations.target_lang) == tuple(pair.split("-"))
     assert (demonstrations.shots, data.num_prompts, data.max_tokens, data.seed) == (4, 100, 512, 0)
-    assert (pruning.pruner.pattern.sparsity, pruning.pruner.pattern.scope, pruning.propagate) == (0.3, "row", "pruned")
+    assert (pruning.pruner.pattern.sparsity, pruning.pruner.pattern.scope, pruning.propagation.name) == (
+        0.3,
+        "row",
+        "pruned",
+    )
     assert type(pruning.pruner.importance).__name__ == ("ContrastiveWanda" if "contrastive" in model else "Wanda")
     assert ("code" in data.demonstrations) == ("contrastive" in model)
     tasks = {task.name: task for task in data.tasks}
@@ -67,7 +70,7 @@ def test_the_papers_settings(model: str, pair: str, built) -> None:
 @pytest.mark.parametrize("control", CONTROLS, ids=lambda path: path.stem)
 @pytest.mark.parametrize("model", ["xglm-2.9b", "xglm-7.5b", "mgpt", "bloom-3b"])
 def test_controls_go_on_top_of_every_model(model: str, control: Path, built) -> None:
-    trainer, _, data, *_ = built(CONFIGS / "paper" / f"{model}.fr-en.yaml", control)
+    trainer, _, data = built(CONFIGS / "paper" / f"{model}.fr-en.yaml", control)
     pruner = next(callback for callback in trainer.callbacks if type(callback).__name__ == "PruningCallback").pruner
     found = (type(pruner.importance).__name__, pruner.pattern.drop, *data.demonstrations)
     expected = {

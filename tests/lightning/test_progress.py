@@ -28,14 +28,19 @@ def console(monkeypatch: pytest.MonkeyPatch):
     log.setLevel(logging.NOTSET)
 
 
-def test_plain_lines_where_there_is_no_terminal(mlprune, tmp_path: Path, tiny_folder: Path, monkeypatch) -> None:
+@pytest.mark.parametrize("propagate", ["pruned", "dense", "layer"])
+def test_plain_lines_where_there_is_no_terminal(
+    mlprune, tmp_path: Path, tiny_folder: Path, monkeypatch, propagate: str
+) -> None:
     monkeypatch.setattr("mlprune.cli.ProgressDisplay", lambda: ProgressDisplay(seconds_between_lines=0.0))
-    status, _, err = mlprune("validate", "--config", write_config(tmp_path, tiny_folder))
+    config = write_config(tmp_path, tiny_folder, pruning={"propagate": propagate})
+    status, _, err = mlprune("validate", "--config", config)
     assert status == 0
     lines = [line for line in err.splitlines() if line.startswith("calibrating")]
     assert lines[0].startswith("calibrating: block 1 of 3, ")
     assert lines[-1].startswith("calibrating: block 3 of 3, ")
     assert lines[-1].endswith("tokens/s, 0:00:00 left")
+    assert len(lines) > 3  # within blocks too
     assert "\x1b" not in err
     report = next(line for line in err.splitlines() if line.startswith("report: "))
     assert report.endswith("report.html")  # however long, a line of its own
@@ -52,7 +57,7 @@ def test_a_live_line_on_a_terminal(mlprune, tmp_path: Path, tiny_folder: Path, c
 
 def test_the_users_own_bar_is_kept(mlprune, tmp_path: Path, tiny_folder: Path, monkeypatch) -> None:
     kept = []
-    monkeypatch.setattr("mlprune.cli.run_experiment", lambda trainer, *_: kept.append(trainer))
+    monkeypatch.setattr("mlprune.cli.Engine.experiment", lambda engine, _: kept.append(engine.run.trainer))
     own = [{"class_path": "lightning.pytorch.callbacks.TQDMProgressBar"}]
     trainer = {"accelerator": "cpu", "devices": 1}
     other = [{"class_path": "mlprune.callbacks.FeatureAblation", "init_args": {"features": {}}}]

@@ -25,7 +25,7 @@ def killer(stage: str, batch: int, how: str = "SIGKILL") -> dict:
     }
 
 
-@pytest.mark.parametrize(("stage", "batch"), [("validation", 9), ("test", 5)])
+@pytest.mark.parametrize(("stage", "batch"), [("validation", 2), ("calibration", 4), ("test", 5)])
 def test_fit_survives_a_kill(mlprune, tmp_path: Path, tiny_folder: Path, stage: str, batch: int) -> None:
     whole = tmp_path / "whole"
     broken = tmp_path / "broken"
@@ -66,8 +66,10 @@ def test_finished_blocks_are_not_decided_again(
         mlprune("validate", "--config", config, "--trainer.default_root_dir", "broken")
     monkeypatch.setattr(Pruner, "prune_layer", lambda *a: decided.append(a[1].path) or prune_layer(*a))
     seen: list[int] = []
-    step = Calibration.step
-    monkeypatch.setattr(Calibration, "step", lambda self, block, index: seen.append(block) or step(self, block, index))
+    show = Calibration.show
+    monkeypatch.setattr(
+        Calibration, "show", lambda self, block, *a, **k: seen.append(block) or show(self, block, *a, **k)
+    )
     decided.clear()
     status, _, err = mlprune("validate", "--resume", Path("broken", RUN))
     assert status == 0, err
@@ -108,7 +110,7 @@ def test_finished_examples_are_not_asked_again(mlprune, tmp_path: Path, tiny_fol
 def test_ctrl_c_says_how_to_go_on(tmp_path: Path, tiny_folder: Path) -> None:
     folder = tmp_path / "a folder with a long name that no console of eighty columns has room for, with spaces"
     folder.mkdir()
-    config = write_config(folder, tiny_folder, **killer("validation", 5, "SIGINT"))
+    config = write_config(folder, tiny_folder, **killer("calibration", 5, "SIGINT"))
     run = start(folder, "validate", "--config", config)
     assert run.returncode not in (0, -signal.SIGINT)
     assert "Traceback" not in run.stderr

@@ -130,7 +130,7 @@ def test_fewer_slurm_tasks_than_devices(mlprune, tmp_path: Path, tiny_folder: Pa
 
 def test_the_signal_before_a_slurm_job_ends(tmp_path: Path, tiny_folder: Path, slurm: None) -> None:
     callback = {"class_path": "kill_once.KillOnce"}
-    callback["init_args"] = {"stage": "validation", "batch": 5, "marker": "killed", "how": "SIGUSR1"}
+    callback["init_args"] = {"stage": "calibration", "batch": 5, "marker": "killed", "how": "SIGUSR1"}
     trainer = {"accelerator": "cpu", "devices": 1, "callbacks": [callback]}
     run = start(tmp_path, "validate", "--config", write_config(tmp_path, tiny_folder, trainer=trainer))
     assert run.returncode == 1, run.stderr

@@ -11,7 +11,16 @@ from tiny import tiny_batches, tiny_model
 from torch import Tensor
 
 from mlprune.batching import deal
-from mlprune.pruning import Calibration, ContrastiveWanda, Pruner, SparseGPT, Unstructured, Wanda, calibrating
+from mlprune.pruning import (
+    Calibration,
+    ContrastiveWanda,
+    Pruner,
+    SparseGPT,
+    Unstructured,
+    Wanda,
+    calibrating,
+    prune_blocks,
+)
 from mlprune.pruning.prune import reform
 
 CASES: list[tuple[str, Any, str, int]] = [
@@ -42,14 +51,8 @@ def pruned(rank: int, world_size: int, family: str, importance: Any, propagate: 
         calibration = Calibration(
             model, deal(formed, rank, world_size), pruner=pruner, propagate=propagate, groups=["mt", "code"]
         )
-        for k, block in enumerate(calibration.blocks):
-            if propagate == "layer":
-                reports = calibration.run_block(k)
-            else:
-                for index in range(calibration.num_batches):
-                    calibration.step(k, index)
-                reports = pruner.prune_block(block, calibration.statistics(k))
-            masks |= {path: report.mask for path, report in reports.items()}
+        for step in prune_blocks(calibration):
+            masks |= {path: report.mask for path, report in step.prune().items()}
     return masks, model.state_dict()
 
 

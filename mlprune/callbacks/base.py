@@ -1,0 +1,135 @@
+"""The callback that knows of its run, and whose hooks see what Lightning's do not."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from lightning.pytorch import Callback
+from torch import Tensor
+
+from mlprune.errors import UserError, did_you_mean
+from mlprune.module import Step
+from mlprune.pruning import LayerReport
+from mlprune.run import Run
+
+
+class RunCallback(Callback):
+    """A Lightning callback with hooks of a run besides; subclass it to see them.
+
+    All hooks are called on every process. A method named like a hook that is none is an error.
+
+    Raises:
+        UserError: If a subclass has an ``on_...`` method that is neither Lightning's nor one of these.
+
+    Example:
+        >>> class Mean(RunCallback):
+        ...     def on_block_pruned(self, run, block, reports, seconds):
+        ...         print(block, sum(report.sparsity for report in reports.values()) / len(reports))
+        >>> class Typo(RunCallback):
+        ...     def on_blok_pruned(self, run, block, reports, seconds): ...
+        Traceback (most recent call last):
+        ...
+        mlprune.errors.UserError: Typo.on_blok_pruned is not a hook; did you mean 'on_block_pruned'?
+    """
+
+    _run: Run | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        hooks = [name for name in dir(RunCallback) if name.startswith("on_")]
+        for name in vars(cls):
+            if name.startswith("on_") and name not in hooks:
+                raise UserError(f"{cls.__name__}.{name} is not a hook{did_you_mean(name, hooks)}")
+
+    @property
+    def run(self) -> Run:
+        """The run, known from before its first stage."""
+        assert self._run is not None, "RunCallbacks work in the runs of an mlprune.Engine"
+        return self._run
+
+    def join(self, run: Run) -> None:
+        """Belong to a run; the Engine calls this."""
+        self._run = run
+
+    def on_calibration_progress(self, run: Run, block: int, index: int, share: float) -> None:
+        """Called while batches pass a block.
+
+        Args:
+            run: The run.
+            block: Position of the block.
+            index: Position of the batch in ``run.batches``.
+            share: How much of its way through the block the batch has gone since the last call; adds up to 1.
+        """
+
+    def on_layer_scored(self, run: Run, path: str, scores: Tensor, means: Mapping[str, Tensor]) -> None:
+        """Called when a layer was scored, before it is masked.
+
+        Args:
+            run: The run.
+            path: The layer's path.
+            scores: (out_features, in_features), or (experts, out_features, in_features).
+            means: Group to the layer's mean statistic.
+        """
+
+    def on_block_pruned(self, run: Run, block: int, reports: dict[str, LayerReport], seconds: float) -> None:
+        """Called when a block was pruned.
+
+        Args:
+            run: The run.
+            block: Position of the block.
+            reports: Layer path to what was done to it.
+            seconds: How long calibrating and pruning the block took.
+        """
+
+    def on_evaluated(self, run: Run, system: str, results: dict[str, Any]) -> None:
+        """Called when an evaluation has ended and its files are written.
+
+        Args:
+            run: The run.
+            system: ``dense`` or ``pruned``.
+            results: Sections of results.json.
+        """
+
+    def on_run_end(self, run: Run) -> None:
+        """Called once, when everything else of the run is done and written."""
+
+
+class Schedule(RunCallback, ABC):
+    """A callback whose steps are the batches of ``validate``: blocks to be pruned, or features to be measured."""
+
+    caption: str  # of the progress line
+
+    @property
+    def is_active(self) -> bool:
+        """Whether the run's validation takes its steps from this callback."""
+        return self.run.schedule is self
+
+    def tell_progress(self, block: int, index: int, share: float) -> None:
+        """Let all callbacks know that a batch has passed some of a block."""
+        for callback in self.run.callbacks:
+            callback.on_calibration_progress(self.run, block, index, share)
+
+    @abstractmethod
+    def num_steps(self) -> int:
+        """Return how many steps there are."""
+
+    @abstractmethod
+    def steps(self) -> Iterator[Step]:
+        """Yield one step after the other; the first is asked for after ``on_validation_start``."""
+
+
+class ScheduleLoader:
+    """The steps of a schedule as Lightning's validation loader; each is made when it is needed.
+
+    Args:
+        schedule: The schedule.
+    """
+
+    def __init__(self, schedule: Schedule) -> None:
+        self.schedule = schedule
+
+    def __len__(self) -> int:
+        return self.schedule.num_steps()
+
+    def __iter__(self) -> Iterator[Step]:
+        yield from self.schedule.steps()

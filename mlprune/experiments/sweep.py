@@ -1,0 +1,109 @@
+"""A sweep: many sparsities from one calibration of the dense model, evaluated at each."""
+
+import csv
+import io
+import json
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from mlprune.analysis.figures import sparsity_curves
+from mlprune.callbacks.base import Schedule
+from mlprune.callbacks.calibration import DenseCalibration
+from mlprune.callbacks.console import console, sweep_table
+from mlprune.callbacks.pruning import PruningCallback
+from mlprune.callbacks.run_folder import describe
+from mlprune.callbacks.unfinished import Unfinished
+from mlprune.comparison import compare
+from mlprune.evaluation.sweep import COLUMNS, sweep_curves, sweep_rows
+from mlprune.files import whole_file, write_json, write_text
+from mlprune.pruning import Pruner, sweep
+from mlprune.run import Run
+
+
+class Sweep:
+    """The simplest study: one recipe at each of ``pruning.sweep``.
+
+    Writes ``sweep.csv`` (a line a sparsity, task, language and metric), ``figures/sweep.png``, and for each sparsity a
+    folder ``sweep/<sparsity>`` with results.json, predictions and comparison.json, which comes last. A resumed run
+    evaluates only at the sparsities that are not there. The model is dense again at the end.
+
+    Args:
+        run: The run.
+        pruning: The pruning callback, whose settings all sparsities share.
+        validate: Runs a validation stage.
+        evaluate: Runs a test stage.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        pruning: PruningCallback,
+        validate: Callable[[Schedule], None],
+        evaluate: Callable[[], None],
+    ) -> None:
+        self.run = run
+        self.pruners = pruning.sweep_pruners()
+        self.levels = pruning.sweep or []
+        self.calibration = DenseCalibration(pruning)
+        self._validate = validate
+        self._evaluate = evaluate
+
+    def phases(self) -> list[tuple[str, Callable[[], None]]]:
+        """Return what is done after the dense evaluation, with captions."""
+        known = [level for level in self.levels if self.run.resumes and self._comparison_file(level).is_file()]
+        left = [pruner for pruner in self.pruners if pruner.pattern.sparsity not in known]
+        return [
+            ("calibrating the dense model, once", partial(self._validate, self.calibration)),
+            *((f"evaluating at sparsity {own.pattern.sparsity:g}", partial(self._evaluate_at, own)) for own in left),
+        ]
+
+    def _evaluate_at(self, pruner: Pruner) -> None:
+        run = self.run
+        run.module.to(run.device)  # Lightning leaves it on the CPU after each stage
+        for _, masks in sweep(run.module.model, self.calibration.statistics, [pruner]):
+            pruned = sum(int((~mask).sum()) for mask in masks.values()) / sum(mask.numel() for mask in masks.values())
+            run.module.mark_pruned({"sparsity": pruned, "pattern": describe(pruner.pattern)})
+            self._evaluate()
+            if run.writes:
+                self._keep(pruner.pattern.sparsity)
+            run.barrier("swept")
+        run.module.mark_pruned({})
+
+    def _folder(self, level: float) -> Path:
+        return self.run.folder / "sweep" / f"{level:g}"
+
+    def _comparison_file(self, level: float) -> Path:
+        return self._folder(level) / "comparison.json"
+
+    def _keep(self, level: float) -> None:
+        """Give an evaluation a folder of its own and compare it with the dense model's."""
+        folder, own = self.run.folder, self._folder(level)
+        Unfinished(folder).forget_records("pruned")  # the next sparsity has records of its own
+        shutil.rmtree(own, ignore_errors=True)
+        own.mkdir(parents=True)
+        (folder / "predictions").rename(own / "predictions")
+        (folder / "results.json").rename(own / "results.json")
+        write_json(
+            self._comparison_file(level),
+            compare(folder / "predictions.dense", own / "predictions", self.run.data.seed),
+        )
+
+    def write(self) -> list[dict[str, Any]]:
+        """Write sweep.csv and the curves, show the table, and return the rows of sweep.csv."""
+        folder = self.run.folder
+        rows: list[dict[str, Any]] = []
+        for level in self.levels:
+            rows += sweep_rows(level, json.loads(self._comparison_file(level).read_text(encoding="utf-8")))
+        out = io.StringIO()
+        writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text(folder / "sweep.csv", out.getvalue())
+        curves = sweep_curves(rows)
+        with whole_file(folder / "figures" / "sweep.png") as partial:
+            sparsity_curves(curves).savefig(partial, dpi=120, format="png")
+        console().print(sweep_table(curves))
+        return rows

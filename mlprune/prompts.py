@@ -1,0 +1,101 @@
+"""Prompts as one model reads them: token ids, calibration batches, and batches of recovery training."""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from mlprune.data.demonstrations import Demonstrations, Prompt
+from mlprune.evaluation.encoder_decoder import decoder_start
+from mlprune.evaluation.encoding import TextEncoder
+from mlprune.log import log
+from mlprune.models.decoder_start import decoder_start_of
+from mlprune.models.language_tokens import between, has_languages
+from mlprune.models.tokens import encode
+from mlprune.pruning.prune import needs_equal_lengths, reform
+
+Groups = Mapping[str, tuple[Demonstrations, list[Prompt]]]
+
+
+class PromptReader:
+    """Reads prompts with a model's tokenizer.
+
+    Args:
+        model: The model, for the size of its vocabulary and the start of its decoder.
+        tokenizer: Its tokenizer.
+        max_tokens: Longest prompt of a group that does not say, in tokens; the rest of a longer one is cut off.
+    """
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.max_tokens = max_tokens
+
+    def prompts(self, groups: Groups) -> dict[str, list[list[int]]]:
+        """Return the token ids of every group's prompts; of encoder-decoder models, of what the encoder reads.
+
+        Args:
+            groups: Group to demonstrations and the prompts chosen of them.
+        """
+        side = 0 if self.model.config.is_encoder_decoder else None
+        return {group: self._read(group, own, texts_of(chosen, side)) for group, (own, chosen) in groups.items()}
+
+    def batches(self, groups: Groups, prompts: Mapping[str, list[list[int]]], max_tokens: int) -> list[dict[str, Any]]:
+        """Form calibration batches over all prompts.
+
+        Args:
+            groups: As for :meth:`prompts`.
+            prompts: What :meth:`prompts` returned.
+            max_tokens: Token budget of a batch, padding included.
+
+        Raises:
+            UserError: If the model does not say what its decoder starts from.
+        """
+        rows: list[dict[str, Any]] = [
+            {"input_ids": torch.tensor([ids]), "group": group} for group, own in prompts.items() for ids in own
+        ]
+        if self.model.config.is_encoder_decoder:
+            decoder = [ids for group, (own, chosen) in groups.items() for ids in self._decoder(group, own, chosen)]
+            for row, ids in zip(rows, decoder, strict=True):
+                row["decoder_input_ids"] = torch.tensor([ids])
+        return reform(rows, max_tokens, needs_equal_lengths(self.model))
+
+    def _decoder(self, group: str, own: Demonstrations, chosen: list[Prompt]) -> list[list[int]]:
+        """The token ids that the decoder reads with a group's prompts."""
+        with self._between_languages(own):
+            lead = self._decoder_lead()
+        return [[*lead, *ids] for ids in self._read(f"{group}, decoder", own, texts_of(chosen, 1), target=True)]
+
+    def _between_languages(self, own: Demonstrations) -> AbstractContextManager[None]:
+        """While open, a tokenizer that knows languages reads and writes those of the demonstrations."""
+        codes = own.languages()
+        return between(self.tokenizer, codes[0], codes[-1]) if codes else nullcontext()
+
+    def _decoder_lead(self) -> list[int]:
+        """The token that the decoder starts from, and its language's code."""
+        start, lead = decoder_start(self.model, self.tokenizer) if has_languages(self.tokenizer) else (None, [])
+        return [decoder_start_of(self.model) if start is None else start, *lead]
+
+    def _read(self, group: str, own: Demonstrations, texts: list[str], target: bool = False) -> list[list[int]]:
+        """Token ids of texts; of a decoder's (``target``) without the last one, which is only predicted."""
+        rows, limit = self.model.get_input_embeddings().weight.shape[0], own.max_tokens or self.max_tokens
+        with self._between_languages(own):
+            if target and has_languages(self.tokenizer):
+                encoder = TextEncoder(self.tokenizer, target=True)  # what the tokenizer puts around stands elsewhere
+                ids = [encoder(text, special_tokens=False) for text in texts]
+            else:
+                ids = [encode(self.tokenizer, text, rows) for text in texts]
+        cut = sum(len(tokens) > limit for tokens in ids)
+        if cut:
+            log.info("group '%s': %d of %d prompts were cut to %d tokens", group, cut, len(ids), limit)
+        tokens = sum(min(len(tokens), limit) for tokens in ids)
+        log.info("group '%s': %d prompts, %d tokens", group, len(ids), tokens)
+        ids = [tokens[:limit] for tokens in ids]
+        return [tokens[:-1] for tokens in ids] if target and not has_languages(self.tokenizer) else ids
+
+
+def texts_of(prompts: list[Prompt], side: int | None = None) -> list[str]:
+    """Return the texts of prompts: whole, or what the encoder (0) or the decoder (1) reads."""
+    return [prompt.text if side is None or prompt.sides is None else prompt.sides[side] for prompt in prompts]
