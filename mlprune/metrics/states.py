@@ -42,7 +42,7 @@ def single_process(metric: Metric) -> Metric:
     own.reset()
     for part in own.modules():
         if isinstance(part, Metric):
-            part.sync_on_compute = False
+            part.sync_on_compute = part._to_sync = False
             part.compute_with_cache = False
     return own
 

@@ -9,6 +9,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from mlprune.metrics import Accuracy, BitsPerChar, RankC, Translation
+from mlprune.metrics.states import single_process
 
 SENTENCES = ["the cat sat on the mat", "a dog ran away from it", "no", "we went home by the river", "it is late"]
 SHARES = {"even": [[0, 2, 4], [1, 3]], "reversed": [[4, 3], [2, 1, 0]], "one empty": [[0, 1, 2, 3, 4], []]}
@@ -31,7 +32,10 @@ def work(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     try:
-        torch.save({name: figures(share[rank]) for name, share in SHARES.items()}, f"{folder}/{rank}.pt")
+        alone = single_process(Accuracy())
+        alone.update([{"label": "a", "prediction": "a"}] * (rank + 1))
+        found = {name: figures(share[rank]) for name, share in SHARES.items()} | {"alone": alone.compute()["n"]}
+        torch.save(found, f"{folder}/{rank}.pt")
     finally:
         dist.destroy_process_group()
 
@@ -46,3 +50,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("share", SHARES)
 def test_figures_do_not_depend_on_the_processes(results: list[dict[str, Any]], share: str) -> None:
     assert results[0][share] == results[1][share] == figures([0, 1, 2, 3, 4])
+
+
+def test_what_is_read_back_is_measured_by_each_process_alone(results: list[dict[str, Any]]) -> None:
+    assert [own["alone"] for own in results] == [1, 2]
