@@ -1,5 +1,6 @@
 """Cells of rows as tasks and prompts want them: text as it stands, labels as text, and blanks told apart."""
 
+import math
 from typing import Any
 
 from mlprune.data.rows import TWICE, Row
@@ -78,6 +79,6 @@ def label_of(row: Row, column: str) -> str:
         '5'
     """
     cell = cell_of(row, column)
-    if not isinstance(cell, str | int | float) or cell != cell:
+    if not isinstance(cell, str | int | float) or (isinstance(cell, float) and not math.isfinite(cell)):
         raise UserError(f"{column} is {repr(cell)[:SHOWN]}; give a label")
     return str(cell)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mlprune.data.cells import cell_of, is_blank
-from mlprune.data.rows import MappedRows, Row, Rows
+from mlprune.data.rows import TWICE, MappedRows, Row, Rows
 from mlprune.errors import UserError, did_you_mean
 
 TRANSLATION = "translation"  # the column of `datasets` that holds a text for each language
@@ -79,7 +79,9 @@ def _ids(rows: Rows, column: str, origin: str) -> tuple[Sequence[str], Sequence[
     """Return the ids and where their rows are."""
     places: dict[str, int] = {}
     for number, row in enumerate(rows):
-        if is_blank(cell_of(row, column)):
+        if row[column] is TWICE:
+            raise UserError(f"{origin}: two columns are named '{column}'; rename one")
+        if is_blank(row[column]):
             if all(map(is_blank, row.values())):
                 continue
             raise UserError(f"{origin}: row {number + 1} has no value in column '{column}'")

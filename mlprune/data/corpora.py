@@ -286,6 +286,8 @@ class HubDataset(Corpus):
         language_codes: dict[str, str] | None = None,
         blank: Blank = "leave_out",
     ) -> None:
+        if not name:
+            raise UserError("HubDataset: name '' is not allowed; give a hub id or a folder")
         self.name = name
         self.config = config
         self.split = split

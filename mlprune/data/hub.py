@@ -8,8 +8,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from mlprune.data.reading import JsonRows, TableRows, first_line, read_file
+from mlprune.data.json_lines import JsonRows
+from mlprune.data.lines import first_line
+from mlprune.data.reading import read_file
 from mlprune.data.rows import ChainedRows, ListRows, MappedRows, Row, Rows
+from mlprune.data.tables import TableRows
 from mlprune.errors import UserError
 
 TEXT_FILES = ("csv", "json", "text")
@@ -69,9 +72,9 @@ def _read_repository(name: str, config: str | None, split: str, revision: str | 
     if not _holds_text(builder):
         return DatasetRows(datasets.load_dataset(name, config, split=split, revision=revision, data_files=data_files))
     # hf://datasets/<name>@<commit>/<file>
-    found = [str(file).split("@", 1)[1].split("/", 1) for files in builder.config.data_files.values() for file in files]
-    files = ["README.md", *(file for _, file in found)]
-    folder = snapshot_download(name, repo_type="dataset", revision=found[0][0], allow_patterns=files)
+    found = [str(file).split("@", 1)[1] for files in builder.config.data_files.values() for file in files]
+    files = ["README.md", *(file.split("/", 1)[1] for file in found)]
+    folder = snapshot_download(name, repo_type="dataset", revision=revision, allow_patterns=files)
     return _read_folder(Path(folder), config, split, data_files)
 
 
@@ -114,7 +117,12 @@ def _stretches(files: dict[str, list[Path]], builder: Any, split: str) -> Rows:
     for name in wanted:
         if name not in files:
             raise UserError(f"split '{name}' does not exist; it has {', '.join(files)}")
-    rows = {name: _one_split(files[name], builder) for name in wanted}
+    # compressed files are unpacked into the library's cache
+    manager = datasets.DownloadManager(dataset_name=builder.dataset_name)
+    plain = {
+        name: [Path(f) for f in manager.iter_files(manager.extract(list(map(str, files[name]))))] for name in wanted
+    }
+    rows = {name: _one_split(plain[name], builder) for name in wanted}
     spec = datasets.ReadInstruction.from_spec(split)
     stretches = spec.to_absolute({name: len(part) for name, part in rows.items()})
     return ChainedRows(

@@ -12,7 +12,16 @@ from tiny_runs import write_config
 from mlprune.data.corpora import Corpus, FloresFolder, LocalFiles
 from mlprune.data.demonstrations import MonolingualDemonstrations, TranslationDemonstrations
 from mlprune.errors import UserError
-from mlprune.evaluation.tasks import CandidateTask, ClozeTask, PawsX, PerplexityTask, TranslationTask
+from mlprune.evaluation.tasks import (
+    CandidateTask,
+    ClozeTask,
+    Marc,
+    PawsX,
+    PerplexityTask,
+    TranslationTask,
+    Xcopa,
+    Xnli,
+)
 
 FR = ["Un.", "", "Trois.", "Quatre."]
 EN = ["One.", "Two.", "Three.", "Four."]
@@ -126,6 +135,54 @@ def test_candidates_leave_out_blank_texts_and_labels(tmp_path: Path) -> None:
     )
     task = CandidateTask("own", ["en", "fr"], corpus, **OWN)
     assert [[e.id for e in task.examples(lang)] for lang in ("en", "fr")] == [["0", "3"]] * 2
+
+
+def test_blanks_in_every_column_that_is_asked(tmp_path: Path) -> None:
+    choice = {"premise": "P.", "choice1": "x", "choice2": "y", "question": "cause", "label": 0}
+    rows = [choice | {name: None} for name in choice] + [choice | {name: " "} for name in choice] + [choice]
+    (tmp_path / "c.it.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert [e.id for e in Xcopa(["it"], corpus=LocalFiles(f"{tmp_path}/c.{{lang}}.jsonl")).examples("it")] == ["10"]
+
+
+def test_reviews_without_stars_are_left_out_and_neutral_ones_dropped(tmp_path: Path) -> None:
+    rows = [("a", None), ("b", 3), (None, 3), ("c", 5), ("", 1)]
+    lines = [json.dumps({"text": text, "stars": stars}) + "\n" for text, stars in rows]
+    (tmp_path / "r.fr.jsonl").write_text("".join(lines))
+    task = Marc(["fr"], corpus=LocalFiles(f"{tmp_path}/r.{{lang}}.jsonl"))
+    assert [example.id for example in task.examples("fr")] == ["3"]
+    assert task.left_out == {"fr": 2}
+
+
+def test_limit_takes_its_number_from_what_is_left(tmp_path: Path) -> None:
+    sentences = [f"Un {i}." if i % 3 else "" for i in range(30)]
+    corpus = write(tmp_path, "tsv", fr=sentences, en=[f"One {i}." for i in range(30)])
+    task = PerplexityTask(["en", "fr"], corpus=corpus, limit=10)
+    chosen = [[int(e.id) for e in task.examples(lang)] for lang in ("en", "fr")]
+    assert len(chosen[0]) == 10
+    assert chosen[0] == chosen[1]
+    assert all(i % 3 for i in chosen[0])
+    assert task.left_out == {"en": 10, "fr": 10}
+
+
+def test_triplets_stay_together_around_a_blank(tmp_path: Path) -> None:
+    rows = [{"premise": f"P{i // 3}", "hypothesis": "" if i == 4 else f"H{i}", "label": i % 3} for i in range(30)]
+    (tmp_path / "n.fr.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    task = Xnli(["fr"], corpus=LocalFiles(f"{tmp_path}/n.{{lang}}.jsonl"), limit=24)
+    kept = [int(example.id) for example in task.examples("fr")]
+    groups = [[i for i in kept if i // 3 == group] for group in range(10)]
+    assert {len(group) for group in groups} <= {0, 2, 3}
+    assert all(group == [3, 5] for group in groups if len(group) == 2)
+
+
+def test_a_task_of_files_that_are_no_translations(tmp_path: Path) -> None:
+    corpus = write(tmp_path, "tsv", fr=["Un.", "", "Trois."], en=EN)
+    task = PerplexityTask(["fr", "en"], corpus=corpus, aligned=False)
+    assert [[e.id for e in task.examples(lang)] for lang in ("fr", "en")] == [["0", "2"], ["0", "1", "2", "3"]]
+    assert task.left_out == {"fr": 1}
+
+
+def test_blank_lines_at_the_end_of_one_file_shift_nothing(tmp_path: Path) -> None:
+    assert pairs(write(tmp_path, "tsv", fr=["Un.", "Deux.", "", ""], en=EN[:2])) == [("Un.", "One."), ("Deux.", "Two.")]
 
 
 def test_rows_of_one_candidate_are_left_out(tmp_path: Path) -> None:

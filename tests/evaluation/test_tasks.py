@@ -354,6 +354,7 @@ def test_cloze_answers_of_several_names() -> None:
         (OWN | {"labels": {"0": "awful"}}, "labels name 'awful', which is none of bad, good"),
         (OWN | {"verbalizer": {False: "poor", True: "fine"}}, "label False is no text; quote it"),
         (OWN | {"verbalizer": {"bad": "poor", "good": "poor"}}, "labels share a word in 'en': poor, poor"),
+        (OWN | {"verbalizer": {"bad": "poor"}}, "bad alone would always be right; give two or more"),
         (OWN | {"group_size": 0}, "group_size 0 is not allowed; give at least 1"),
         (OWN | {"shots": 2}, "shots 2 is not allowed without a fewshot corpus"),
         (OWN | {"chat_template": True}, "chat_template needs question and answer"),

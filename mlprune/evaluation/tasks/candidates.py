@@ -9,7 +9,7 @@ from typing import Any
 from torchmetrics import Metric
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from mlprune.data.cells import label_of
+from mlprune.data.cells import is_blank, label_of
 from mlprune.data.corpora import Corpus
 from mlprune.data.rows import Row
 from mlprune.data.templates import Template, load_template, of_language, slots
@@ -383,9 +383,13 @@ class CandidateTask(ScoredTask):
     def needs(self, corpus: Corpus, lang: str, row: Row) -> Needs:
         template = self.template
         labels = (template.label_column, *(entry["column"] for entry in template.words.values()))
-        skip = (lambda row: self.label(row, corpus) in template.dropped) if template.dropped else None
-        options = {"skip": skip} if skip else {}
-        return Needs(self.text_columns(lang), labels, self.fault, **options)
+
+        def dropped(row: Row) -> bool:
+            blank = is_blank(row.get(template.label_column))
+            return not blank and self.label(row, corpus) in template.dropped
+
+        texts = self.text_columns(lang)
+        return Needs(texts, labels, self.fault, dropped) if template.dropped else Needs(texts, labels, self.fault)
 
     def examples(self, lang: str) -> list[CandidateExample]:
         solved = self._solved_examples(lang)
