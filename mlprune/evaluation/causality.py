@@ -18,7 +18,7 @@ PROBES = {2: (1,), 7: (3, 6), 24: (12, 23)}
 CONTEXT = 5  # tokens for an encoder
 
 
-def output_head(model: PreTrainedModel) -> nn.Module:
+def output_head(model: Any) -> Any:
     """Return the module that makes logits: the output embeddings, or the last linear layer of their shape (FSMT).
 
     Example:
@@ -41,13 +41,13 @@ def probe_text(model: PreTrainedModel, length: int, seed: int) -> Tensor:
         length: T.
         seed: Seed of the ids.
     """
-    configs = [model.config, model.config.get_text_config(), model.generation_config]
+    configs: list[Any] = [model.config, model.config.get_text_config(), model.generation_config]
     special: set[Any] = set()
     for config in (config for config in configs if config is not None):
         for name, value in vars(config).items():
             if name.endswith("token_id") and value is not None:
                 special |= set(value) if isinstance(value, list | tuple) else {value}
-    rows = min(output_head(model).weight.shape[0], model.get_input_embeddings().weight.shape[0])
+    rows = min(len(output_head(model).weight), len(model.get_input_embeddings().weight))
     usual = [token for token in range(min(rows, 4096)) if token not in special]
     chosen = torch.tensor(usual if len(usual) > 1 else range(rows))
     generator = torch.Generator().manual_seed(seed)
@@ -99,7 +99,8 @@ def check_causal(model: PreTrainedModel, limit: int | None = None) -> None:
 
 
 def _logits(model: PreTrainedModel, ids: Tensor) -> Tensor:
-    return model(**probe_inputs(model, ids)).logits[0].float()
+    logits: Tensor = model(**probe_inputs(model, ids)).logits
+    return logits[0].float()
 
 
 def _depends(expected: Tensor, found: Tensor, place: int, half: bool) -> bool:

@@ -125,27 +125,28 @@ def decoder_hidden(
 
 def _encode(
     model: PreTrainedModel, contexts: list[tuple[int, ...]], device: torch.device
-) -> tuple[BaseModelOutput, Tensor]:
+) -> tuple[BaseModelOutput, Tensor, Tensor]:
     width = max(map(len, contexts))
     ids = torch.tensor([[*context, *[0] * (width - len(context))] for context in contexts], device=device)
     mask = torch.tensor([[1] * len(context) + [0] * (width - len(context)) for context in contexts], device=device)
-    return model.get_encoder()(input_ids=ids, attention_mask=mask), mask
+    return model.get_encoder()(input_ids=ids, attention_mask=mask), ids, mask
 
 
 def _decode(
     model: PreTrainedModel,
-    encoded: tuple[BaseModelOutput, Tensor],
+    encoded: tuple[BaseModelOutput, Tensor, Tensor],
     rows: list[int],
     candidates: list[tuple[int, ...]],
     start: int,
 ) -> Tensor:
-    output, mask = encoded
+    output, ids, mask = encoded
     states = output.last_hidden_state
     width = max(map(len, candidates))
     # each token is predicted from those before it, the first from the start token; padding to the right is seen by none
-    shifted = [[start, *ids[:-1], *[start] * (width - len(ids))] for ids in candidates]
+    shifted = [[start, *own[:-1], *[start] * (width - len(own))] for own in candidates]
     inputs = {
         "encoder_outputs": type(output)(last_hidden_state=states[rows]),  # some models read fields of their own kind
+        "input_ids": ids[rows],  # not read again, but without them FSMT's decoder is not causal
         "attention_mask": mask[rows],
         "decoder_input_ids": torch.tensor(shifted, device=states.device),
         "decoder_attention_mask": torch.ones(len(rows), width, dtype=torch.int64, device=states.device),

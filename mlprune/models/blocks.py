@@ -70,7 +70,7 @@ def undecided(blocks: list[Block]) -> bool:
 def _blocks_of(model: nn.Module) -> list[Block]:
     stacks: list[str] = []
     blocks: list[Block] = []
-    text = set(_language_model(model).modules())
+    text = set(_language_model(model).modules()) - _towers(model)
     for path, module in model.named_modules():
         inside = any(path.startswith(f"{stack}.") for stack in stacks)
         if inside or not isinstance(module, nn.ModuleList) or module not in text or not len(module):
@@ -95,6 +95,23 @@ def _language_model(model: Any) -> nn.Module:
     return model.get_decoder()
 
 
+def _towers(model: nn.Module) -> set[nn.Module]:
+    """The parts of a model that see or hear: those that have such a part of its configuration for their own."""
+    config = getattr(model, "config", None)
+    kinds = tuple(type(own) for own in _sensory(config)) if config is not None else ()
+    towers = [module for module in model.modules() if kinds and isinstance(getattr(module, "config", None), kinds)]
+    return {module for tower in towers for module in tower.modules()}
+
+
+def _sensory(config: Any) -> Iterator[Any]:
+    for name in getattr(config, "sub_configs", {}):
+        if (own := getattr(config, name, None)) is not None:
+            if any(sense in name for sense in ("vision", "image", "audio", "speech")):
+                yield own
+            else:
+                yield from _sensory(own)
+
+
 def _check_shared(blocks: list[Block]) -> None:
     """A weight that several blocks use would be pruned several times, each time for one of them."""
     owners: dict[nn.Parameter, str] = {}
@@ -114,12 +131,14 @@ class Look:
         positions: How many positions the blocks see, all streams that a model makes of a token counted.
         in_order: Whether every layer but experts sees each token once, in the order of the input.
         inputs_first: Path of each stack of experts to whether it is stored (experts, in_features, out_features).
+        repeated: Paths of the layers that a block runs more than once, but for experts.
     """
 
     layers: frozenset[str]
     positions: int
     in_order: bool
     inputs_first: Mapping[str, bool]
+    repeated: frozenset[str] = frozenset()
 
 
 _LOOKS: WeakKeyDictionary[nn.Module, dict[Hashable, Look]] = WeakKeyDictionary()
@@ -145,9 +164,8 @@ def look_at(model: nn.Module, blocks: list[Block]) -> Look:
     kinds = [kind_of(block.module) for block in blocks]
     known = _LOOKS.setdefault(model, {})
     if not set(kinds) <= known.keys():
-        seen = {
-            kind: Look(frozenset(), TOKENS, in_order=True, inputs_first={}) for kind in kinds
-        }  # what no forward reaches
+        unreached = Look(frozenset(), TOKENS, in_order=True, inputs_first={})
+        seen = dict.fromkeys(kinds, unreached)
 
         @contextmanager
         def watching(position: int, hidden: Tensor) -> Iterator[None]:
@@ -166,7 +184,8 @@ def look_at(model: nn.Module, blocks: list[Block]) -> Look:
             learn_storage(layer.module, layer.parameter, stored.get(layer.path))
     layers = frozenset(block.path + below for block, look in looks.items() for below in look.layers)
     positions = next((look.positions for look in looks.values() if look.positions % TOKENS), TOKENS)
-    return Look(layers, positions, all(look.in_order for look in looks.values()), stored)
+    repeated = frozenset(block.path + below for block, look in looks.items() for below in look.repeated)
+    return Look(layers, positions, all(look.in_order for look in looks.values()), stored, repeated)
 
 
 class _Watch(ExitStack):
@@ -176,8 +195,10 @@ class _Watch(ExitStack):
         super().__init__()
         self.block = block
         self.used: set[str] = set()
+        self.repeated: set[str] = set()
         self.counts: set[int] = set()
         self.inputs_first: dict[str, bool] = {}
+        self.shares: dict[str, list[Tensor]] = {}  # path of a stack to the inputs of each product
         stacks = block.expert_weights()
         for path, layer in block.layers.items():
             if path not in stacks:
@@ -187,22 +208,40 @@ class _Watch(ExitStack):
             self.enter_context(ExpertProducts(stacks, self._see_product))
 
     def _see_input(self, path: str, module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        again = path in self.used
         self.used.add(path)
         if not self.block.layers[path].is_routed:
+            self.repeated |= {path} if again else set()
             self.counts.add(args[0].numel() // args[0].shape[-1])
 
     def _see_product(self, path: str, expert: int, x: Tensor, inputs_first: bool) -> None:
         self.used.add(path)
-        self.inputs_first[path.removeprefix(self.block.path)] = inputs_first
+        self.inputs_first[path] = inputs_first
+        self.shares.setdefault(path, []).append(x)
+
+    def _heads(self) -> set[str]:
+        """The stacks that are matrices of heads (RecurrentGemma's gates), each for a part of every token's features.
+
+        Experts see chosen tokens, or of one owner's experts some see the same: a block-diagonal matrix does neither.
+        """
+        of_experts = set()
+        for path, shares in self.shares.items():
+            first = shares[0]
+            if any(len(x) != TOKENS or (x is not first and torch.equal(x, first)) for x in shares):
+                of_experts.add(self.block.layers[path].module)
+        return {path for path in self.shares if self.block.layers[path].module not in of_experts}
 
     def result(self, hidden: Tensor) -> Look:
         """What was seen as the block ran on hidden states of one text."""
         listed = {path for path, layer in self.block.layers.items() if layer.is_routed and not layer.is_experts}
-        layers = self.used | (listed if self.used & listed else set())
-        below = frozenset(path.removeprefix(self.block.path) for path in layers)
-        tokens_first = hidden.shape[0] == TOKENS  # (tokens, texts, features), as in FSMT
+        layers = (self.used | (listed if self.used & listed else set())) - (heads := self._heads())
+        below = len(self.block.path)
         return Look(
-            below, hidden.numel() // hidden.shape[-1], self.counts <= {TOKENS} and not tokens_first, self.inputs_first
+            frozenset(path[below:] for path in layers),
+            positions=hidden.numel() // hidden.shape[-1],
+            in_order=self.counts <= {TOKENS} and hidden.shape[0] != TOKENS,  # FSMT: (tokens, texts, features)
+            inputs_first={path[below:]: first for path, first in self.inputs_first.items() if path not in heads},
+            repeated=frozenset(path[below:] for path in self.repeated),
         )
 
 

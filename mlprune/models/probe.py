@@ -66,13 +66,19 @@ def run_each_kind(
         watching: Returns what is to be open while the block of this position runs on these hidden states.
 
     Raises:
-        UserError: If the model runs, but not so.
+        UserError: If the model runs, but its blocks cannot, or not in this order.
     """
     kinds = [kind_of(block) for block in blocks]
     outputs: dict[Hashable, Any] = {}
+    called: list[int] = []
 
     def passing(position: int, original: Any) -> Any:
         def forward(*args: Any, **kwargs: Any) -> Any:
+            if position != len(called):
+                raise UserError(
+                    f"{type(model).__name__}: its blocks do not run one after the other as they stand in lists"
+                )
+            called.append(position)
             kind = kinds[position]
             hidden = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
             if kind in outputs:
@@ -90,6 +96,8 @@ def run_each_kind(
     try:
         with patched_forwards({b: passing(i, b.forward) for i, b in enumerate(blocks)}), suppress(Stop):
             model(**probe_inputs(model))
+    except UserError:
+        raise
     except (AttributeError, IndexError, KeyError, TypeError, ValueError, AssertionError) as error:
         model(**probe_inputs(model))  # if that fails, too, it says what is wrong
         reason = str(error).strip().partition("\n")[0]

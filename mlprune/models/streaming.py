@@ -178,11 +178,14 @@ class StreamedModel:
     def _load_on_call(self) -> list[Any]:
         """Let every module read its own parameters, or all of the block it is in, when it is first called.
 
-        A block itself may be called without being run, by those who look at its arguments.
+        A block itself may be called without being run, by those who look at its arguments. The embeddings are read as
+        soon as the model is called: some models ask them for their device first (Llama 4).
         """
         inside = {id(module): k for k, block in enumerate(self.blocks) for module in block.module.modules()}
         whole = {id(block.module) for block in self.blocks}
-        handles = []
+        embeddings = self.model.get_input_embeddings()
+        first = [name for name, (_, slots) in self._slots.items() if any(module is embeddings for module, _ in slots)]
+        handles = [self.model.register_forward_pre_hook(lambda module, args: self._load(first))]
         for path, module in self.model.named_modules():
             names = [f"{path}.{name}" if path else name for name, _ in module.named_parameters(recurse=False)]
             if id(module) in inside.keys() - whole:

@@ -88,15 +88,13 @@ class Calibration:
         self.model = model
         self.pruner = pruner
         self.propagation = propagation_named(propagate)
+        self.count_padding = count_padding
         blocks = find_blocks(model)
         look = look_at(model, blocks) if pruner.importance.needs else None
-        self.blocks = pruner.select(blocks, look and look.layers)
-        if look is not None and look.positions != TOKENS and not count_padding:
-            raise UserError(
-                f"{type(model).__name__}: its blocks see {look.positions} positions for {TOKENS} tokens; what it adds "
-                "would count as tokens; set count_padding: true to let it"
-            )
-        self.propagation.check(self.blocks)
+        self.blocks = pruner.select(blocks, None if look is None else look.layers)
+        self.propagation.check(self.blocks, frozenset() if look is None else look.repeated)
+        if look is not None and look.positions != TOKENS:
+            self._refuse_added(look.positions, TOKENS)
         self.groups = list(groups) if groups is not None else groups_of(batches)
         pruner.check_groups(self.groups)
         self.device = device or model_device(model)
@@ -249,8 +247,19 @@ class Calibration:
         if names[position] not in self._kinds:
             self._kinds[names[position]] = probe_outputs(self.model, stacks[position], state.inputs, finished)
         state.captured = capture(self.model, stacks[position], state.inputs, self._kinds[names[position]], finished)
+        tokens = state.inputs["decoder_input_ids" if state.finals else "input_ids"].numel()
+        if (positions := state.hidden.numel() // state.hidden.shape[-1]) % tokens:  # BigBird pads beyond some length
+            self._refuse_added(positions, tokens)
         if self._hidden is not None:
             state.captured.hidden = self._hidden.keep(state.index, state.captured.hidden)
+
+    def _refuse_added(self, positions: int, tokens: int) -> None:
+        """Refuse to take positions that the model adds to texts for tokens, such as padding to a window."""
+        if not self.count_padding:
+            raise UserError(
+                f"{type(self.model).__name__}: its blocks see {positions} positions for {tokens} tokens; what it adds "
+                "would count as tokens; set count_padding: true to let it"
+            )
 
     def _masks(self, state: _State, block: int) -> list[tuple[Tensor | None, Tensor]]:
         """The mask of the block's own tokens first, then masks of other sequences its layers may see."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import Cache
 
+from mlprune.errors import UserError
 from mlprune.models.blocks import Block
 from mlprune.models.probe import Stop, patched_forwards
 
@@ -84,6 +85,10 @@ def probe_outputs(model: nn.Module, stack: list[Block], inputs: Mapping[str, Ten
             model(**few, use_cache=False)
     finally:
         handle.remove()
+    if not seen:
+        raise UserError(
+            f"{type(model).__name__}: a text does not reach its blocks '{stack[0].stack}'; leave them dense"
+        )
     output = seen[0]
     if isinstance(output, Tensor):
         return 0, False

@@ -19,8 +19,8 @@ class Propagation(ABC):
     passes_dense = False  # batches pass a block as it was before it was pruned
     shows_dense_outputs = True  # a block's output before its pruning is computed, or can be at the cost of its end
 
-    def check(self, blocks: list[Block]) -> None:
-        """Raise UserError if the blocks cannot be calibrated this way."""
+    def check(self, blocks: list[Block], repeated: frozenset[str] = frozenset()) -> None:
+        """Raise UserError if the blocks, of which these layers run more than once, cannot be calibrated this way."""
 
     @abstractmethod
     def gather(self, step: "BlockStep") -> None:
@@ -62,13 +62,15 @@ class LayerPropagation(Propagation):
     name = "layer"
     shows_dense_outputs = False
 
-    def check(self, blocks: list[Block]) -> None:
-        """Refuse experts: a batch may reach any of them, or none."""
-        experts = [path for block in blocks for path, layer in block.layers.items() if layer.is_routed]
-        if experts:
-            raise UserError(
-                f"propagate 'layer' cannot wait for all batches at experts ({experts[0]}); use 'pruned' or 'dense'"
-            )
+    def check(self, blocks: list[Block], repeated: frozenset[str] = frozenset()) -> None:
+        """Refuse experts, as a batch may reach any of them or none, and layers that are reached again when pruned."""
+        for path, layer in ((path, layer) for block in blocks for path, layer in block.layers.items()):
+            if layer.is_routed:
+                raise UserError(
+                    f"propagate 'layer' cannot wait for all batches at experts ({path}); use 'pruned' or 'dense'"
+                )
+            if path in repeated:
+                raise UserError(f"propagate 'layer': {path} runs twice in its block; use 'pruned' or 'dense'")
 
     def gather(self, step: "BlockStep") -> None:
         """Prune each layer as soon as all batches have shown its input."""
