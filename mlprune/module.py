@@ -1,6 +1,7 @@
 """The LightningModule: gathers activation statistics in validation, evaluates in test, trains for recovery in fit."""
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from typing import Any, Protocol
 
 import torch
@@ -14,6 +15,7 @@ from mlprune.comparison import read_figures
 from mlprune.datamodule import EvaluationBatch
 from mlprune.distributed import gather_objects
 from mlprune.evaluation.results import summarize
+from mlprune.interventions import Intervention
 from mlprune.models.blocks import find_blocks
 from mlprune.models.layers import Layer
 from mlprune.models.loading import ModelSource
@@ -46,6 +48,8 @@ class PruningModule(LightningModule):
         trust_remote_code: Run the repository's own code; off unless you say so.
         tokenizer_options: Further arguments of ``AutoTokenizer.from_pretrained``.
         optimizer: Optimizer of recovery training (``fit`` with ``trainer.max_epochs`` above 0).
+        interventions: What changes activations while the model is evaluated, such as
+            :class:`mlprune.interventions.FeatureAblation`.
         lora: Arguments of ``peft.LoraConfig``, such as ``{r: 8}``: recovery training learns low-rank adapters instead
             of all weights; they are merged at its end, and the masks applied again.
     """
@@ -60,6 +64,7 @@ class PruningModule(LightningModule):
         tokenizer_options: dict[str, Any] | None = None,
         optimizer: OptimizerCallable = adamw,
         lora: dict[str, Any] | None = None,
+        interventions: list[Intervention] | None = None,
     ) -> None:
         super().__init__()
         self.source = ModelSource(
@@ -68,6 +73,8 @@ class PruningModule(LightningModule):
         check_lora(lora)
         self.optimizer = optimizer
         self.lora = lora
+        self.interventions = list(interventions or [])
+        self._intervened = ExitStack()
         self.model: PreTrainedModel | None = None
         self.masks: dict[str, Tensor] = {}
         self.recipe: dict[str, Any] = self.source.recipe()
@@ -117,10 +124,22 @@ class PruningModule(LightningModule):
 
     # -- test: evaluation -----------------------------------------------------------------------------------------
 
+    def add_intervention(self, intervention: Intervention) -> None:
+        """Evaluate under one more intervention, if it is not there."""
+        if intervention not in self.interventions:
+            self.interventions.append(intervention)
+
+    def end_interventions(self) -> None:
+        """Leave the model as it was before the evaluation, also if that failed."""
+        self._intervened.close()
+
     def on_test_start(self) -> None:
         """Start every task and language without records, on every process."""
         tasks = self.trainer.datamodule.tasks
         self.records = {(task.name, lang): [] for task in tasks for lang in task.languages}
+        for intervention in self.interventions:
+            assert self.model is not None
+            self._intervened.enter_context(intervention.applied(self.model))
 
     def test_step(self, batch: EvaluationBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Predict one batch of examples of one task and language, unless an earlier start of the run has."""

@@ -15,6 +15,7 @@ ALLOWED = {
     "analysis": BOTTOM | {"models", "pruning"},
     "comparison": BOTTOM | {"metrics"},
     "present": BOTTOM | {"metrics", "comparison"},
+    "interventions": BOTTOM | {"models", "pruning", "analysis"},
     "evaluation": BOTTOM | {"models", "data", "metrics", "comparison", "present"},
     "report": BOTTOM | {"models", "metrics", "comparison", "present"},
     "runs": BOTTOM,

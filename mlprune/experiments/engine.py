@@ -214,7 +214,10 @@ class Engine:
     def _evaluate(self) -> None:
         run = self.run
         run.data.read_examples(run.module.tokenizer)
-        run.trainer.test(run.module, datamodule=run.data, verbose=False)
+        try:
+            run.trainer.test(run.module, datamodule=run.data, verbose=False)
+        finally:
+            run.module.end_interventions()
         for callback in run.callbacks:
             callback.on_evaluated(run, run.module.pruning_stage, run.module.results)
 

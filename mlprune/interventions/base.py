@@ -1,0 +1,39 @@
+"""What every intervention is: a context in which a model's activations are changed."""
+
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
+
+from torch import nn
+
+
+class Intervention(ABC):
+    """Changes activations during evaluation; subclass it and name it in ``model.interventions``.
+
+    Several are entered in the order in which they are given.
+
+    Example:
+        >>> from contextlib import contextmanager
+        >>> class Halved(Intervention):
+        ...     @contextmanager
+        ...     def applied(self, model):
+        ...         handle = model.register_forward_hook(lambda module, args, output: output / 2)
+        ...         try:
+        ...             yield
+        ...         finally:
+        ...             handle.remove()
+        >>> model = nn.Identity()
+        >>> import torch
+        >>> with Halved().applied(model):
+        ...     model(torch.ones(1))
+        tensor([0.5000])
+        >>> model(torch.ones(1))
+        tensor([1.])
+    """
+
+    @abstractmethod
+    def applied(self, model: nn.Module) -> AbstractContextManager[None]:
+        """Return a context in which the model's activations are changed; at its end the model is as before.
+
+        Args:
+            model: The transformers model that is evaluated.
+        """
