@@ -42,6 +42,8 @@ SUBCOMMANDS = {
 }
 RESUME = "--resume RUN, in place of --config, goes on with a run that was interrupted, in its folder."
 
+DENSE = "Folder of a run of fit or test; fit takes the dense model's results from there if nothing differs."
+
 # warnings of libraries that the user can do nothing about
 UNHELPFUL = (
     ".*args parameter is intended to run from within Python.*",
@@ -93,6 +95,7 @@ class MlpruneCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the section ``pruning``; one seed serves everything."""
         parser.add_lightning_class_args(PruningCallback, "pruning")
+        parser.add_argument("--dense", type=str | None, help=DENSE)
         parser.link_arguments("seed_everything", "data.seed", compute_fn=_plain_seed)
 
     def _parse_ckpt_path(self) -> None:
@@ -105,6 +108,8 @@ class MlpruneCLI(LightningCLI):
         trainer = config.trainer
         check_trainer(str(self.subcommand), trainer)
         check_slurm_tasks()
+        if config.dense is not None and self.subcommand != "fit":
+            raise UserError(f"--dense goes with fit; {self.subcommand} compares nothing")
         if self.resumed is not None:
             refuse_differences(self.resumed, self._settings())
         if trainer.fast_dev_run:
@@ -165,6 +170,7 @@ class MlpruneCLI(LightningCLI):
             config=described,
             command=str(self.subcommand),
             resumed=self.resumed,
+            dense=self.config[self.subcommand].dense,
         )
 
     def fit(self, model: PruningModule, datamodule: PruningDataModule, ckpt_path: str | None = None) -> None:

@@ -194,6 +194,10 @@ class PruningDataModule(LightningDataModule):
         }
         check_words(tokenizer, texts)
 
+    def examples(self, task: Task) -> dict[str, list[Any]]:
+        """Return language to examples of a task, once they have been read."""
+        return {lang: list(examples.values()) for lang, examples in self._examples[task.name].items()}
+
     def test_dataloader(self) -> list[DataLoader]:
         """One loader a task and language; the same ids form the same batch, on the same process, in every language."""
         parts = [batches for task in self.tasks for batches in self._task_batches(task)]

@@ -87,9 +87,10 @@ class Run:
 
     @property
     def folder(self) -> Path:
-        """The run's folder, settled by the first callback's ``setup``."""
-        assert self._folder is not None
-        return self._folder
+        """The run's folder, known on the first process once it is claimed, and everywhere from the first stage on."""
+        folder = self._folder or self._claimed
+        assert folder is not None
+        return folder
 
     def claim_folder(self) -> Path:
         """Give the run a folder that no other run has; on the first process, before its first stage."""

@@ -16,7 +16,6 @@ from mlprune.analysis.kinds import layers_by_kind
 from mlprune.analysis.magnitudes import Magnitudes, Means
 from mlprune.analysis.overlap import overlap_table, part_of
 from mlprune.callbacks.base import Schedule
-from mlprune.callbacks.run_folder import calibration_facts, versions
 from mlprune.data.demonstrations import MonolingualDemonstrations, TranslationDemonstrations
 from mlprune.errors import UserError
 from mlprune.files import whole_file, write_json, write_text
@@ -24,6 +23,7 @@ from mlprune.log import log
 from mlprune.models.paths import LayerPath
 from mlprune.pruning import calibrating
 from mlprune.run import Run
+from mlprune.runs.facts import calibration_facts, versions
 
 
 class FeatureStep:

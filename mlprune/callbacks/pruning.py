@@ -11,7 +11,6 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from mlprune.callbacks.base import Schedule
-from mlprune.callbacks.run_folder import calibration_facts, describe, versions
 from mlprune.callbacks.unfinished import Unfinished
 from mlprune.errors import UserError
 from mlprune.log import log
@@ -36,6 +35,7 @@ from mlprune.pruning.output_errors import OutputErrors
 from mlprune.pruning.propagation import Propagate, propagation_named
 from mlprune.pruning.streaming import StreamedPruning
 from mlprune.run import PruningOutcome, Run
+from mlprune.runs.facts import calibration_facts, describe, versions
 
 HIDDEN = ".hidden"
 

@@ -1,20 +1,13 @@
-"""Dense results under their own name, and the comparison with them."""
+"""The comparison of a run's two evaluations."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 from mlprune.callbacks.console import console
 from mlprune.comparison import compare, read_differences
+from mlprune.experiments.dense import PREDICTIONS
 from mlprune.files import write_json, write_text
 from mlprune.present import comparison_files, comparison_tables, to_console
-
-
-def keep_dense(folder: Path) -> None:
-    """Name the dense model's results so; results.json comes last, since its new name says that this is done."""
-    shutil.rmtree(folder / "predictions.dense", ignore_errors=True)
-    (folder / "predictions").rename(folder / "predictions.dense")
-    (folder / "results.json").rename(folder / "results.dense.json")
 
 
 def compare_with_dense(folder: Path, seed: int) -> dict[str, Any]:
@@ -24,7 +17,7 @@ def compare_with_dense(folder: Path, seed: int) -> dict[str, Any]:
         folder: The run's folder.
         seed: Seed of the resampling.
     """
-    comparison = compare(folder / "predictions.dense", folder / "predictions", seed)
+    comparison = compare(folder / PREDICTIONS, folder / "predictions", seed)
     write_json(folder / "comparison.json", comparison)
     for name, text in comparison_files(comparison).items():
         write_text(folder / name, text)

@@ -24,7 +24,8 @@ from mlprune.callbacks.unfinished import Unfinished
 from mlprune.comparison import read_figures
 from mlprune.datamodule import PruningDataModule
 from mlprune.errors import UserError
-from mlprune.experiments.comparing import compare_with_dense, keep_dense
+from mlprune.experiments.comparing import compare_with_dense
+from mlprune.experiments.dense import check_dense, has_dense, keep_dense, take_dense
 from mlprune.experiments.sweep import Sweep
 from mlprune.log import log
 from mlprune.module import PruningModule
@@ -55,6 +56,7 @@ class Engine:
         config: The run's configuration, for its hash.
         command: fit, validate or test, for the hint how to resume.
         resumed: Folder of the earlier start that the run goes on from.
+        dense: Folder of a run that has the dense model's results for the same model, tasks and data already.
         trainer_options: Further arguments of ``lightning.pytorch.Trainer``.
 
     Example:
@@ -74,13 +76,17 @@ class Engine:
         config: Mapping[str, Any] | None = None,
         command: str = "fit",
         resumed: Path | None = None,
+        dense: str | Path | None = None,
         **trainer_options: Any,
     ) -> None:
+        if trainer is not None and trainer_options:
+            raise UserError(f"Engine: give a trainer, or its options ({', '.join(trainer_options)}), not both")
         trainer = trainer or Trainer(**(TRAINER_DEFAULTS | trainer_options))
         module = PruningModule(model) if isinstance(model, str) else model
         own = [callback for callback in trainer.callbacks if isinstance(callback, PruningCallback)]
         self.pruning = pruning or next(iter(own), None) or PruningCallback()
         self.run = Run(trainer, module, data or PruningDataModule(), resumed)
+        self.dense = None if dense is None else Path(dense)
         self._sweep: Sweep | None = None
         self._add_callbacks(config or {}, command)
 
@@ -241,10 +247,14 @@ class Engine:
     # -- dense results and the ending -----------------------------------------------------------------------------
 
     def _dense_phase(self) -> Phase:
-        """Evaluate the dense model, unless an earlier start of the run did."""
-        run = self.run
-        if run.resumes and (run.folder / "results.dense.json").is_file():
+        """Evaluate the dense model, unless an earlier start of the run did, or another run that was given."""
+        run, other = self.run, self.dense
+        if run.resumes and has_dense(run.folder):
             return "the dense model was evaluated before", lambda: None
+        if other is not None:
+            run.data.read_examples(run.module.tokenizer)
+            check_dense(other, run)
+            return f"taking the dense model's results from {other}", partial(self._take_dense, other)
 
         def evaluate() -> None:
             self._evaluate()
@@ -254,12 +264,16 @@ class Engine:
 
         return "evaluating the dense model", evaluate
 
+    def _take_dense(self, other: Path) -> None:
+        if self.run.writes:
+            take_dense(other, self.run.folder)
+
     def _compare(self) -> dict[str, Any]:
         """Compare with the dense model, on files and on the console; what was pruned before the run is only shown."""
         run = self.run
         if self._sweep is not None:
             return {"sweep": self._sweep.write()}
-        if (run.folder / "predictions.dense").is_dir():
+        if has_dense(run.folder):
             return compare_with_dense(run.folder, run.data.seed)
         for table in figure_tables({run.module.pruning_stage: read_figures(run.module.results)}):
             console().print(to_console(table))

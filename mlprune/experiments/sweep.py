@@ -14,13 +14,13 @@ from mlprune.callbacks.base import Schedule
 from mlprune.callbacks.calibration import DenseCalibration
 from mlprune.callbacks.console import console, sweep_table
 from mlprune.callbacks.pruning import PruningCallback
-from mlprune.callbacks.run_folder import describe
 from mlprune.callbacks.unfinished import Unfinished
 from mlprune.comparison import compare
 from mlprune.evaluation.sweep import COLUMNS, sweep_curves, sweep_rows
 from mlprune.files import whole_file, write_json, write_text
 from mlprune.pruning import Pruner, sweep
 from mlprune.run import Run
+from mlprune.runs.facts import describe
 
 
 class Sweep:
