@@ -1,7 +1,7 @@
 """What TensorBoard shows of a run: blocks as they are pruned, results, settings with headline figures."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,11 +9,15 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
-from mlprune.analysis.figures import accuracy_bars, layer_map, picture
+from mlprune.analysis.figures import layer_map, picture
 from mlprune.callbacks.base import RunCallback
+from mlprune.comparison import read_figures
+from mlprune.metrics.measure import AVERAGE, Figure, change
 from mlprune.models.blocks import find_blocks
 from mlprune.models.paths import LayerPath
 from mlprune.module import scalars
+from mlprune.present import comparison_markdown, figure_tables, to_markdown
+from mlprune.present.figures import task_bars
 from mlprune.pruning import LayerReport
 from mlprune.run import Run
 
@@ -25,7 +29,7 @@ class TensorBoard(RunCallback):
 
     Args:
         output_error: Log how far pruning moves each block's output (not with ``propagate: layer``).
-        figures: Draw the accuracy bars and the map of kept importance as images.
+        figures: Draw each task's figures and the map of kept importance as images.
         histograms: Histograms of every layer's importance scores and input energies; slow on large models.
     """
 
@@ -107,13 +111,23 @@ class TensorBoard(RunCallback):
                 self._dense = results
                 return
             self._dense = self._dense or _read(run)
+        before = read_figures(self._dense) if self._dense else []
+        systems = ({"dense": before} if before else {}) | {stage: read_figures(results)}
         if run.writes:
             for writer in _writers(run):
-                writer.experiment.add_text("results", _table(self._dense, results, stage))
+                writer.experiment.add_text("results", "\n\n".join(map(to_markdown, figure_tables(systems))))
                 if self.figures:
-                    for task, figure in accuracy_bars(self._dense, results, stage).items():
+                    for task, figure in task_bars(systems).items():
                         writer.experiment.add_image(f"results/{task}", picture(figure), dataformats="HWC")
-        self._log_settings(run, headline_figures(results, self._dense))
+        self._log_settings(run, headline_figures(systems[stage], before))
+
+    def on_run_end(self, run: Run) -> None:
+        """Log the comparison as text, with intervals and p values."""
+        file = run.folder / "comparison.json"
+        if run.writes and run.is_experiment and file.is_file():
+            text = comparison_markdown(json.loads(file.read_text(encoding="utf-8")))
+            for writer in _writers(run):
+                writer.experiment.add_text("comparison", text)
 
     def _log_settings(self, run: Run, figures: dict[str, float]) -> None:
         recipe, data, source = run.module.recipe, run.data, run.module.source
@@ -125,34 +139,27 @@ class TensorBoard(RunCallback):
             writer.log_hyperparams(settings, figures)
 
 
-def headline_figures(results: dict[str, Any], dense: dict[str, Any] | None = None) -> dict[str, float]:
-    """Return the few figures by which runs are sorted.
+def headline_figures(rows: Sequence[Figure], reference: Sequence[Figure] = ()) -> dict[str, float]:
+    """Return the few figures by which runs are sorted: averages over languages.
 
     Args:
-        results: Sections of results.json.
-        dense: The same of the dense model, for differences.
+        rows: Figures of an evaluation.
+        reference: The same of the dense model, for differences.
 
     Example:
-        >>> average = {"average": {"nli": {"non_en": {"accuracy": 0.5}}}}
-        >>> headline_figures(average, average)
-        {'headline/nli/non_en/accuracy': 0.5, 'headline/nli/non_en/delta': 0.0}
+        >>> from mlprune.metrics import Measure
+        >>> rows = [Figure("dense", "nli", "average", Measure("f1"), 0.5)]
+        >>> headline_figures(rows, rows)
+        {'headline/nli/f1': 0.5, 'headline/nli/f1/change': 0.0}
     """
+    before = {(row.task, row.measure.name): row.value for row in reference if row.language == AVERAGE}
     figures = {}
-    for task, average in results.get("average", {}).items():
-        if "non_en" in average:
-            figures[f"headline/{task}/non_en/accuracy"] = after = average["non_en"]["accuracy"]
-            before = (dense or {}).get("average", {}).get(task, {}).get("non_en")
-            if before:
-                figures[f"headline/{task}/non_en/delta"] = after - before["accuracy"]
-    for task, pairs in results.get("rankc", {}).items():
-        if pairs:
-            figures[f"headline/{task}/mean/rankc"] = sum(pairs.values()) / len(pairs)
-    bleu = [row["bleu"] for name, row in results.get("translation", {}).items() if "bleu" in row and "all-" not in name]
-    if bleu:
-        figures["headline/translation/mean/bleu"] = sum(bleu) / len(bleu)
-    bits = [row["bits_per_char"] for row in results.get("perplexity", {}).values() if "bits_per_char" in row]
-    if bits:
-        figures["headline/perplexity/mean/bits_per_char"] = sum(bits) / len(bits)
+    for row in rows:
+        if row.language == AVERAGE and row.value is not None:
+            name = f"headline/{row.task}/{row.measure.name}"
+            figures[name] = row.value
+            if (difference := change(before.get((row.task, row.measure.name)), row.value)) is not None:
+                figures[f"{name}/change"] = difference
     return figures
 
 
@@ -170,17 +177,3 @@ def _read(run: Run) -> dict[str, Any]:
     """The dense results of an earlier start, or of another run."""
     path = run.folder / "results.dense.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-
-def _table(dense: dict[str, Any], results: dict[str, Any], stage: str) -> str:
-    """Markdown of all figures, a line each."""
-    before, after = scalars("", dense), scalars("", results)
-    columns = [*(["dense"] if before else []), stage, *(["delta"] if before else [])]
-    lines = [f"| task | language | metric | {' | '.join(columns)} |", "| --- " * 3 + "| ---: " * len(columns) + "|"]
-    for name, value in after.items():
-        _, task, lang, metric = name.split("/")
-        row = [value]
-        if before:
-            row = [before[name], value, value - before[name]] if name in before else [float("nan"), value, float("nan")]
-        lines.append(f"| {task} | {lang} | {metric} | " + " | ".join(f"{number:.3f}" for number in row) + " |")
-    return "\n".join(lines)

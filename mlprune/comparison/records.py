@@ -38,6 +38,7 @@ class TaskRecords:
 
     def to_json(self) -> dict[str, Any]:
         """Return how the records are measured, as results.json has it under ``measured_by``."""
+        first = next((metrics[0] for metrics in self.metrics.values() if metrics), None)
         return {
             "metrics": {lang: [describe_metric(metric) for metric in own] for lang, own in self.metrics.items()},
             "pair_metrics": [describe_metric(metric) for metric in self.pair_metrics],
@@ -45,6 +46,8 @@ class TaskRecords:
             "pivot": self.pivot,
             "aligned": self.aligned,
             "headline": self.headline,
+            "answer": getattr(first, "answer", None),
+            "given": list(getattr(first, "given", ())),
         }
 
     @classmethod

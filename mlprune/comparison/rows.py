@@ -10,7 +10,7 @@ from mlprune.comparison.difference import Difference
 from mlprune.comparison.inference import Estimate, Interval, Target, averaged, holm, intervals, p_values
 from mlprune.comparison.pools import Pool, SummedPool, make_pools
 from mlprune.comparison.records import Channel, Family, TaskRecords, families
-from mlprune.metrics.measure import AVERAGE, AVERAGE_ALL, Figure, Measure
+from mlprune.metrics.measure import AVERAGE, AVERAGE_ALL, Figure, Measure, change
 
 
 def figures_of(own: TaskRecords, system: str, seed: int = 0) -> list[Figure]:
@@ -98,7 +98,7 @@ def _compare(
         name = measure.name
         for i, target in enumerate(targets):
             one, two = (_number(point[name][i]) for point in points)
-            delta = None if one is None or two is None else two - one
+            delta = change(one, two)
             low, high = _holding(delta, bounds[name][i], measure.clip_change)
             row = Difference(system, reference, task, target.language, measure, one, two, delta, low, high)
             rows.append(

@@ -4,6 +4,7 @@ Schema 2 keeps them beside its rows, for whoever reads them; files of schema 1 h
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -235,6 +236,64 @@ def read_differences(comparison: dict[str, Any]) -> list[Difference]:
     for lang, entry in comparison.get("perplexity", {}).items():
         add("perplexity", lang, BITS, entry)
     return rows
+
+
+# -- sweep.csv ----------------------------------------------------------------------------------------------------
+
+
+def read_sweep(lines: Sequence[dict[str, str]]) -> list[tuple[float, Difference]]:
+    """Return sparsities and differences of sweep.csv, also of one that schema 1 wrote.
+
+    Args:
+        lines: Its lines, column to cell.
+
+    Example:
+        >>> line = {"sparsity": "0.3", "task": "nli", "language": "non_en", "metric": "accuracy", "dense": "0.5"}
+        >>> [(sparsity, row.language, row.before) for sparsity, row in read_sweep([line | {"pruned": "0.4", "n": "4"}])]
+        [(0.3, 'average', 0.5)]
+    """
+    known = {measure.name: measure for measure in (ACCURACY, RANKC, BLEU, BITS)}
+    rows = []
+    for line in lines:
+        cells: dict[str, Any] = {name: _cell(cell) for name, cell in line.items()} | {"n": int(line.get("n") or 0)}
+        if "dense" in line:
+            shown = known[line["metric"]].to_json() | {"reference": "dense", "system": "pruned"}
+            cells |= shown | {"before": cells["dense"], "after": cells["pruned"], "delta": cells.get("delta")}
+        row = Difference.from_json(cells)
+        rows.append((float(line["sparsity"]), replace(row, language=AVERAGE) if row.language == "non_en" else row))
+    return rows + _averages(rows)
+
+
+def _averages(rows: Sequence[tuple[float, Difference]]) -> list[tuple[float, Difference]]:
+    """Averages of what schema 1 has by language only, without intervals."""
+    parts: dict[tuple[float, str, str], list[Difference]] = {}
+    for sparsity, row in rows:
+        parts.setdefault((sparsity, row.task, row.measure.name), []).append(row)
+    found = []
+    for (sparsity, _, _), own in parts.items():
+        if not any(row.language == AVERAGE for row in own):
+            before, after = (sum(getattr(row, side) or 0.0 for row in own) / len(own) for side in ("before", "after"))
+            n = sum(row.n for row in own)
+            entry = {"language": AVERAGE, "before": before, "after": after, "delta": after - before, "n": n}
+            found.append((sparsity, replace(own[0], **entry, low=None, high=None, p=None, p_holm=None)))
+    return found
+
+
+def _cell(cell: str) -> Any:
+    """A cell of CSV as what it was: a number, a truth value, nothing, or text."""
+    if cell in ("True", "False", ""):
+        return {"True": True, "False": False, "": None}[cell]
+    try:
+        return int(cell) if cell.lstrip("-").isdigit() else float(cell)
+    except ValueError:
+        return cell
+
+
+def headline_tasks(results: dict[str, Any]) -> list[str]:
+    """Return the tasks that a headline speaks of."""
+    if "measured_by" in results:
+        return [task for task, own in results["measured_by"].items() if own["headline"]]
+    return list(results.get("tasks", {}))
 
 
 def _prefix(task: str, usual: str) -> str:

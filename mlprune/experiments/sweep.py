@@ -1,7 +1,5 @@
 """A sweep: many sparsities from one calibration of the dense model, evaluated at each."""
 
-import csv
-import io
 import json
 import shutil
 from collections.abc import Callable
@@ -9,15 +7,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mlprune.analysis.figures import sparsity_curves
 from mlprune.callbacks.base import Schedule
 from mlprune.callbacks.calibration import DenseCalibration
-from mlprune.callbacks.console import console, sweep_table
+from mlprune.callbacks.console import console
 from mlprune.callbacks.pruning import PruningCallback
 from mlprune.callbacks.unfinished import Unfinished
-from mlprune.comparison import compare
-from mlprune.evaluation.sweep import COLUMNS, sweep_curves, sweep_rows
+from mlprune.comparison import compare, read_differences
 from mlprune.files import whole_file, write_json, write_text
+from mlprune.present import Table, curves_of, curves_table, raw_table, to_console, to_csv
+from mlprune.present.figures import sparsity_curves
 from mlprune.pruning import Pruner, sweep
 from mlprune.run import Run
 from mlprune.runs.facts import describe
@@ -78,6 +76,10 @@ class Sweep:
     def _comparison_file(self, level: float) -> Path:
         return self._folder(level) / "comparison.json"
 
+    def _comparison(self, level: float) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self._comparison_file(level).read_text(encoding="utf-8"))
+        return found
+
     def _keep(self, level: float) -> None:
         """Give an evaluation a folder of its own and compare it with the dense model's."""
         folder, own = self.run.folder, self._folder(level)
@@ -94,16 +96,12 @@ class Sweep:
     def write(self) -> list[dict[str, Any]]:
         """Write sweep.csv and the curves, show the table, and return the rows of sweep.csv."""
         folder = self.run.folder
-        rows: list[dict[str, Any]] = []
-        for level in self.levels:
-            rows += sweep_rows(level, json.loads(self._comparison_file(level).read_text(encoding="utf-8")))
-        out = io.StringIO()
-        writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_text(folder / "sweep.csv", out.getvalue())
-        curves = sweep_curves(rows)
+        found = {level: read_differences(self._comparison(level)) for level in self.levels}
+        tables = [raw_table(rows, sparsity=level) for level, rows in found.items()]
+        lines = [line for table in tables for line in table.rows]
+        write_text(folder / "sweep.csv", to_csv(Table("", tables[0].columns, lines)))
+        curves = curves_of([(level, row) for level, rows in found.items() for row in rows])
         with whole_file(folder / "figures" / "sweep.png") as partial:
             sparsity_curves(curves).savefig(partial, dpi=120, format="png")
-        console().print(sweep_table(curves))
-        return rows
+        console().print(to_console(curves_table(curves)))
+        return [{"sparsity": level} | row.to_json() for level, rows in found.items() for row in rows]

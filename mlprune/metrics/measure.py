@@ -81,6 +81,18 @@ def measures_of(metric: Metric) -> tuple[Measure, ...]:
     return (Measure(type(metric).__name__, higher_is_better=metric.higher_is_better),)
 
 
+def change(before: float | None, after: float | None) -> float | None:
+    """Return the difference of two values; zero where they are equal but for the last bits.
+
+    Example:
+        >>> change(0.1 + 0.2, 0.3), change(0.5, 0.75), change(None, 1.0)
+        (0.0, 0.25, None)
+    """
+    if before is None or after is None:
+        return None
+    return 0.0 if math.isclose(before, after, rel_tol=1e-12) else after - before
+
+
 def read_values(metric: Metric, computed: Any) -> dict[str, float]:
     """Return measure to value of what a metric's ``compute`` returned: a dictionary, or one number.
 

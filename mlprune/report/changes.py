@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from mlprune.report.reading import Predictions
+from mlprune.report.reading import Json, Predictions
 
 Example = dict[str, Any]
+LEGACY: Json = {"answer": "output", "given": ["reference"]}  # a file of schema 1 does not say
 
 
 def changed_predictions(before: Predictions, after: Predictions, limit: int = 10) -> dict[str, list[Example]]:
@@ -39,22 +40,35 @@ def changed_predictions(before: Predictions, after: Predictions, limit: int = 10
     return {kind: _in_turn(examples, limit) for kind, examples in queues.items()}
 
 
-def translations(before: Predictions, after: Predictions, limit: int = 10) -> list[Example]:
-    """Return translations of both models side by side, different ones first.
+def generated_answers(results: Json, before: Predictions, after: Predictions, limit: int = 10) -> list[Example]:
+    """Return what both models generated, side by side, different answers first.
 
     Args:
+        results: Content of results.json, which says under which key a task's records have the answer.
         before: Predictions of the dense model.
         after: Predictions of the pruned model; may be empty.
         limit: At most so many.
+
+    Returns:
+        Examples with ``shown``: what is shown of each, name to text.
+
+    Example:
+        >>> results = {"measured_by": {"qa": {"answer": "output", "given": ["gold"]}}}
+        >>> record = {"id": "0", "gold": "a cat", "output": "cat"}
+        >>> generated_answers(results, {"qa": {"fr": {"0": record}}}, {})[0]["shown"]
+        {'gold': 'a cat', 'answer': 'cat'}
     """
     queues = []
     for task, lang, pairs in _paired(before, after or before):
-        found = [
-            {"task": task, "lang": lang, "dense": first, "pruned": second if after else None}
-            for first, second in pairs
-            if "output" in first
-        ]
-        queues.append(sorted(found, key=lambda e: after is not None and e["dense"] == e["pruned"]))
+        own = results.get("measured_by", {}).get(task, LEGACY)
+        key, found = own["answer"], []
+        for first, second in pairs:
+            if key is None or not isinstance(first.get(key), str) or "label" in first:
+                continue
+            shown = {name: str(first[name]) for name in ("source", *own["given"]) if name in first}
+            shown |= {"dense": first[key], "pruned": str(second.get(key))} if after else {"answer": first[key]}
+            found.append({"task": task, "lang": lang, "id": first["id"], "shown": shown})
+        queues.append(sorted(found, key=lambda e: e["shown"].get("dense") == e["shown"].get("pruned")))
     return _in_turn(queues, limit)
 
 

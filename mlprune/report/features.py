@@ -6,9 +6,9 @@ from typing import Any
 from markupsafe import Markup
 
 from mlprune.models.paths import LayerPath
+from mlprune.present import Table
 from mlprune.report.charts import line_chart
 from mlprune.report.reading import Json, Run
-from mlprune.report.tables import Table
 
 
 def feature_section(run: Run) -> dict[str, Any] | None:
@@ -55,7 +55,7 @@ def _only_translation(name: str, table: Json, layers: dict[str, str]) -> Table:
         (shown, str(len(only[layer])), listed(only[layer], 12)) for layer, shown in layers.items() if only.get(layer)
     ]
     return Table(
-        f"Large only under translation: {name}", ("layer", "features", "dimensions, largest first"), rows, True
+        f"Large only under translation: {name}", ("layer", "features", "dimensions, largest first"), rows, prose=True
     )
 
 

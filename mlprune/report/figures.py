@@ -4,72 +4,53 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
+from mlprune.metrics import Figure as Row
 from mlprune.models.paths import LayerPath
+from mlprune.present.rows import grouped, language_labels, title_of
 from mlprune.report.charts import Bars, bar_chart, line_chart
-from mlprune.report.reading import Json, Run
+from mlprune.report.reading import Run
 
 Figures = list[tuple[str, Markup]]
 
 
-def result_figures(systems: Mapping[str, Json]) -> Figures:
-    """Accuracy, RankC, BLEU and bits per character by language.
+def result_figures(systems: Mapping[str, Sequence[Row]]) -> Figures:
+    """Bars by language for each task and measure, with intervals, and a line where guessing is.
 
     Args:
-        systems: Name to results.
+        systems: Name to figures.
     """
+    tables = {name: grouped(list(rows)) for name, rows in systems.items()}
+    keys = list(dict.fromkeys(key for table in tables.values() for key in table))
+    measures = {key: next(table[key][0].measure for table in tables.values() if key in table) for key in keys}
+    chances = {(task, measure.chance) for (task, _), measure in measures.items()}
     figures: Figures = []
-    names = " and ".join(systems)
-    for task in _keys(systems, "tasks"):
-        series = {
-            name: {
-                lang: (100 * row["accuracy"], *(100 * bound for bound in row.get("ci95", [row["accuracy"]] * 2)))
-                for lang, row in results.get("tasks", {}).get(task, {}).items()
-                if "accuracy" in row
-            }
-            for name, results in systems.items()
-        }
-        alt = f"Bars of {task} accuracy in percent by language for {names}, with 95% intervals; see the table."
-        _add(figures, f"{task}: accuracy by language, 95% intervals", series, "accuracy, %", alt)
-        series = _plain(systems, "rankc", task)
-        expected = [value for r in systems.values() for value in (r.get("rankc_expected", {}).get(task) or {}).values()]
-        line = ("by chance", sum(expected) / len(expected)) if expected else None
-        alt = f"Bars of RankC of English against every other language on {task} for {names}."
-        _add(figures, f"{task}: consistency with English (RankC)", series, "RankC", alt, line)
-    series = {
-        name: {pair: (row["bleu"],) * 3 for pair, row in results.get("translation", {}).items() if "bleu" in row}
-        for name, results in systems.items()
-    }
-    _add(figures, "Translation by direction", series, "BLEU", f"Bars of BLEU by direction for {names}.")
-    series = {
-        name: {
-            lang: (row["bits_per_char"],) * 3
-            for lang, row in results.get("perplexity", {}).items()
-            if "bits_per_char" in row
-        }
-        for name, results in systems.items()
-    }
-    alt = f"Bars of bits per character by language for {names}; lower is better."
-    _add(figures, "Language modelling (lower is better)", series, "bits per character", alt)
+    for key in keys:
+        if key in chances:
+            continue
+        task, measure = key[0], measures[key]
+        series = {name: _bars(table[key]) for name, table in tables.items() if key in table}
+        series = {name: bars for name, bars in series.items() if bars}
+        if series:
+            guessed = [
+                measure.scale * row.value
+                for table in tables.values()
+                for row in table.get((task, str(measure.chance)), [])
+                if row.value is not None
+            ]
+            line = ("by chance", sum(guessed) / len(guessed)) if guessed else None
+            title = title_of(task, measure)
+            alt = f"Bars of {title} by language for {' and '.join(series)}, with 95% intervals; see the table."
+            figures.append((title, Markup(bar_chart(series, measure.label, alt, line))))
     return figures
 
 
-def _keys(systems: Mapping[str, Json], section: str) -> list[str]:
-    return list(dict.fromkeys(key for results in systems.values() for key in results.get(section, {})))
-
-
-def _plain(systems: Mapping[str, Json], section: str, task: str) -> dict[str, Bars]:
-    return {
-        name: {key: (value,) * 3 for key, value in results.get(section, {}).get(task, {}).items()}
-        for name, results in systems.items()
-    }
-
-
-def _add(
-    figures: Figures, title: str, series: dict[str, Bars], label: str, alt: str, line: tuple[str, float] | None = None
-) -> None:
-    series = {name: bars for name, bars in series.items() if bars}
-    if series:
-        figures.append((title, Markup(bar_chart(series, label, alt, line))))
+def _bars(rows: Sequence[Row]) -> Bars:
+    bars = {}
+    for label, row in zip(language_labels([row.language for row in rows]), rows, strict=True):
+        if row.value is not None:
+            bounds = (row.value if bound is None else bound for bound in (row.low, row.high))
+            bars[label] = (row.measure.scale * row.value, *(row.measure.scale * bound for bound in bounds))
+    return bars
 
 
 def layer_figures(runs: Sequence[Run]) -> Figures:

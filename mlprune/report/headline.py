@@ -1,5 +1,9 @@
 """What a report asks, and what it answers in one sentence."""
 
+from mlprune.comparison import read_figures
+from mlprune.comparison.schema1 import headline_tasks, read_sweep
+from mlprune.metrics.measure import AVERAGE
+from mlprune.present import curves_of
 from mlprune.report.features import layer_name
 from mlprune.report.reading import Json, Run
 
@@ -9,6 +13,7 @@ PRUNED = TRANSLATES + (
     "does it answer better in the other languages?"
 )
 FEATURES = TRANSLATES + "Which of its features are large when it translates, and in no language alone?"
+PIVOT = "en"
 DENSE = "How well does the model answer in English, and how well in other languages?"
 
 
@@ -39,31 +44,38 @@ def headline(run: Run) -> str:
 
 
 def _evaluated(results: Json) -> str:
+    rows = read_figures(results)
     found = []
-    for task, rows in results.get("tasks", {}).items():
-        means = results.get("average", {}).get(task, {})
-        places = {"English": rows.get("en", {}), "the other languages": means.get("non_en", {})}
-        shown = [f"{100 * row['accuracy']:.1f}% in {place}" for place, row in places.items() if "accuracy" in row]
+    for task in headline_tasks(results):
+        own = [row for row in rows if row.task == task and row.value is not None]
+        own = [row for row in own if row.measure == own[0].measure]
+        places = {PIVOT: "in English", AVERAGE: "in the other languages"}
+        shown = [
+            f"{row.measure.text(row.value)}{'%' if row.measure.unit == '%' else ''} {places[row.language]}"
+            for row in own
+            if row.language in places
+        ]
         if shown:
-            found.append(f"{task} {' and '.join(shown)}")
-    if not found:
-        return ""
-    return f"The {results.get('stage', 'dense')} model answers right: {'; '.join(found)}."
+            found.append(f"{task} {own[0].measure.title or own[0].measure.name} {' and '.join(shown)}")
+    return f"The {results.get('stage', 'dense')} model: {'; '.join(found)}." if found else ""
 
 
-def _swept(rows: list[dict[str, str]]) -> str:
-    found = []
-    for task in dict.fromkeys(row["task"] for row in rows if row["language"] == "non_en"):
-        own = [row for row in rows if (row["task"], row["language"]) == (task, "non_en")]
-        own.sort(key=lambda row: float(row["sparsity"]))
-        clear = [row for row in own if float(row["low"] or 0) > 0 or float(row["high"] or 0) < 0]
+def _swept(lines: list[dict[str, str]]) -> str:
+    found: dict[str, str] = {}
+    for curve in curves_of(read_sweep(lines)):
+        measure = curve.measure
+        name = f"{curve.task} {measure.title or measure.name}"
+        clear = [(sparsity, row) for sparsity, row in curve.points if row.clear]
+        if curve.task in found or curve.reference.low is None:
+            continue
         if clear:
-            row = clear[0]
-            moved = f"{100 * float(row['delta']):+.1f} points at {100 * float(row['sparsity']):g}% sparsity"
-            found.append(f"{task} accuracy first changes by {moved} (95% intervals, uncorrected, of {len(own)})")
+            sparsity, row = clear[0]
+            unit = " points" if measure.unit == "%" else ""
+            moved = f"{measure.text(row.delta, sign=True)}{unit} at {100 * sparsity:g}% sparsity"
+            found[curve.task] = f"{name} first changes by {moved} (95% intervals, uncorrected, of {len(curve.points)})"
         else:
-            found.append(f"{task} accuracy shows no clear change up to {100 * float(own[-1]['sparsity']):g}% sparsity")
-    return f"Outside English, as more weights are pruned: {'; '.join(found)}." if found else ""
+            found[curve.task] = f"{name} shows no clear change up to {100 * curve.points[-1][0]:g}% sparsity"
+    return f"On average over languages, as more weights are pruned: {'; '.join(found.values())}." if found else ""
 
 
 def _pruned(run: Run) -> str:

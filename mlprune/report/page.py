@@ -6,16 +6,20 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
 
+from mlprune.comparison import read_differences, read_figures
 from mlprune.files import write_text
 from mlprune.languages import LANGUAGES
-from mlprune.report.changes import changed_predictions, translations
+from mlprune.metrics import Figure
+from mlprune.present import comparison_tables, figure_tables, to_html
+from mlprune.report.changes import changed_predictions, generated_answers
 from mlprune.report.features import feature_section
 from mlprune.report.figures import layer_figures, result_figures
 from mlprune.report.headline import headline, question
-from mlprune.report.reading import Json, Run
+from mlprune.report.reading import Run
 from mlprune.report.sweep import sweep_section
-from mlprune.report.tables import comparison_tables, layer_summary, result_tables, settings_rows
+from mlprune.report.tables import layer_summary, settings_rows
 
 MAX_BYTES = 3_000_000
 
@@ -48,6 +52,7 @@ def render(runs: Sequence[Run]) -> str:
         lstrip_blocks=True,
     )
     environment.filters["lang"] = language_name
+    environment.filters["table"] = lambda table: Markup(to_html(table))
     runs = distinctly_named(runs)
     systems = named_systems(runs)
     content: dict[str, Any] = {
@@ -56,13 +61,13 @@ def render(runs: Sequence[Run]) -> str:
         "questions": list(dict.fromkeys(filter(None, map(question, runs)))),
         "headlines": [(run.name, headline(run)) for run in runs if headline(run)],
         "settings": settings_rows(runs),
-        "comparisons": comparison_tables(runs[0].comparison, runs[0].final) if len(runs) == 1 else [],
-        "tables": result_tables(systems),
+        "comparisons": comparison_tables(read_differences(runs[0].comparison)) if len(runs) == 1 else [],
+        "tables": figure_tables(systems),
         "figures": result_figures(systems),
         "layer_figures": layer_figures(runs),
         "layer_rows": layer_summary(runs[0]) if len(runs) == 1 else [],
         "changes": {},
-        "translations": [],
+        "answers": [],
         "sweep": sweep_section(runs[0]) if len(runs) == 1 else None,
         "features": feature_section(runs[0]) if len(runs) == 1 else None,
         "prunes": any(run.pruned for run in runs),
@@ -71,7 +76,7 @@ def render(runs: Sequence[Run]) -> str:
     if len(runs) == 1:
         dense, pruned = (runs[0].predictions.get(stage, {}) for stage in ("dense", "pruned"))
         content["changes"] = {kind: found for kind, found in changed_predictions(dense, pruned).items() if found}
-        content["translations"] = translations(dense or pruned, pruned if dense else {})
+        content["answers"] = generated_answers(runs[0].final, dense or pruned, pruned if dense else {})
     return environment.get_template("report.html").render(content)
 
 
@@ -99,25 +104,23 @@ def language_name(code: str) -> str:
     return LANGUAGES[code].name if code in LANGUAGES else code
 
 
-def named_systems(runs: Sequence[Run]) -> dict[str, Json]:
-    """Return the evaluations to be shown, by the name each gets in tables and charts.
+def named_systems(runs: Sequence[Run]) -> dict[str, list[Figure]]:
+    """Return the figures to be shown, by the name each evaluation gets in tables and charts.
 
     Equal dense results of several runs are one system.
     """
+    found = [{stage: read_figures(results) for stage, results in run.results.items()} for run in runs]
     if len(runs) == 1:
-        return {stage: runs[0].results[stage] for stage in ("dense", "pruned") if stage in runs[0].results}
-    dense = [_figures(run.results["dense"]) for run in runs if "dense" in run.results]
+        return found[0]
+    dense = [[replace(row, system="") for row in own["dense"]] for own in found if "dense" in own]
     one_dense = all(figures == dense[0] for figures in dense)
+    stages = list(dict.fromkeys(stage for own in found for stage in own))
     return {
-        "dense" if one_dense and stage == "dense" else f"{run.name} {stage}": run.results[stage]
-        for stage in ("dense", "pruned")
-        for run in runs
-        if stage in run.results
+        "dense" if one_dense and stage == "dense" else f"{run.name} {stage}": own[stage]
+        for stage in stages
+        for run, own in zip(runs, found, strict=True)
+        if stage in own
     }
-
-
-def _figures(results: Json) -> list[Any]:
-    return [results.get(name) for name in ("model", "tasks", "translation", "perplexity")]
 
 
 def distinctly_named(runs: Sequence[Run]) -> list[Run]:

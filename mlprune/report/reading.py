@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from mlprune.comparison.schema1 import check_version
 from mlprune.errors import UserError
 
 Json = dict[str, Any]
@@ -91,7 +92,9 @@ def read_run(folder: Path) -> Run:
 
 
 def _json(path: Path) -> Json:
-    return _parsed(path, json.loads)
+    content = _parsed(path, json.loads)
+    check_version(content, path)
+    return content
 
 
 def _yaml(path: Path) -> Json:

@@ -39,7 +39,7 @@ def test_every_sparsity_is_what_a_run_of_its_own_gives(mlprune, tiny_folder: Pat
     rows = list(csv.DictReader((folder / "sweep.csv").open(encoding="utf-8")))
     assert {float(row["sparsity"]) for row in rows} == set(LEVELS)
     row = next(row for row in rows if (row["sparsity"], row["task"], row["language"]) == ("0.5", "nli", "fr"))
-    assert float(row["pruned"]) == comparison["tasks"]["nli"]["fr"]["pruned"]
+    assert float(row["after"]) == comparison["tasks"]["nli"]["fr"]["pruned"]
     assert (folder / "figures" / "sweep.png").stat().st_size > 1000
     assert (folder / "report.html").is_file()
     assert not (folder / ".unfinished").exists()

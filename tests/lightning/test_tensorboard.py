@@ -41,13 +41,14 @@ def test_fit_shows_blocks_results_and_settings(mlprune, tmp_path: Path, tiny_fol
     assert [step for step, _ in series(found, "fit/translation/fr/bleu")] == [0, 1]
     assert [step for step, _ in series(found, "fit/perplexity/fr/bits_per_char")] == [0, 1]
     assert not [tag for tag in tags["scalars"] if tag.startswith(("dense/", "pruned/"))]
-    headline = {"headline/pruning/sparsity", "headline/nli/non_en/accuracy", "headline/nli/non_en/delta"}
+    headline = {"headline/pruning/sparsity", "headline/nli/accuracy", "headline/nli/accuracy/change"}
     assert headline <= set(tags["scalars"])
     assert {"pruning/kept_importance", "results/nli", "results/reviews"} <= set(tags["images"])
     assert "results/text_summary" in tags["tensors"]
     table = found.Tensors("results/text_summary")[0].tensor_proto.string_val[0].decode()
-    assert "| nli | fr | accuracy |" in table
-    assert "| task | language | metric | dense | pruned | delta |" in table
+    assert "## nli: accuracy, %\n\n| language | dense | pruned | n | clusters |" in table
+    comparison = found.Tensors("comparison/text_summary")[0].tensor_proto.string_val[0].decode()
+    assert "| 95% CI of the difference | p |" in comparison
     content = found.summary_metadata["_hparams_/session_start_info"].plugin_data.content
     settings = HParamsPluginData.FromString(content).session_start_info.hparams
     assert settings["importance"].string_value.startswith("Wanda(")
