@@ -64,10 +64,16 @@ class Checkpoint:
         try:
             model, report = self._load_renamed(dtype) if self._is_renamed else self._load(dtype)
         except Exception as error:  # what architectures and quantizers raise
+            if isinstance(error, MemoryError) or "allocate memory" in str(error):
+                raise UserError(f"'{self.folder}' does not fit into memory: {self._gib(dtype):.1f} GiB") from error
             raise config_error(self.folder / CONFIG, error) from error
-        check_report(report, self.folder)
+        check_report(model, report, self.folder)
         model.eval()  # type: ignore[no-untyped-call]
         return model
+
+    def _gib(self, dtype: str | torch.dtype) -> float:
+        chosen = self.dtype if isinstance(dtype, str) else dtype
+        return sum(parameter.numel() for parameter in self.skeleton.parameters()) * chosen.itemsize / 2**30
 
     @property
     def _is_renamed(self) -> bool:

@@ -99,9 +99,8 @@ class Verdict:
             raise UserError(f"'{folder}' {'; it '.join(told)}; download it again, or make config.json fit the weights")
         if self.unused:
             log.warning(
-                "'%s': %d tensors are not used, of parts that the language model does not have: %s",
+                "'%s': tensors of parts that the language model does not have are not used: %s",
                 folder,
-                len(self.unused),
                 _some(self.unused),
             )
 
@@ -232,15 +231,21 @@ def _taken_off(name: str) -> str:
     return leading.group() if leading else INNER.search(name).group()  # type: ignore[union-attr]
 
 
-def check_report(report: Mapping[str, Any], folder: str | Path) -> None:
+def check_report(model: PreTrainedModel, report: Mapping[str, Any], folder: str | Path) -> None:
     """Refuse a model of which transformers says that it could not load all.
 
     Args:
-        report: What ``from_pretrained`` returns with ``output_loading_info``.
+        model: The model, loaded.
+        report: What ``from_pretrained`` returned beside it with ``output_loading_info``.
         folder: The checkpoint, as it is named to the user.
 
     Raises:
-        UserError: If weights are missing or misshapen.
+        UserError: If weights are missing, misshapen or without a place.
     """
-    missing, misshapen = sorted(report["missing_keys"]), sorted(report["mismatched_keys"])
-    Verdict(total=len(missing), missing=missing, misshapen=misshapen).check(folder)
+    unexpected = [name for name in report["unexpected_keys"] if not CONSTANTS.search(name)]
+    Verdict(
+        total=len(model.state_dict()),
+        missing=sorted(report["missing_keys"]),
+        misshapen=sorted((name, tuple(have), tuple(want)) for name, have, want in report["mismatched_keys"]),
+        homeless=sorted(name for name in unexpected if not _is_of_another_part(model, name)),
+    ).check(folder)

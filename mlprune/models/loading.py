@@ -189,7 +189,12 @@ class ModelSource:
     def recipe(self) -> dict[str, Any]:
         """Return what ``mlprune.json`` in the model's folder says of its pruning; empty for a dense model."""
         file = self._path / "mlprune.json"
-        return read_object(file) if file.is_file() else {}
+        if not file.is_file():
+            return {}
+        recipe = read_object(file)
+        if not isinstance(recipe.get("base_model", ""), str) or not isinstance(recipe.get("layers"), dict):
+            raise UserError(f"'{file}' is damaged: base_model is a name, layers maps each layer to its sparsity")
+        return recipe
 
 
 def _reason(error: BaseException) -> str:

@@ -126,8 +126,13 @@ def _load_gguf(folder: Path):
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    from mlprune.models.integrity import check_report
+
     with redirect_stderr(io.StringIO()):  # a progress bar that transformers' own setting does not silence
-        model = AutoModelForCausalLM.from_pretrained(folder, gguf_file="model.gguf", dtype=torch.float32)
+        model, report = AutoModelForCausalLM.from_pretrained(
+            folder, gguf_file="model.gguf", dtype=torch.float32, output_loading_info=True
+        )
+    check_report(model, report, folder)
     # What is left of the quantizer would make save_pretrained refuse or mark the checkpoint as quantized.
     for attribute in ("hf_quantizer", "quantization_method", "is_quantized"):
         if hasattr(model, attribute):

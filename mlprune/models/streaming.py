@@ -161,7 +161,7 @@ class StreamedModel:
     def _check_names(self) -> None:
         for name in (name for names in self._in_blocks for name in names):
             if not self._slots[name][0] and name not in self._conversion:
-                raise UserError(f"streaming: '{self.reader.folder}' has no tensor for '{name}'")
+                raise self._computed(name)
         for names in self._in_blocks:
             merged = {name: self.model.get_parameter(name) for name in self._merged(names)}
             for stored in self._conversion.stored(merged):
@@ -170,6 +170,13 @@ class StreamedModel:
                         f"streaming: '{self.reader.folder}' has no tensor '{stored}', in which '{names[0]}' would be "
                         "written; convert the checkpoint with from_pretrained and save_pretrained first"
                     )
+
+    def _computed(self, name: str) -> UserError:
+        """A checkpoint that fits lacks a weight only if the architecture computes it."""
+        return UserError(
+            f"streaming: {type(self.model).__name__} computes '{name}', which '{self.reader.folder}' has not; set "
+            "pruning.streaming: false"
+        )
 
     def _merged(self, names: Iterable[str]) -> list[str]:
         """Those parameters that are stored under other names or in parts."""
@@ -208,7 +215,7 @@ class StreamedModel:
             if getattr(module, slot).device.type != "meta":
                 continue
             if not stored and name not in self._conversion:
-                raise UserError(f"streaming: '{self.reader.folder}' has no tensor for '{name}'")
+                raise self._computed(name)
             value = self.reader.read(stored) if stored else self._conversion.read(name, self.reader)
             parameter = nn.Parameter(value.to(self.device, getattr(module, slot).dtype), requires_grad=False)
             for module, slot in slots:

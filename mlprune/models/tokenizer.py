@@ -97,6 +97,7 @@ def check_words(tokenizer: PreTrainedTokenizerBase, texts: Mapping[str, Iterable
             faults[kind] = _fault(tokenizer, kind, sample)
     broken = {kind: fault for kind, fault in faults.items() if fault}
     if not broken:
+        _warn_of_other_rules(tokenizer, [text for given in texts.values() for text in _sample(given)])
         return
     kind, fault = next(iter(broken.items()))
     if len(broken) == len(faults):
@@ -104,6 +105,30 @@ def check_words(tokenizer: PreTrainedTokenizerBase, texts: Mapping[str, Iterable
             f"the tokenizer cannot write the run's texts ({kind}): {fault}; check the files of its vocabulary"
         )
     log.warning("the tokenizer can hardly write %s (%s): figures there say little", "; ".join(broken), fault)
+
+
+def _warn_of_other_rules(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> None:
+    """Say that a tokenizer's class has put rules of its own in place of those in tokenizer.json, as some do."""
+    file = Path(tokenizer.name_or_path) / "tokenizer.json"
+    if not tokenizer.is_fast or not file.is_file():
+        return
+    saved = tokenizers.Tokenizer.from_file(str(file))
+    saved.no_padding()
+    saved.no_truncation()
+    other = sum(
+        saved.encode(text, add_special_tokens=False).ids
+        != tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        for text in texts
+    )
+    if other:
+        log.warning(
+            "%s splits %d of %d texts otherwise than '%s' says, which its model may have been trained with; "
+            "PreTrainedTokenizerFast as tokenizer_class in tokenizer_config.json takes the file as it is",
+            type(tokenizer).__name__,
+            other,
+            len(texts),
+            file,
+        )
 
 
 def _sample(texts: Iterable[str]) -> list[str]:

@@ -14,6 +14,7 @@ from tiny import save_tiny, tiny_batches, tiny_model, tiny_tokenizer
 
 from mlprune.errors import UserError
 from mlprune.models.loading import ModelSource
+from mlprune.models.streaming import StreamedModel
 from mlprune.pruning import prune_streaming
 
 FORWARD = {"input_ids": torch.tensor([[5, 6, 7, 8]])}
@@ -222,6 +223,79 @@ def test_a_text_model_inside_a_multimodal_checkpoint(tmp_path: Path) -> None:
     loaded = ModelSource(str(tmp_path / "dense")).load_model()
     assert torch.equal(loaded(**FORWARD).logits, model(**FORWARD).logits)
     stream(tmp_path / "dense")
+
+
+def test_a_text_model_taken_out_of_a_multimodal_checkpoint(tmp_path: Path, caplog) -> None:
+    """transformers has a class for the text alone, which looks for its weights among the others."""
+    sizes = {"num_key_value_heads": 2, "head_dim": 8, "linear_num_value_heads": 4, "linear_num_key_heads": 2}
+    sizes |= {
+        "linear_key_head_dim": 8,
+        "linear_value_head_dim": 8,
+        "layer_types": ["linear_attention", "full_attention"],
+    }
+    text = {"vocab_size": 258, "hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 2} | sizes
+    vision = {"hidden_size": 16, "intermediate_size": 16, "depth": 1, "num_heads": 2, "out_hidden_size": 32}
+    config = transformers.Qwen3_5Config(text_config=text | {"intermediate_size": 64}, vision_config=vision)
+    model = transformers.Qwen3_5ForConditionalGeneration(config).eval()
+    model.save_pretrained(tmp_path / "dense")
+    loaded = ModelSource(str(tmp_path / "dense")).load_model()
+    assert type(loaded) is transformers.Qwen3_5ForCausalLM
+    assert torch.equal(loaded(**FORWARD).logits, model(**FORWARD).logits)
+    assert len(warned(caplog)) == 1
+    assert "model.visual" in warned(caplog)[0]
+
+
+REMOTE = """
+from transformers import LlamaConfig, LlamaForCausalLM
+
+class Config(LlamaConfig):
+    model_type = "mine"
+
+class Model(LlamaForCausalLM):
+    config_class = Config
+"""
+
+
+def test_a_model_with_code_of_its_own_that_is_trusted(tmp_path: Path) -> None:
+    classes = {"AutoConfig": "mine.Config", "AutoModelForCausalLM": "mine.Model"}
+    folder = altered(tmp_path / "dense", model_type="mine", auto_map=classes)
+    (folder / "mine.py").write_text(REMOTE)
+    source = ModelSource(str(folder), trust_remote_code=True)
+    assert torch.equal(source.load_model()(**FORWARD).logits, tiny_model("llama")(**FORWARD).logits)
+    assert type(StreamedModel(source.checkpoint).model).__name__ == "Model"
+    altered(tmp_path / "lacking", without("lm_head"), model_type="mine", auto_map=classes)
+    (tmp_path / "lacking/mine.py").write_text(REMOTE)
+    with pytest.raises(UserError, match=r"lacks 1 of 30 weights of the model: lm_head\.weight"):
+        ModelSource(str(tmp_path / "lacking"), trust_remote_code=True).load_model()
+
+
+def test_a_repository_of_the_hub_is_checked_like_a_folder(tmp_path: Path, monkeypatch) -> None:
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    repository = tmp_path / "models--someone--llama"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs/main").write_text("0" * 40)
+    folder = altered(repository / "snapshots" / ("0" * 40))
+    original = tiny_model("llama").state_dict()
+    source = ModelSource("someone/llama")
+    assert source.load_tokenizer()("Un.")["input_ids"] == tiny_tokenizer()("Un.")["input_ids"]
+    assert torch.equal(source.load_model().state_dict()["lm_head.weight"], original["lm_head.weight"])
+    altered(folder, without("lm_head"))
+    with pytest.raises(UserError, match=r"lacks.*lm_head\.weight"):
+        ModelSource("someone/llama").load_model()
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(UserError, match="'someone/llama' has pickled weights only"):
+        ModelSource("someone/llama").load_model()
+
+
+def test_a_run_warns_once(mlprune, tmp_path: Path, caplog) -> None:
+    from tiny_runs import write_config
+
+    config = write_config(tmp_path, altered(tmp_path / "dense", UNUSED["a vision tower"]))
+    status, _, err = mlprune("validate", "--config", config)
+    assert status == 0, err
+    assert len([message for message in warned(caplog) if "not used" in message]) == 1
 
 
 def test_a_tied_head_that_differs_in_the_file_is_what_was_saved(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A tokenizer that cannot write a run's texts is refused before work starts; those of every published kind are not."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -214,15 +215,27 @@ def test_every_command_refuses_an_empty_tokenizer(command: str, mlprune, tmp_pat
     assert (status, r"tokenizer.json is missing" in err) == (2, True), err
 
 
-def test_the_tokenizer_is_the_one_that_was_saved(tmp_path: Path) -> None:
-    """A class in tokenizer_config.json that has rules of its own does not take the file's rules away unseen."""
+def test_a_class_with_rules_of_its_own_is_said(tmp_path: Path, caplog) -> None:
+    """BERT's class folds case unless told not to, whatever tokenizer.json says."""
     folder = save_tiny(tmp_path / "model")
-    edit_json(folder / "tokenizer_config.json", tokenizer_class="LlamaTokenizer")
-    saved = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    try:
-        tokenizer = ModelSource(str(folder)).load_tokenizer()
-        check_words(tokenizer, texts("en"))
-    except UserError:
-        return
+    KINDS["WordPiece, cased, bare"].make().save_pretrained(folder)
+    edit_json(folder / "tokenizer_config.json", tokenizer_class="BertTokenizer")
+    check_words(ModelSource(str(folder)).load_tokenizer(), texts("en"))
+    assert len(warned(caplog)) == 1
+    assert re.search(r"BertTokenizer splits \d+ of 16 texts otherwise", warned(caplog)[0])
+    caplog.clear()
+    edit_json(folder / "tokenizer_config.json", tokenizer_class="PreTrainedTokenizerFast")
+    check_words(ModelSource(str(folder)).load_tokenizer(), texts("en"))
+    assert warned(caplog) == []
+
+
+@pytest.mark.parametrize("kind", [kind for name, kind in KINDS.items() if "slow" not in name])
+def test_tokenizers_that_were_saved_and_loaded_split_as_before(kind: Kind, tmp_path: Path, caplog) -> None:
+    folder = save_tiny(tmp_path / "model")
+    before = kind.make()
+    before.save_pretrained(folder)
+    after = ModelSource(str(folder)).load_tokenizer()
+    check_words(after, texts("en", "fr"))
+    assert warned(caplog) == []
     for text in texts("en")["nli, en"]:
-        assert tokenizer(text, add_special_tokens=False)["input_ids"] == saved.encode(text).ids
+        assert after(text)["input_ids"] == before(text)["input_ids"]

@@ -218,6 +218,14 @@ CONFIGS: dict[str, object] = {
     "an unknown dtype": {"dtype": "float12"},
     "an odd rope": {"rope_parameters": {"rope_type": "twisted"}},
     "rope is a list": {"rope_parameters": []},
+    "quantized by a list": {"quantization_config": []},
+    "quantized by something unfinished": {"quantization_config": {"quant_method": "gptq"}},
+    "quantized by a package that is missing": {
+        "quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    },
+    "odd code": {"auto_map": {"AutoModelForCausalLM": 3}},
+    "labels are a number": {"id2label": 3},
+    "tied is a text": {"tie_word_embeddings": "yes"},
     "a model that only encodes": {"model_type": "vit"},
 }
 
@@ -230,7 +238,7 @@ def test_configs_that_say_nonsense(case: str, reader: Callable[[Path], None], fo
         file.write_text(json.dumps(json.loads(file.read_text()) | value))
     else:
         file.write_text(json.dumps(value))
-    one_line(folder, r"config\.json", reader)
+    one_line(folder, r"config\.json|quantized", reader)
 
 
 @pytest.mark.parametrize("reader", READERS.values(), ids=READERS)
@@ -283,6 +291,14 @@ def test_a_config_that_names_its_weights(name: object, reader: Callable[[Path], 
 def test_generation_configs_that_are_not_valid(content: str, folder: Path) -> None:
     (folder / "generation_config.json").write_text(content)
     one_line(folder, r"generation_config\.json")
+
+
+@pytest.mark.parametrize("content", ["[]", "{", "{}", '{"layers": 3}', '{"layers": {}, "base_model": []}'])
+def test_a_damaged_recipe(content: str, folder: Path) -> None:
+    (folder / "mlprune.json").write_text(content)
+    with pytest.raises(UserError, match=r"mlprune\.json") as error:
+        ModelSource(str(folder)).recipe()
+    assert "\n" not in str(error.value)
 
 
 # -- what stands in place of weights ----------------------------------------------------------------------------------
