@@ -20,7 +20,7 @@ ALLOWED = {
     "report": BOTTOM | {"models", "metrics", "comparison", "present"},
     "runs": BOTTOM,
 }
-LIGHTNING = {"cli", "parser", "checks", "experiments", "run", "module", "datamodule", "callbacks"}
+LIGHTNING = {"cli", "experiments", "run", "module", "datamodule", "callbacks"}
 FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 
 

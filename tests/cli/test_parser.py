@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from mlprune.cli import MlpruneCLI
+from mlprune.cli.command import MlpruneCLI
+from mlprune.cli.parser import ABOUT_ARGUMENTS, ABOUT_VALUES, OneLineParser, explain
 from mlprune.errors import UserError
-from mlprune.parser import ABOUT_ARGUMENTS, ABOUT_VALUES, OneLineParser, explain
 
 Heard = dict[str, tuple[str, list[str]]]
 TASKS = "give one of ..., CandidateTask, ..., or a class of your own"
@@ -40,6 +40,8 @@ LINES: dict[str, str] = {
     "--pruning.include mlp": "pruning.include: 'mlp' is not allowed; give a list",
     "--pruning.sweep [a]": "pruning.sweep: 'a' is not allowed; give a number",
     "--model.lora x": "model.lora: 'x' is not allowed; give a mapping",
+    "--data.tasks nowhere.yaml": "data.tasks: file 'nowhere.yaml' does not exist",
+    "--config {data: {demonstrations: parts/none.yaml}}": "data.demonstrations: file 'parts/none.yaml' does not exist",
     "--data.tasks {a: 1}": "data.tasks: '{'a': 1}' is not allowed; give a list",
     "--data.tasks [null]": f"data.tasks: None has no class_path; {TASKS}",
     "--data.tasks [{init_args: {name: x}}]": f"data.tasks: {{'init_args': {{'name': 'x'}}}} has no class_path; {TASKS}",

@@ -24,7 +24,7 @@ def built(mlprune, monkeypatch, tiny_folder: Path):
 
     def build(*files: Path) -> tuple:
         kept = []
-        monkeypatch.setattr("mlprune.cli.Engine.experiment", lambda engine, _: kept.append(engine.run))
+        monkeypatch.setattr("mlprune.cli.command.Engine.experiment", lambda engine, _: kept.append(engine.run))
         flags = [flag for file in files for flag in ("--config", file)]
         status, _, err = mlprune("fit", *flags, "--model.name", tiny_folder)
         assert status == 0, err

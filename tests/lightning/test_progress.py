@@ -20,7 +20,7 @@ def console(monkeypatch: pytest.MonkeyPatch):
 
     def make(**settings: object) -> io.StringIO:
         out = io.StringIO()
-        monkeypatch.setattr("mlprune.cli.Console", lambda **_: Console(file=out, width=100, **settings))
+        monkeypatch.setattr("mlprune.cli.entry.Console", lambda **_: Console(file=out, width=100, **settings))
         return out
 
     yield make
@@ -32,7 +32,7 @@ def console(monkeypatch: pytest.MonkeyPatch):
 def test_plain_lines_where_there_is_no_terminal(
     mlprune, tmp_path: Path, tiny_folder: Path, monkeypatch, propagate: str
 ) -> None:
-    monkeypatch.setattr("mlprune.cli.ProgressDisplay", lambda: ProgressDisplay(seconds_between_lines=0.0))
+    monkeypatch.setattr("mlprune.cli.command.ProgressDisplay", lambda: ProgressDisplay(seconds_between_lines=0.0))
     config = write_config(tmp_path, tiny_folder, pruning={"propagate": propagate})
     status, _, err = mlprune("validate", "--config", config)
     assert status == 0
@@ -57,7 +57,7 @@ def test_a_live_line_on_a_terminal(mlprune, tmp_path: Path, tiny_folder: Path, c
 
 def test_the_users_own_bar_is_kept(mlprune, tmp_path: Path, tiny_folder: Path, monkeypatch) -> None:
     kept = []
-    monkeypatch.setattr("mlprune.cli.Engine.experiment", lambda engine, _: kept.append(engine.run.trainer))
+    monkeypatch.setattr("mlprune.cli.command.Engine.experiment", lambda engine, _: kept.append(engine.run.trainer))
     own = [{"class_path": "lightning.pytorch.callbacks.TQDMProgressBar"}]
     trainer = {"accelerator": "cpu", "devices": 1}
     other = [{"class_path": "mlprune.callbacks.FeatureAblation", "init_args": {"features": {}}}]

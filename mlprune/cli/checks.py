@@ -1,13 +1,10 @@
 """What is wrong with a configuration, told before a model is loaded."""
 
 import os
-from collections.abc import Hashable
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 from lightning.pytorch.plugins.environments import SLURMEnvironment
@@ -17,67 +14,11 @@ from torch.nn import Parameter
 from mlprune.callbacks import PruningCallback
 from mlprune.errors import UserError, one_line
 
-SECTIONS = ("model", "data", "trainer", "pruning")
 WHOLE_LOADERS = {  # a part of these would be a part of a model, or of a test
     "overfit_batches": (0.0, "data.num_prompts or data.limit"),
     "limit_val_batches": (1.0, "data.num_prompts"),
     "limit_test_batches": (1.0, "data.limit"),
 }
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """Refuses a key that is given twice, of which YAML readers silently take the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
-                raise UserError(f"key '{key.value}' is given twice, again in line {key.start_mark.line + 1}")
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def check_files(args: list[str]) -> None:
-    """Raise UserError if a configuration file on the command line holds something else than settings.
-
-    Args:
-        args: The command line after the program's name.
-    """
-    for flag, following in pairwise([*args, ""]):
-        name = following if flag in ("--config", "-c") else flag.removeprefix("--config=")
-        if not flag.startswith(("--config", "-c")) or not Path(name).is_file():
-            continue  # the parser tells what is missing
-        try:
-            settings = yaml.load(Path(name).read_text(encoding="utf-8"), _UniqueKeys)
-        except yaml.YAMLError as error:
-            raise UserError(f"--config {name}: not YAML: {one_line(str(error))}") from error
-        except UserError as error:
-            raise UserError(f"--config {name}: {error}") from error
-        if not isinstance(settings, dict):
-            raise UserError(
-                f"--config {name}: holds no settings; give keys and values, such as `model: {{name: demo}}`"
-            )
-        for section in SECTIONS:
-            if section in settings and not isinstance(settings[section], dict):
-                value = settings[section]
-                told = "is empty; leave it out or give" if value is None else f"'{value}' is not allowed; give"
-                raise UserError(f"--config {name}: {section}: {told} keys and values")
-        if found := _bare_no(settings):
-            raise UserError(f"--config {name}: {found}: YAML reads a bare no as false; quote it: 'no'")
-        if "seed" in settings.get("data", {}):
-            raise UserError(f"--config {name}: data.seed follows seed_everything, the run's one seed; give that")
-
-
-def _bare_no(settings: Any, key: str = "") -> str:
-    """Return the key under which a language's code is false, or nothing."""
-    if isinstance(settings, dict):
-        found = (str(key) if code is False else _bare_no(value, code) for code, value in settings.items())
-        return next(filter(None, found), "")
-    if isinstance(settings, list):
-        if key == "languages":
-            return key if any(code is False for code in settings) else ""
-        return next(filter(None, (_bare_no(entry) for entry in settings)), "")
-    return key if settings is False and (key == "lang" or str(key).endswith("_lang")) else ""
 
 
 def check_trainer(subcommand: str, trainer: Any) -> None:

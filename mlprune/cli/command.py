@@ -1,9 +1,6 @@
-"""The command line: LightningCLI with fit, validate and test, and errors of one line."""
+"""The subcommands that run something: LightningCLI with fit, validate and test."""
 
-import errno
-import logging
 import sys
-import warnings
 from typing import Any
 
 import yaml
@@ -12,27 +9,24 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins.environments import SLURMEnvironment
-from rich.console import Console
-from rich.logging import RichHandler
 
 from mlprune.callbacks import ProgressDisplay, PruningCallback, SaveConfig
-from mlprune.checks import (
+from mlprune.cli.checks import (
     check_callbacks,
     check_checkpoint,
-    check_files,
     check_optimizer,
     check_slurm,
     check_slurm_tasks,
     check_strategy,
     check_trainer,
 )
+from mlprune.cli.config_files import check_files
+from mlprune.cli.parser import OneLineParser, explain
+from mlprune.cli.resume import refuse_differences, take_resume
 from mlprune.datamodule import PruningDataModule
 from mlprune.errors import UserError, one_line
 from mlprune.experiments import TRAINER_DEFAULTS, Engine
-from mlprune.log import log
 from mlprune.module import PruningModule
-from mlprune.parser import OneLineParser, explain
-from mlprune.resume import refuse_differences, take_resume
 from mlprune.run import VERSIONED
 
 SUBCOMMANDS = {
@@ -43,20 +37,6 @@ SUBCOMMANDS = {
 RESUME = "--resume RUN, in place of --config, goes on with a run that was interrupted, in its folder."
 
 DENSE = "Folder of a run of fit or test; fit takes the dense model's results from there if nothing differs."
-
-# warnings of libraries that the user can do nothing about
-UNHELPFUL = (
-    ".*args parameter is intended to run from within Python.*",
-    ".*does not have many workers.*",
-    ".*was configured so `validation_step`.*",
-    ".*litlogger.*",
-    ".*LeafSpec.*is deprecated.*",
-    ".*dataloader.*is empty.*|.*returned 0 length.*|.*Total length of.*zero.*",
-    ".*sync_dist=True.*",
-    ".*is_gradient_checkpointing.*is deprecated.*",
-    ".*dirpath has changed.*",
-    ".*number of training batches.*smaller than the logging interval.*",
-)
 
 
 class MlpruneCLI(LightningCLI):
@@ -192,53 +172,3 @@ def _plain_seed(seed: bool | int) -> int:
     if not 0 <= seed < 2**32:
         raise ValueError(f"seed_everything: {seed} is not allowed; give 0 to 4294967295")
     return seed
-
-
-def quiet_libraries() -> None:
-    """Silence what the user can do nothing about."""
-    import transformers
-
-    transformers.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-    for pattern in UNHELPFUL:
-        warnings.filterwarnings("ignore", pattern)
-
-
-def log_handler() -> logging.Handler:
-    """Return what writes the log to stderr: beside live lines on a terminal, elsewhere whole lines of plain text."""
-    console = Console(stderr=True)
-    if console.is_terminal:
-        return RichHandler(console=console, show_time=False, show_level=False, show_path=False)
-    return logging.StreamHandler()
-
-
-def main(args: list[str] | None = None) -> int:
-    """Run the command line; a user's mistake is one line and exit status 2."""
-    log.setLevel(logging.INFO)
-    log.handlers = [log_handler()]
-    quiet_libraries()
-    try:
-        MlpruneCLI(args)
-    except UserError as error:
-        print(f"error: {one_line(str(error))}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted before the run began", file=sys.stderr)
-        return 1
-    except UnicodeDecodeError as error:
-        print(f"error: --config: a file is not UTF-8 text ({error.reason} at byte {error.start})", file=sys.stderr)
-        return 2
-    except OSError as error:  # a folder or disk that refuses, wherever that was noticed
-        if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
-            raise
-        place = "the run's folder cannot be written" if error.filename is None else f"'{error.filename}'"
-        print(f"error: {place}: {error.strerror}", file=sys.stderr)
-        return 2
-    return 0
-
-
-def console_script() -> None:
-    """The entry point of the installed command ``mlprune``."""
-    sys.exit(main())

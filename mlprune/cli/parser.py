@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from lightning.pytorch.cli import LightningArgumentParser
 
-from mlprune.classes import allowed_classes, class_of
+from mlprune.cli.classes import allowed_classes, class_of
 from mlprune.errors import UserError, did_you_mean, one_line
 
 NOUNS = {
@@ -181,7 +181,9 @@ def _errors(message: str) -> list[str]:
 
 
 NO_CLASS_PATH = ("Not a valid subclass of", "argument of type")
-HEADINGS = ("Does not validate against", "Expected a path but")
+NO_FILE = "Expected a path but"
+FILES = (".yaml", ".yml", ".json")
+HEADINGS = ("Does not validate against", NO_FILE)
 NOISE = (  # what was tried beside what the user meant
     "Expected a <class 'NoneType'>",
     "Expected a <class 'collections",
@@ -193,6 +195,8 @@ NOISE = (  # what was tried beside what the user meant
 
 def _about_value(refusal: _Refusal) -> str:
     """Choose the error that tells most, and explain it."""
+    if refusal.value.endswith(FILES) and any(error.startswith(NO_FILE) for error in refusal.errors):
+        return f"{refusal.prefix}file '{refusal.value}' does not exist"
     errors = [error for error in refusal.errors if not error.startswith(HEADINGS)] or refusal.errors
     if refusal.base is not None and errors[0].startswith(NO_CLASS_PATH):
         return _no_class_path(refusal, errors[0])
@@ -217,6 +221,8 @@ def _about_error(refusal: _Refusal, error: str) -> str:
     users = re.search(r"class_path(?:=|': )'([^']+)'", refusal.value)
     if users and not users[1].startswith(("mlprune.", "lightning.")):  # what a class of the user's raised
         return f"{refusal.prefix}class '{users[1]}': {error}"
+    if refusal.key == "config" and re.match(r"[\w.]+: ", error):  # within the file, explained already
+        return error
     if refusal.key and re.match(r"[a-z]\w*: (?:class )?'", error):  # an option of the class given, explained already
         return f"{refusal.key}.{error}"
     return error if not refusal.key or error.startswith(refusal.key) else f"{refusal.prefix}{error}"
@@ -232,6 +238,8 @@ def _refused(key: str, value: str, expected: list[str]) -> str:
         else:
             allowed.append(kind)
     allowed = [noun for noun in dict.fromkeys(allowed) if (key, noun) != ("seed_everything", "true or false")]
+    nouns = list(NOUNS.values())  # Python gives the types of a union in an order of its own
+    allowed.sort(key=lambda noun: nouns.index(noun) if noun in nouns else len(nouns))
     choice = any("Literal" in kind for kind in expected) and len(allowed) > 1
     joined = f"one of {', '.join(allowed)}" if choice else " or ".join(allowed)
     return f"{key}: '{value}' is not allowed; give {joined}{did_you_mean(value, allowed)}"

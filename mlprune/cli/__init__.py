@@ -1,0 +1,6 @@
+"""The command line: ``mlprune fit``, ``validate`` and ``test``."""
+
+from mlprune.cli.entry import console_script, main
+from mlprune.cli.libraries import quiet_libraries
+
+__all__ = ["console_script", "main", "quiet_libraries"]

@@ -1,0 +1,30 @@
+"""What the libraries below us say unasked."""
+
+import logging
+import warnings
+
+# warnings of libraries that the user can do nothing about
+UNHELPFUL = (
+    ".*args parameter is intended to run from within Python.*",
+    ".*does not have many workers.*",
+    ".*was configured so `validation_step`.*",
+    ".*litlogger.*",
+    ".*LeafSpec.*is deprecated.*",
+    ".*dataloader.*is empty.*|.*returned 0 length.*|.*Total length of.*zero.*",
+    ".*sync_dist=True.*",
+    ".*is_gradient_checkpointing.*is deprecated.*",
+    ".*dirpath has changed.*",
+    ".*number of training batches.*smaller than the logging interval.*",
+)
+
+
+def quiet_libraries() -> None:
+    """Silence what the user can do nothing about."""
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    for pattern in UNHELPFUL:
+        warnings.filterwarnings("ignore", pattern)
