@@ -13,11 +13,11 @@ ALLOWED = {
     "metrics": BOTTOM,
     "pruning": BOTTOM | {"models"},
     "analysis": BOTTOM | {"models", "pruning"},
-    "comparison": BOTTOM | {"metrics"},
+    "comparison": BOTTOM | {"metrics", "runs"},
     "present": BOTTOM | {"metrics", "comparison"},
     "interventions": BOTTOM | {"models", "pruning", "analysis"},
     "evaluation": BOTTOM | {"models", "data", "metrics", "comparison", "present"},
-    "report": BOTTOM | {"models", "metrics", "comparison", "present"},
+    "report": BOTTOM | {"models", "metrics", "comparison", "present", "runs"},
     "runs": BOTTOM,
 }
 LIGHTNING = {"cli", "experiments", "run", "module", "datamodule", "callbacks"}

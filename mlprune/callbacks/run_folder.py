@@ -10,7 +10,6 @@ from lightning.pytorch.cli import SaveConfigCallback
 
 from mlprune.callbacks.base import RunCallback
 from mlprune.callbacks.unfinished import Unfinished
-from mlprune.comparison.schema1 import SCHEMA_VERSION
 from mlprune.errors import UserError
 from mlprune.files import to_json, write_json, write_text
 from mlprune.inputs import INPUTS, evaluation_inputs
@@ -18,6 +17,7 @@ from mlprune.module import scalars
 from mlprune.run import Run
 from mlprune.runs.facts import digest, versions
 from mlprune.runs.folder import CONFIG
+from mlprune.runs.reading import SCHEMA_VERSION
 
 
 class RunFolder(RunCallback):

@@ -14,6 +14,7 @@ from mlprune.comparison.rows import corrected, differences_of
 from mlprune.errors import UserError
 from mlprune.log import log
 from mlprune.metrics import Record
+from mlprune.runs.reading import SCHEMA_VERSION
 
 Comparison = dict[str, Any]
 
@@ -62,7 +63,7 @@ def compare(before: Path, after: Path, seed: int = 0, systems: tuple[str, str] =
         raise UserError(f"'{systems[0]}' and '{systems[1]}' have no example in common; evaluate both on the same tasks")
     rows = corrected(rows)
     return {
-        "schema_version": schema1.SCHEMA_VERSION,
+        "schema_version": SCHEMA_VERSION,
         "systems": list(systems),
         **schema1.comparison_sections(shared, rows),
         "headline": headline(rows, [own.task for own in shared if own.headline]),

@@ -1,6 +1,5 @@
 """A run's predictions read back, with what results.json says of how they are measured."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ from mlprune.comparison.records import TaskRecords
 from mlprune.errors import UserError
 from mlprune.log import log
 from mlprune.metrics import Record
+from mlprune.runs import reading
 
 Predictions = dict[str, dict[str, list[Record]]]  # task, language
 
@@ -32,15 +32,10 @@ def read_predictions(folder: Path) -> Predictions:
         ...     read_predictions(Path(folder))
         {'xnli': {'fr': [{'id': '0', 'prediction': 'neutral'}]}}
     """
-    found: Predictions = {}
-    for file in sorted(folder.glob("*.jsonl")):
-        task, _, lang = file.stem.rpartition(".")
-        lines = file.read_text(encoding="utf-8").split("\n")  # U+2028 and its like stand within texts
-        try:
-            records = [json.loads(line) for line in lines if line]
-            found.setdefault(task, {})[lang] = list({record["id"]: record for record in records}.values())
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"'{file}' cannot be read: {error}") from error
+    found = {
+        task: {lang: list(records.values()) for lang, records in languages.items()}
+        for task, languages in reading.read_predictions(folder).items()
+    }
     if not found:
         raise UserError(f"'{folder}' holds no predictions; give a run folder that `test` or `fit` wrote")
     return found
@@ -56,16 +51,7 @@ def read_results(predictions: Path) -> dict[str, Any]:
         UserError: If they cannot be read, or a newer version wrote them.
     """
     file = predictions.with_name(predictions.name.replace("predictions", "results", 1) + ".json")
-    if not file.is_file():
-        return {}
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"'{file}' cannot be read: {error}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"'{file}' cannot be read: it holds no mapping")
-    schema1.check_version(content, file)
-    return content
+    return reading.read_json(file)
 
 
 def measured_tasks(predictions: Predictions, measured_by: dict[str, Any]) -> list[TaskRecords]:

@@ -5,37 +5,18 @@ Schema 2 keeps them beside its rows, for whoever reads them; files of schema 1 h
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from mlprune.comparison.difference import Difference
 from mlprune.comparison.records import TaskRecords
-from mlprune.errors import UserError
 from mlprune.metrics import Accuracy, BitsPerChar, ExpectedRankC, Figure, Measure, RankC, Record, Translation
 from mlprune.metrics.measure import AVERAGE
 from mlprune.metrics.states import single_process
 
-SCHEMA_VERSION = 2
 ACCURACY, RANKC, EXPECTED = Accuracy.measures[0], RankC.measures[0], ExpectedRankC.measures[0]
 BLEU, CHRF = Translation.measures
 BITS = BitsPerChar.measures[0]
 Sections = dict[str, dict[str, Any]]
-
-
-def check_version(content: dict[str, Any], file: Path) -> None:
-    """Raise UserError if a newer version of the package wrote a file.
-
-    Example:
-        >>> check_version({"schema_version": 99}, Path("results.json"))
-        Traceback (most recent call last):
-        ...
-        mlprune.errors.UserError: 'results.json' has schema_version 99; this version of mlprune reads up to 2; update it
-    """
-    version = content.get("schema_version", 1)
-    if not isinstance(version, int) or version > SCHEMA_VERSION:
-        raise UserError(
-            f"'{file}' has schema_version {version}; this version of mlprune reads up to {SCHEMA_VERSION}; update it"
-        )
 
 
 def guess_task(task: str, records: dict[str, list[Record]]) -> TaskRecords | None:

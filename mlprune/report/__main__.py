@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mlprune.errors import UserError
 from mlprune.report.page import write_report
-from mlprune.report.reading import read_run
+from mlprune.runs.content import read_run
 
 
 def main(args: list[str] | None = None) -> int:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mlprune.report.reading import Json, Predictions
+from mlprune.runs.content import Json, Predictions
 
 Example = dict[str, Any]
 LEGACY: Json = {"answer": "output", "given": ["reference"]}  # a file of schema 1 does not say

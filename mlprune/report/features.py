@@ -8,10 +8,10 @@ from markupsafe import Markup
 from mlprune.models.paths import LayerPath
 from mlprune.present import Table
 from mlprune.report.charts import line_chart
-from mlprune.report.reading import Json, Run
+from mlprune.runs.content import Json, RunContent
 
 
-def feature_section(run: Run) -> dict[str, Any] | None:
+def feature_section(run: RunContent) -> dict[str, Any] | None:
     """Return what the section shows; None where no features were measured.
 
     Args:

@@ -8,7 +8,7 @@ from mlprune.metrics import Figure as Row
 from mlprune.models.paths import LayerPath
 from mlprune.present.rows import grouped, language_labels, title_of
 from mlprune.report.charts import Bars, bar_chart, line_chart
-from mlprune.report.reading import Run
+from mlprune.runs.content import RunContent
 
 Figures = list[tuple[str, Markup]]
 
@@ -53,7 +53,7 @@ def _bars(rows: Sequence[Row]) -> Bars:
     return bars
 
 
-def layer_figures(runs: Sequence[Run]) -> Figures:
+def layer_figures(runs: Sequence[RunContent]) -> Figures:
     """Sparsity, importance lost and change of output over depth; of several runs the mean over a block's layers."""
     figures: Figures = []
     several = len(runs) > 1
@@ -91,7 +91,7 @@ def _mean_by_block(points: list[tuple[float, float]]) -> list[tuple[float, float
     return [(block, sum(values) / len(values)) for block, values in blocks.items()]
 
 
-def _rows(run: Run) -> list[tuple[int, str, dict[str, str]]]:
+def _rows(run: RunContent) -> list[tuple[int, str, dict[str, str]]]:
     """Block, kind of layer and figures; from mlprune.json where there is no layers.csv."""
     if run.layers:
         return [(int(row["block"]), LayerPath.of(row["layer"]).layer, row) for row in run.layers]

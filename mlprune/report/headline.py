@@ -5,7 +5,7 @@ from mlprune.comparison.schema1 import headline_tasks, read_sweep
 from mlprune.metrics.measure import AVERAGE
 from mlprune.present import curves_of
 from mlprune.report.features import layer_name
-from mlprune.report.reading import Json, Run
+from mlprune.runs.content import Json, RunContent
 
 TRANSLATES = "A multilingual language model answers better in English than in other languages, yet it translates well. "
 PRUNED = TRANSLATES + (
@@ -17,12 +17,12 @@ PIVOT = "en"
 DENSE = "How well does the model answer in English, and how well in other languages?"
 
 
-def question(run: Run) -> str:
+def question(run: RunContent) -> str:
     """Return what a run asks.
 
     Example:
         >>> from pathlib import Path
-        >>> question(Run(Path("v0"), "v0", results={"dense": {}}))
+        >>> question(RunContent(Path("v0"), "v0", results={"dense": {}}))
         'How well does the model answer in English, and how well in other languages?'
     """
     if run.pruned:
@@ -30,7 +30,7 @@ def question(run: Run) -> str:
     return FEATURES if run.overlap else DENSE if run.results else ""
 
 
-def headline(run: Run) -> str:
+def headline(run: RunContent) -> str:
     """Return a run's finding in one sentence; empty if there is none."""
     if run.comparison.get("headline"):
         return str(run.comparison["headline"])
@@ -78,7 +78,7 @@ def _swept(lines: list[dict[str, str]]) -> str:
     return f"On average over languages, as more weights are pruned: {'; '.join(found.values())}." if found else ""
 
 
-def _pruned(run: Run) -> str:
+def _pruned(run: RunContent) -> str:
     lost = {row["layer"]: 1 - float(row["kept_importance"]) for row in run.layers if row.get("kept_importance")}
     sparsity = run.recipe.get("sparsity") or sum(float(row["sparsity"]) for row in run.layers) / len(run.layers)
     text = f"Pruning took {100 * sparsity:.1f}% of the weights of {len(run.layers)} layers"

@@ -17,14 +17,14 @@ from mlprune.report.changes import changed_predictions, generated_answers
 from mlprune.report.features import feature_section
 from mlprune.report.figures import layer_figures, result_figures
 from mlprune.report.headline import headline, question
-from mlprune.report.reading import Run
 from mlprune.report.sweep import sweep_section
 from mlprune.report.tables import layer_summary, settings_rows
+from mlprune.runs.content import RunContent
 
 MAX_BYTES = 3_000_000
 
 
-def write_report(runs: Sequence[Run], path: Path) -> Path:
+def write_report(runs: Sequence[RunContent], path: Path) -> Path:
     """Write the report of one run, or of several side by side.
 
     Args:
@@ -38,7 +38,7 @@ def write_report(runs: Sequence[Run], path: Path) -> Path:
     return path
 
 
-def render(runs: Sequence[Run]) -> str:
+def render(runs: Sequence[RunContent]) -> str:
     """Return the page.
 
     Args:
@@ -80,7 +80,7 @@ def render(runs: Sequence[Run]) -> str:
     return environment.get_template("report.html").render(content)
 
 
-def title_of(runs: Sequence[Run]) -> str:
+def title_of(runs: Sequence[RunContent]) -> str:
     """Say in a few words what the runs hold."""
     if len(runs) > 1:
         return f"{len(runs)} runs side by side"
@@ -104,7 +104,7 @@ def language_name(code: str) -> str:
     return LANGUAGES[code].name if code in LANGUAGES else code
 
 
-def named_systems(runs: Sequence[Run]) -> dict[str, list[Figure]]:
+def named_systems(runs: Sequence[RunContent]) -> dict[str, list[Figure]]:
     """Return the figures to be shown, by the name each evaluation gets in tables and charts.
 
     Equal dense results of several runs are one system.
@@ -123,11 +123,12 @@ def named_systems(runs: Sequence[Run]) -> dict[str, list[Figure]]:
     }
 
 
-def distinctly_named(runs: Sequence[Run]) -> list[Run]:
+def distinctly_named(runs: Sequence[RunContent]) -> list[RunContent]:
     """Return the runs, each with as much of its path as tells it from the others.
 
     Example:
-        >>> [run.name for run in distinctly_named([Run(Path("/a/logs/v0"), ""), Run(Path("/b/logs/v0"), "")])]
+        >>> runs = [RunContent(Path(f"/{name}/logs/v0"), "") for name in "ab"]
+        >>> [run.name for run in distinctly_named(runs)]
         ['a/logs/v0', 'b/logs/v0']
     """
     paths = [run.folder.resolve().parts for run in runs]
@@ -136,7 +137,7 @@ def distinctly_named(runs: Sequence[Run]) -> list[Run]:
     return [replace(run, name=name) for run, name in zip(runs, names, strict=True)]
 
 
-def command(run: Run) -> str:
+def command(run: RunContent) -> str:
     """Return the command that repeats a run."""
     subcommand = "fit" if run.sweep or len(run.results) == 2 else "test" if run.results else "validate"
     return f"python main.py {subcommand} --config {run.name}/config.yaml"

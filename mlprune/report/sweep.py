@@ -7,10 +7,10 @@ from markupsafe import Markup
 from mlprune.comparison.schema1 import read_sweep
 from mlprune.present import Curve, curves_of, curves_table
 from mlprune.report.charts import line_chart
-from mlprune.report.reading import Run
+from mlprune.runs.content import RunContent
 
 
-def sweep_section(run: Run) -> dict[str, Any] | None:
+def sweep_section(run: RunContent) -> dict[str, Any] | None:
     """Return the table and the figures of a sweep; None where there was none.
 
     Args:

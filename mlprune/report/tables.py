@@ -5,10 +5,10 @@ from typing import Any
 
 from mlprune.models.paths import LayerPath
 from mlprune.present import Table
-from mlprune.report.reading import Run
+from mlprune.runs.content import RunContent
 
 
-def settings_rows(runs: Sequence[Run]) -> list[tuple[str, list[str], bool]]:
+def settings_rows(runs: Sequence[RunContent]) -> list[tuple[str, list[str], bool]]:
     """Return (setting, value in each run, whether runs differ), settings without a value anywhere left out."""
     columns = [_settings(run) for run in runs]
     keys = list(dict.fromkeys(key for column in columns for key in column))
@@ -16,7 +16,7 @@ def settings_rows(runs: Sequence[Run]) -> list[tuple[str, list[str], bool]]:
     return [(key, values, len(set(values)) > 1) for key, values in rows if any(values)]
 
 
-def _settings(run: Run) -> dict[str, str]:
+def _settings(run: RunContent) -> dict[str, str]:
     recipe, final = run.recipe or run.overlap, run.final
     data = run.config.get("data") or {}
     prunes = bool(run.recipe or run.layers or run.sweep)
@@ -45,7 +45,7 @@ def _settings(run: Run) -> dict[str, str]:
     return {key: "" if value is None else str(value) for key, value in settings.items()}
 
 
-def _training(run: Run) -> dict[str, str | None]:
+def _training(run: RunContent) -> dict[str, str | None]:
     """Settings of recovery training, of a run that trained."""
     epochs = (run.config.get("trainer") or {}).get("max_epochs") or 0
     if epochs < 1 or len(run.results) < 2:
@@ -65,7 +65,7 @@ def _class(entry: Any) -> str | None:
     return f"{name}({', '.join(f'{key}={value!r}' for key, value in arguments.items())})"
 
 
-def layer_summary(run: Run) -> list[Table]:
+def layer_summary(run: RunContent) -> list[Table]:
     """Return the ten layers that lost the largest share of their importance."""
     rows = [row for row in run.layers if row.get("kept_importance")]
     rows = sorted(rows, key=lambda row: float(row["kept_importance"]))[:10]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from mlprune.callbacks.run_folder import SCHEMA_VERSION
+from mlprune.runs.reading import SCHEMA_VERSION
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "lightning_logs" / "demo"

@@ -1,22 +1,17 @@
 """What a run's folder holds, read for people: every part may be missing, and is then empty."""
 
 import csv
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import yaml
-
-from mlprune.comparison.schema1 import check_version
 from mlprune.errors import UserError
+from mlprune.runs.reading import Json, read_json, read_predictions, read_yaml
 
-Json = dict[str, Any]
 Predictions = dict[str, dict[str, dict[str, Json]]]  # task, language, id
 
 
 @dataclass(frozen=True)
-class Run:
+class RunContent:
     """A run's folder in memory.
 
     Args:
@@ -56,7 +51,7 @@ class Run:
         return bool(self.recipe or self.layers or self.sweep or "pruned" in self.results)
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: Path) -> RunContent:
     """Read a run's folder.
 
     Args:
@@ -67,63 +62,28 @@ def read_run(folder: Path) -> Run:
     """
     results = {}
     for name in ("results.dense.json", "results.json"):
-        content = _json(folder / name)
+        content = read_json(folder / name)
         if content:
             results[str(content.get("stage", "dense"))] = content
-    predictions = {"dense": _predictions(folder / "predictions.dense"), "pruned": {}}
+    predictions = {"dense": read_predictions(folder / "predictions.dense"), "pruned": {}}
     last = "dense" if set(results) == {"dense"} else "pruned"
-    predictions[last] = _predictions(folder / "predictions") or predictions[last]
-    run = Run(
+    predictions[last] = read_predictions(folder / "predictions") or predictions[last]
+    run = RunContent(
         folder=folder,
         name="/".join(folder.resolve().parts[-2:]),
-        config=_yaml(folder / "config.yaml"),
+        config=read_yaml(folder / "config.yaml"),
         results=results,
-        comparison=_json(folder / "comparison.json"),
+        comparison=read_json(folder / "comparison.json"),
         predictions={stage: found for stage, found in predictions.items() if found},
-        recipe=_json(folder / "pruned" / "mlprune.json") or _json(folder / "mlprune.json"),
+        recipe=read_json(folder / "pruned" / "mlprune.json") or read_json(folder / "mlprune.json"),
         layers=_rows(folder / "layers.csv"),
         sweep=_rows(folder / "sweep.csv"),
-        overlap=_json(folder / "overlap.json"),
-        overlap_linear=_json(folder / "overlap.linear.json"),
+        overlap=read_json(folder / "overlap.json"),
+        overlap_linear=read_json(folder / "overlap.linear.json"),
     )
     if not (run.config or run.results or run.recipe or run.layers or run.overlap):
         raise UserError(f"'{folder}' is no run folder; give one that fit, validate or test wrote")
     return run
-
-
-def _json(path: Path) -> Json:
-    content = _parsed(path, json.loads)
-    check_version(content, path)
-    return content
-
-
-def _yaml(path: Path) -> Json:
-    return _parsed(path, yaml.safe_load)
-
-
-def _parsed(path: Path, parse: Any) -> Json:
-    if not path.is_file():
-        return {}
-    try:
-        content = parse(path.read_text(encoding="utf-8"))
-    except (ValueError, yaml.YAMLError) as error:
-        raise UserError(f"'{path}' cannot be read: {str(error).splitlines()[0]}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"'{path}' cannot be read: it holds no mapping")
-    return content
-
-
-def _predictions(folder: Path) -> Predictions:
-    found: Predictions = {}
-    for file in sorted(folder.glob("*.jsonl")):
-        task, _, lang = file.stem.rpartition(".")
-        lines = file.read_text(encoding="utf-8").split("\n")  # U+2028 and its like stand within texts
-        try:
-            records = [json.loads(line) for line in lines if line]
-            found.setdefault(task, {})[lang] = {str(record["id"]): record for record in records}
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"'{file}' cannot be read: {error}") from error
-    return found
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
