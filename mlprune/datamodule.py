@@ -89,6 +89,7 @@ class PruningDataModule(LightningDataModule):
             if limit is not None:
                 task.limit = min(limit, task.limit or limit)
             task.check()
+            task.check_metrics()
         for group in [*self.demonstrations.values(), *self.training.values()]:
             group.check()
         self._chosen: dict[str, list[Prompt]] = {}

@@ -5,6 +5,7 @@ from mlprune.metrics.additive import AdditiveMetric, PairMetric, Record
 from mlprune.metrics.bits_per_char import BitsPerChar
 from mlprune.metrics.measure import Figure, Measure, measures_of
 from mlprune.metrics.rankc import ExpectedRankC, RankC, expected_rankc, rankc_each
+from mlprune.metrics.text import TextMetric
 from mlprune.metrics.translation import Translation
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "PairMetric",
     "RankC",
     "Record",
+    "TextMetric",
     "Translation",
     "expected_rankc",
     "mcnemar_exact",

@@ -1,5 +1,6 @@
 """What every evaluation task is: examples in several languages, predictions, and metrics over them."""
 
+import copy
 import itertools
 import random
 import re
@@ -16,7 +17,8 @@ from mlprune.data.rows import Row
 from mlprune.data.usable import Needs, UsableRows
 from mlprune.errors import ExampleError, UserError
 from mlprune.languages import language
-from mlprune.metrics import PairMetric, Record
+from mlprune.metrics import PairMetric, Record, measures_of
+from mlprune.metrics.description import describe_metric
 from mlprune.models.language_tokens import language_code
 
 
@@ -29,6 +31,7 @@ class Task(ABC):
         corpus: Where rows come from.
         limit: At most so many examples a language; all if omitted.
         seed: Seed of their choice.
+        metrics: Further metrics of its records, besides its own.
 
     Raises:
         UserError: If the name or a language is not allowed.
@@ -44,7 +47,13 @@ class Task(ABC):
     headline = True  # whether the headline of a comparison speaks of it
 
     def __init__(
-        self, name: str, languages: list[str], corpus: Corpus, limit: int | None = None, seed: int = 0
+        self,
+        name: str,
+        languages: list[str],
+        corpus: Corpus,
+        limit: int | None = None,
+        seed: int = 0,
+        metrics: list[Metric] | None = None,
     ) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
             raise UserError(f"task name '{name}' is not allowed; use letters, digits, _ and -")
@@ -59,6 +68,7 @@ class Task(ABC):
         self.corpus = corpus
         self.limit = limit
         self.seed = seed
+        self.further_metrics = metrics or []
         self._usable: dict[int, UsableRows] = {}
 
     def check(self) -> None:
@@ -161,7 +171,17 @@ class Task(ABC):
 
     def metrics(self, lang: str) -> list[Metric]:
         """Return all metrics of a language's records, the task's own first."""
-        return [self.metric(lang)]
+        return [self.metric(lang), *copy.deepcopy(self.further_metrics)]
+
+    def check_metrics(self) -> None:
+        """Raise UserError if two metrics give figures of one name, or one cannot be described in results.json."""
+        metrics = [*self.metrics(self.languages[0]), *self.pair_metrics()]
+        names = [measure.name for metric in metrics for measure in measures_of(metric)]
+        for name in names:
+            if names.count(name) > 1:
+                raise UserError(f"task '{self.name}': two metrics give '{name}'; leave one out")
+        for metric in metrics:
+            describe_metric(metric)
 
     def pair_metrics(self) -> list[PairMetric]:
         """Return metrics of pairs of records, of one example in two languages; none by default."""

@@ -69,6 +69,7 @@ class ScoredTask(Task):
         too_long: See there.
         start_token: Score texts from their first token on, after the tokenizer's beginning (or end) token alone.
         rankc_matrix: Report RankC of every pair of languages, not only of English with each.
+        metrics: Further metrics of its records, besides its own.
 
     Example:
         >>> from mlprune.data.corpora import Bundled
@@ -94,8 +95,9 @@ class ScoredTask(Task):
         too_long: TooLong = "error",
         start_token: bool = False,
         rankc_matrix: bool = False,
+        metrics: list[Metric] | None = None,
     ) -> None:
-        super().__init__(name, languages, corpus, limit, seed)
+        super().__init__(name, languages, corpus, limit, seed, metrics)
         for key, value, allowed in (
             ("normalization", normalization, NORMALIZATIONS),
             ("too_long", too_long, ("error", "truncate")),
@@ -256,6 +258,7 @@ class CandidateTask(ScoredTask):
         chat_template_options: What the chat template reads besides, such as ``{enable_thinking: false}``; ``date`` is
             what it takes for today, 2025-01-01 if omitted.
         rankc_matrix: Report RankC of every pair of languages, not only of English with each.
+        metrics: Further metrics of its records, besides its own.
         aligned: Whether rows of two languages with the same id are translations of each other.
 
     Raises:
@@ -301,6 +304,7 @@ class CandidateTask(ScoredTask):
         rankc_matrix: bool = False,
         chat_template_options: dict[str, Any] | None = None,
         aligned: bool = True,
+        metrics: list[Metric] | None = None,
     ) -> None:
         own = isinstance(template, dict) or "{" in template
         if own and not ((verbalizer or candidates) and label_column):
@@ -321,7 +325,7 @@ class CandidateTask(ScoredTask):
         chosen = normalization or self.template.normalization
         start_token = self.template.start_token
         super().__init__(
-            name, languages, corpus, limit, seed, chosen, ranking_only, too_long, start_token, rankc_matrix
+            name, languages, corpus, limit, seed, chosen, ranking_only, too_long, start_token, rankc_matrix, metrics
         )
         self.aligned = aligned
         if shots < 0 or (shots and fewshot is None):

@@ -2,6 +2,8 @@
 
 import random
 
+from torchmetrics import Metric
+
 from mlprune.data.cells import as_text, is_blank, text_of
 from mlprune.data.corpora import Bundled, Corpus, HubDataset
 from mlprune.data.official import BmlamaFolder
@@ -31,6 +33,7 @@ class ClozeTask(ScoredTask):
         ranking_only: See there.
         too_long: See there.
         rankc_matrix: Report RankC of every pair of languages, not only of English with each.
+        metrics: Further metrics of its records, besides its own.
 
     Example:
         >>> from mlprune.data.corpora import LocalFiles
@@ -49,10 +52,20 @@ class ClozeTask(ScoredTask):
         ranking_only: bool = False,
         too_long: TooLong = "error",
         rankc_matrix: bool = False,
+        metrics: list[Metric] | None = None,
     ) -> None:
         corpus = corpus or Bundled("facts")
         super().__init__(
-            name, languages, corpus, limit, seed, normalization, ranking_only, too_long, rankc_matrix=rankc_matrix
+            name,
+            languages,
+            corpus,
+            limit,
+            seed,
+            normalization,
+            ranking_only,
+            too_long,
+            rankc_matrix=rankc_matrix,
+            metrics=metrics,
         )
 
     def examples(self, lang: str) -> list[CandidateExample]:
@@ -114,6 +127,7 @@ class Bmlama(ClozeTask):
         normalization: See :func:`mlprune.evaluation.score_candidates`.
         ranking_only: See there.
         rankc_matrix: Report RankC of every pair of languages, not only of English with each.
+        metrics: Further metrics of its records, besides its own.
 
     Example:
         >>> Bmlama(["en", "fr"], hub="someone/bmlama").corpus.config
@@ -131,8 +145,19 @@ class Bmlama(ClozeTask):
         normalization: Normalization = "token",
         ranking_only: bool = False,
         rankc_matrix: bool = False,
+        metrics: list[Metric] | None = None,
     ) -> None:
         if (path is None) == (hub is None):
             raise UserError(f"task '{name}': give path, the folder of <lang>.tsv files, or hub, a hub id")
         corpus: Corpus = BmlamaFolder(path) if path is not None else HubDataset(str(hub), config="{lang}", split="test")
-        super().__init__(name, languages, corpus, limit, seed, normalization, ranking_only, rankc_matrix=rankc_matrix)
+        super().__init__(
+            name,
+            languages,
+            corpus,
+            limit,
+            seed,
+            normalization,
+            ranking_only,
+            rankc_matrix=rankc_matrix,
+            metrics=metrics,
+        )

@@ -39,6 +39,7 @@ class PerplexityTask(Task):
         limit: At most so many texts a language.
         seed: Seed of their choice.
         aligned: Whether rows of two languages with the same id are translations of each other.
+        metrics: Further metrics of its records, besides its own.
 
     Example:
         >>> task = PerplexityTask(["fr", "sw"], limit=5)
@@ -56,8 +57,9 @@ class PerplexityTask(Task):
         limit: int | None = None,
         seed: int = 0,
         aligned: bool = True,
+        metrics: list[Metric] | None = None,
     ) -> None:
-        super().__init__(name, languages, corpus or Bundled("parallel", split="test"), limit, seed)
+        super().__init__(name, languages, corpus or Bundled("parallel", split="test"), limit, seed, metrics)
         self.aligned = aligned
 
     def examples(self, lang: str) -> list[TextExample]:

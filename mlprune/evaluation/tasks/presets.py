@@ -4,6 +4,8 @@ import re
 from abc import abstractmethod
 from typing import Any
 
+from torchmetrics import Metric
+
 from mlprune.data.corpora import Corpus, HubDataset, LocalFiles
 from mlprune.data.official import XnliFile
 from mlprune.data.rows import Row
@@ -32,6 +34,7 @@ class _Preset(CandidateTask):
         chat_template: Ask through the tokenizer's chat template.
         chat_template_options: What it reads besides, such as ``{enable_thinking: false}``; see :class:`CandidateTask`.
         rankc_matrix: Report RankC of every pair of languages, not only of English with each.
+        metrics: Further metrics of its records, besides its own.
     """
 
     task = ""
@@ -55,6 +58,7 @@ class _Preset(CandidateTask):
         chat_template: bool = False,
         rankc_matrix: bool = False,
         chat_template_options: dict[str, Any] | None = None,
+        metrics: list[Metric] | None = None,
     ) -> None:
         if path is not None and corpus is not None:
             raise UserError(f"task '{name or self.task}': give path or corpus, not both")
@@ -74,6 +78,7 @@ class _Preset(CandidateTask):
             rankc_matrix=rankc_matrix,
             chat_template_options=chat_template_options,
             aligned=type(self).aligned,
+            metrics=metrics,
         )
 
     @abstractmethod

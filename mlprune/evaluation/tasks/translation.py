@@ -57,6 +57,7 @@ class TranslationTask(Task):
         chat_template_options: What the chat template reads besides, such as ``{enable_thinking: false}``; ``date`` is
             what it takes for today, 2025-01-01 if omitted.
         bleu_tokenizer: A sacrebleu tokenizer name instead of the target language's own.
+        metrics: Further metrics of its records, besides its own.
 
     Raises:
         UserError: If a number is out of range or a language is not known.
@@ -88,11 +89,12 @@ class TranslationTask(Task):
         chat_template: bool = False,
         bleu_tokenizer: str | None = None,
         chat_template_options: dict[str, Any] | None = None,
+        metrics: list[Metric] | None = None,
     ) -> None:
         sources = [lang for lang in languages if lang != target_lang]
         if languages and not sources:
             raise UserError(f"task '{name}': languages {languages} has none to translate into '{target_lang}'")
-        super().__init__(name, sources, corpus or Bundled("parallel", split="test"), limit, seed)
+        super().__init__(name, sources, corpus or Bundled("parallel", split="test"), limit, seed, metrics)
         for key, value in (("shots", shots), ("max_new_tokens", max_new_tokens), ("num_beams", num_beams)):
             if value < 1:
                 raise UserError(f"task '{name}': {key} {value} is not allowed; give at least 1")
