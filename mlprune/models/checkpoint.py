@@ -13,9 +13,10 @@ from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
 from mlprune.errors import UserError
 from mlprune.models.config import auto_class, config_error, read_config
 from mlprune.models.folder import CONFIG, read_object
-from mlprune.models.integrity import check_report, unwrapped, verdict
+from mlprune.models.integrity import check_report, verdict
 from mlprune.models.shards import ShardReader
 from mlprune.models.skeleton import build_on_meta
+from mlprune.models.wrappers import unwrapped
 
 GENERATION = "generation_config.json"
 
@@ -133,7 +134,7 @@ def read_checkpoint(folder: str | Path, trust_remote_code: bool = False, **optio
     skeleton = build_on_meta(deepcopy(config), folder, len(reader.entries), **options)
     checkpoint = Checkpoint(folder, config, reader, {name: name for name in reader.entries}, skeleton, options)
     if not checkpoint.is_quantized:
-        names = unwrapped(list(reader.entries), skeleton, folder)
+        names = unwrapped(reader.entries, skeleton, folder)
         reader.rename(names)
         checkpoint.stored.update({new: old for old, new in names.items()})
         verdict(skeleton, reader.entries).check(folder)

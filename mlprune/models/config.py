@@ -44,7 +44,7 @@ def auto_class(config: PreTrainedConfig) -> Any:
 
 
 def config_error(file: Path, error: BaseException) -> UserError:
-    """Return what a user is told of an error that a config.json caused, in one line.
+    """Return an error that a config.json caused as one line for the user.
 
     Args:
         file: The config.json.

@@ -49,7 +49,7 @@ class Conversion:
         """Return the names of the tensors that a parameter is stored as; none if it is not in the checkpoint."""
         return [key for key, _ in self._sources.get(name, [])]
 
-    def doubled(self) -> list[str]:
+    def duplicated(self) -> list[str]:
         """Return the parameters that are stored whole more than once, of which only one could be read."""
         return [name for name, keys in self._sources.items() if len(keys) > 1 and any(rule is None for _, rule in keys)]
 

@@ -24,18 +24,6 @@ from mlprune.log import log
 from mlprune.models.conversion import Conversion
 from mlprune.models.shards import Entry
 
-# what wraps a model, and then stands in the names of its weights
-WRAPPERS = (
-    "_orig_mod.",
-    "module.",
-    "base_model.model.",
-    "_forward_module.",
-    "_fsdp_wrapped_module.",
-    "_checkpoint_wrapped_module.",
-)
-LEADING = re.compile("(?:" + "|".join(map(re.escape, WRAPPERS)) + ")+")
-INNER = re.compile(r"(?<=\.)(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
-
 # constants that older versions stored and newer ones compute
 CONSTANTS = re.compile(
     r"(?:^|\.)(?:inv_freq|position_ids|masked_bias|causal_mask|(?:attn|attention|self_attention)\.bias"
@@ -60,19 +48,19 @@ class Verdict:
         total: Weights that the model has, tied ones once.
         missing: Names in the model without a tensor in the checkpoint.
         misshapen: Names, with the shape in the checkpoint and the shape in the model.
-        homeless: Names in the checkpoint that should have a place in the model.
-        doubled: Names in the model for which the checkpoint has several tensors.
+        unexpected: Names in the checkpoint that should have a place in the model.
+        duplicated: Names in the model for which the checkpoint has several tensors.
         unused: Names in the checkpoint of parts that the model does not have.
-        problems: What went wrong where tensors are merged.
+        unmerged: Names in the model whose tensors cannot be merged.
     """
 
     total: int
     missing: list[str] = field(default_factory=list)
     misshapen: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = field(default_factory=list)
-    homeless: list[str] = field(default_factory=list)
-    doubled: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    duplicated: list[str] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
+    unmerged: list[str] = field(default_factory=list)
 
     def check(self, folder: str | Path) -> None:
         """Refuse a checkpoint that does not fit; say in one warning what of it is not used.
@@ -83,20 +71,22 @@ class Verdict:
         Raises:
             UserError: If weights are missing, misshapen or without a place, naming the first of them.
         """
-        told = []
+        faults = []
         if self.missing:
-            told.append(f"lacks {len(self.missing)} of {self.total} weights of the model: {_some(self.missing)}")
+            faults.append(f"lacks {len(self.missing)} of {self.total} weights of the model: {_some(self.missing)}")
         if self.misshapen:
             shapes = [f"{name} {have} for {wanted}" for name, have, wanted in self.misshapen]
-            told.append(f"has weights of another shape than config.json asks for: {_some(shapes)}")
-        if self.problems:
-            told.append(f"has tensors that cannot be merged into {_some(self.problems)}")
-        if self.doubled:
-            told.append(f"has several tensors for {_some(self.doubled)}")
-        if self.homeless:
-            told.append(f"has {_some(self.homeless)}, which has no place in the model that config.json describes")
-        if told:
-            raise UserError(f"'{folder}' {'; it '.join(told)}; download it again, or make config.json fit the weights")
+            faults.append(f"has weights of another shape than config.json asks for: {_some(shapes)}")
+        if self.unmerged:
+            faults.append(f"has tensors that cannot be merged into {_some(self.unmerged)}")
+        if self.duplicated:
+            faults.append(f"has several tensors for {_some(self.duplicated)}")
+        if self.unexpected:
+            faults.append(f"has {_some(self.unexpected)}, which has no place in the model that config.json describes")
+        if faults:
+            raise UserError(
+                f"'{folder}' {'; it '.join(faults)}; download it again, or make config.json fit the weights"
+            )
         if self.unused:
             log.warning(
                 "'%s': tensors of parts that the language model does not have are not used: %s",
@@ -107,11 +97,16 @@ class Verdict:
 
 def _some(names: list[str]) -> str:
     more = f" (and {len(names) - SHOWN} more)" if len(names) > SHOWN else ""
-    return ", ".join(map(_shown, names[:SHOWN])) + more
+    return ", ".join(map(shown, names[:SHOWN])) + more
 
 
-def _shown(name: str) -> str:
-    """A name of someone's, in which nothing moves a cursor, and which does not fill the screen."""
+def shown(name: str) -> str:
+    """Return a name that was read from a file, without control characters and not longer than a line.
+
+    Example:
+        >>> shown("lm_head.weight\\x1b[31m")
+        'lm_head.weight?[31m'
+    """
     printable = "".join(character if character.isprintable() else "?" for character in name)
     return printable if len(printable) <= 120 else f"{printable[:120]}..."
 
@@ -123,7 +118,7 @@ def verdict(model: PreTrainedModel, entries: Mapping[str, Entry]) -> Verdict:
         model: On the meta device, with no weights tied; it is used up.
         entries: The checkpoint's tensors, without prefixes of wrappers.
     """
-    doubled = Conversion(model, entries).doubled()
+    duplicated = Conversion(model, entries).duplicated()
     constants = {name for name, _ in model.named_buffers()} - model.state_dict().keys()
     total = len(model.state_dict().keys() - model.all_tied_weights_keys.keys())
     tensors = {name: torch.empty(entry.shape, dtype=entry.dtype, device="meta") for name, entry in entries.items()}
@@ -132,17 +127,17 @@ def verdict(model: PreTrainedModel, entries: Mapping[str, Entry]) -> Verdict:
     with _quiet():
         report, _ = convert_and_load_state_dict_in_model(model, tensors, config)
         model.tie_weights(missing_keys=report.missing_keys, recompute_mapping=False)
-        unexpected = {name for name in report.unexpected_keys if not _is_constant(name, constants, entries)}
+        surplus = {name for name in report.unexpected_keys if not _is_constant(name, constants, entries)}
         model._adjust_missing_and_unexpected_keys(report)
-    parts = {name for name in unexpected if _is_of_another_part(model, name)}
+    parts = {name for name in surplus if _is_of_another_part(model, name)}
     return Verdict(
         total=total,
         missing=sorted(report.missing_keys),
         misshapen=sorted((name, tuple(have), tuple(want)) for name, have, want in report.mismatched_keys),
-        homeless=sorted(unexpected & report.unexpected_keys - parts),
-        doubled=sorted(doubled),
+        unexpected=sorted(surplus & report.unexpected_keys - parts),
+        duplicated=sorted(duplicated),
         unused=sorted(parts),
-        problems=sorted(report.conversion_errors),
+        unmerged=sorted(report.conversion_errors),
     )
 
 
@@ -199,38 +194,6 @@ def _quiet() -> Iterator[None]:
             library.enable_progress_bar()
 
 
-def unwrapped(names: list[str], model: PreTrainedModel, folder: str | Path) -> dict[str, str]:
-    """Return each tensor's name without the prefixes of what the model was wrapped in when it was saved.
-
-    Args:
-        names: Names in the checkpoint.
-        model: The model; names that begin as its own do are left alone.
-        folder: The checkpoint, as it is named to the user.
-
-    Raises:
-        UserError: If two tensors get the same name.
-    """
-    own = model.state_dict().keys()
-    if any(LEADING.match(name) or INNER.search(name) for name in own):
-        return {name: name for name in names}
-    new = {name: INNER.sub("", LEADING.sub("", name, count=1) if LEADING.match(name) else name) for name in names}
-    taken: dict[str, str] = {}
-    for name, short in new.items():
-        if short in taken:
-            raise UserError(f"'{folder}' has two tensors of one name: {_shown(taken[short])} and {_shown(name)}")
-        taken[short] = name
-    found = sorted({_taken_off(name) for name, short in new.items() if short != name})
-    if found:
-        count = sum(short != name for name, short in new.items())
-        log.info("'%s': taken off the names of %d tensors: %s", folder, count, ", ".join(found))
-    return new
-
-
-def _taken_off(name: str) -> str:
-    leading = LEADING.match(name)
-    return leading.group() if leading else INNER.search(name).group()  # type: ignore[union-attr]
-
-
 def check_report(model: PreTrainedModel, report: Mapping[str, Any], folder: str | Path) -> None:
     """Refuse a model of which transformers says that it could not load all.
 
@@ -242,10 +205,10 @@ def check_report(model: PreTrainedModel, report: Mapping[str, Any], folder: str 
     Raises:
         UserError: If weights are missing, misshapen or without a place.
     """
-    unexpected = [name for name in report["unexpected_keys"] if not CONSTANTS.search(name)]
+    surplus = [name for name in report["unexpected_keys"] if not CONSTANTS.search(name)]
     Verdict(
         total=len(model.state_dict()),
         missing=sorted(report["missing_keys"]),
         misshapen=sorted((name, tuple(have), tuple(want)) for name, have, want in report["mismatched_keys"]),
-        homeless=sorted(name for name in unexpected if not _is_of_another_part(model, name)),
+        unexpected=sorted(name for name in surplus if not _is_of_another_part(model, name)),
     ).check(folder)

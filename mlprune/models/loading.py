@@ -73,12 +73,12 @@ class ModelSource:
 
     def _check_hub_id(self) -> None:
         if self._path.is_file():
-            kind = "a GGUF file; give a folder with the model's safetensors"
-            told = kind if self.name.endswith(".gguf") else "a file; give the folder that it is in"
-            raise UserError(f"model.name '{self.name}' is {told}")
+            gguf = "a GGUF file; give a folder with the model's safetensors"
+            kind = gguf if self.name.endswith(".gguf") else "a file; give the folder that it is in"
+            raise UserError(f"model.name '{self.name}' is {kind}")
         if self.name.count("/") > 1 or self.name.startswith((".", "/", "~")) or not self.name:
-            told = f"give a folder, a hub id or {', '.join(PACKAGED)}"
-            raise UserError(f"model.name '{self.name}' is no folder; {told}")
+            hint = f"give a folder, a hub id or {', '.join(PACKAGED)}"
+            raise UserError(f"model.name '{self.name}' is not a folder; {hint}")
         if "/" not in self.name and (hint := did_you_mean(self.name, PACKAGED)):
             raise UserError(f"model.name '{self.name}' is not known{hint}")
 
@@ -154,7 +154,7 @@ class ModelSource:
         found = self._download(ignore=[*(pattern for pattern in WEIGHTS if "index" not in pattern), "*/*"])
         if weights:
             shards = set(weight_map(found / INDEX).values()) if (found / INDEX).is_file() else set()
-            self._download(allow=[SINGLE, *sorted(shards)])
+            self._download(allow=[SINGLE, *sorted(shards)], revision=found.name)  # the same commit
             if not shards and not (found / SINGLE).is_file():
                 raise UserError(f"model.name '{self.name}' {in_place_of_weights(self._names_on_hub(found))}")
             check_folder(found)
@@ -167,8 +167,10 @@ class ModelSource:
         except (OSError, ValueError):
             return [path.name for path in downloaded.iterdir()]
 
-    def _download(self, allow: list[str] | None = None, ignore: list[str] | None = None) -> Path:
-        options = {"revision": self.revision, "allow_patterns": allow, "ignore_patterns": ignore}
+    def _download(
+        self, allow: list[str] | None = None, ignore: list[str] | None = None, revision: str | None = None
+    ) -> Path:
+        options = {"revision": revision or self.revision, "allow_patterns": allow, "ignore_patterns": ignore}
         try:
             return Path(snapshot_download(self.location, **options))  # type: ignore[call-overload]
         except (OSError, ValueError) as error:

@@ -31,14 +31,14 @@ def build_on_meta(config: PreTrainedConfig, folder: Path, num_tensors: int, **op
     """
     file = folder / CONFIG
     limit = 1000 + 100 * num_tensors
-    told = UserError(f"'{file}' describes a model of more than {limit} tensors; the weights are {num_tensors}")
+    too_large = UserError(f"'{file}' describes a model of more than {limit} tensors; the weights are {num_tensors}")
     try:
         with (
             torch.device("meta"),
             meta_device_safe_creation_ops(),
             no_init_weights(),
             no_tie_weights(),
-            _at_most(limit, told),
+            _at_most(limit, too_large),
         ):
             model: PreTrainedModel = auto_class(config).from_config(config, **options).eval()
     except UserError:

@@ -367,7 +367,7 @@ def test_an_adapter_beside_a_model_is_refused(folder: Path) -> None:
 def test_a_home_folder_is_found(folder: Path, monkeypatch) -> None:
     monkeypatch.setenv("HOME", str(folder.parent))
     use("~/model")
-    with pytest.raises(UserError, match=r"'~/nowhere' is no folder"):
+    with pytest.raises(UserError, match=r"'~/nowhere' is not a folder"):
         ModelSource("~/nowhere")
 
 

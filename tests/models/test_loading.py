@@ -69,9 +69,9 @@ def test_remote_code_is_not_run(tmp_path: Path, tiny_folder: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"name": "/nowhere"}, "is no folder"),
+        ({"name": "/nowhere"}, "is not a folder"),
         ({"name": "dem"}, "did you mean 'demo'"),
-        ({"name": ""}, "is no folder"),
+        ({"name": ""}, "is not a folder"),
         ({"name": "demo", "dtype": "int8"}, "give one of auto, float32"),
         ({"name": "a/b", "tokenizer_options": {"token": "hf_secret"}}, "secrets do not belong into configs"),
     ],
