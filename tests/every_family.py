@@ -74,6 +74,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "FalconH1ForCausalLM": {"mamba_d_ssm": 64},
     "FSMTForConditionalGeneration": {"langs": ["en", "de"], "decoder_start_token_id": 1},
     "GPTNeoForCausalLM": {"attention_types": [[["global", "local"], 1]]},
+    "GraniteMoeHybridForCausalLM": {"layer_types": ["mamba", "attention"]},
     "JambaForCausalLM": {"attn_layer_period": 2, "attn_layer_offset": 1},
     "Lfm2MoeForCausalLM": {"layer_types": ["conv", "full_attention"], "num_dense_layers": 1},
     "Mamba2ForCausalLM": {"num_heads": 8, "head_dim": 8},
@@ -106,7 +107,12 @@ def small_config(config_class: type[PreTrainedConfig], **changes: Any) -> PreTra
     for name in ("layer_types", "mlp_layer_types", "layers_block_type"):
         kinds = getattr(default, name, None)
         own = getattr(config_class, config_class.attribute_map.get(name, name), None)
-        if isinstance(kinds, list) and kinds and not isinstance(own, property):
+        if (
+            isinstance(kinds, list)
+            and kinds
+            and name not in config_class.attribute_map
+            and not isinstance(own, property)
+        ):
             settings[name] = (list(dict.fromkeys(kinds)) * 2)[: max(2, len(set(kinds)))]
             settings["num_hidden_layers"] = len(settings[name])
     for name, own in config_class.sub_configs.items():

@@ -132,7 +132,11 @@ def routers_below(block: nn.Module) -> set[str]:
         if (widths := _widths(module)) is None:
             continue
         outputs, inputs = widths
-        if "router" in parts or "shared_expert_gate" in parts or ("gate" in parts and outputs < inputs):
+        if (
+            any("router" in part for part in parts)
+            or "shared_expert_gate" in parts
+            or ("gate" in parts and outputs < inputs)
+        ):
             found.add(name)
     for name, mixture in block.named_modules():
         depth = 1 if mixture is block else 2

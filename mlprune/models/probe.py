@@ -54,11 +54,11 @@ def probe_inputs(model: Any) -> dict[str, Any]:
 
 @torch.no_grad()
 def run_each_kind(
-    model: nn.Module,
+    model: Any,
     blocks: list[nn.Module],
     watching: Callable[[int, Tensor], AbstractContextManager[None]],
 ) -> None:
-    """Run a model, as far as needed, on a few tokens.
+    """Run a model up to its output head on a few tokens.
 
     Args:
         model: A transformers model.
@@ -74,7 +74,7 @@ def run_each_kind(
 
     def passing(position: int, original: Any) -> Any:
         def forward(*args: Any, **kwargs: Any) -> Any:
-            if position != len(called):
+            if position != len(called):  # also where the model goes through them again
                 raise UserError(
                     f"{type(model).__name__}: its blocks do not run one after the other as they stand in lists"
                 )
@@ -85,13 +85,15 @@ def run_each_kind(
                 return hidden if isinstance(outputs[kind], Tensor) else (hidden, *outputs[kind][1:])
             with watching(position, hidden):
                 outputs[kind] = original(*args, **kwargs)
-            if outputs.keys() == set(kinds):
-                raise Stop
             return outputs[kind]
 
         return forward
 
-    training = model.training
+    def stop(module: nn.Module, args: Any) -> None:
+        raise Stop
+
+    training, head = model.training, model.get_output_embeddings()
+    handle = None if head is None else head.register_forward_pre_hook(stop, prepend=True)
     model.eval()
     try:
         with patched_forwards({b: passing(i, b.forward) for i, b in enumerate(blocks)}), suppress(Stop):
@@ -99,8 +101,12 @@ def run_each_kind(
     except UserError:
         raise
     except (AttributeError, IndexError, KeyError, TypeError, ValueError, AssertionError) as error:
+        if handle is not None:
+            handle.remove()
         model(**probe_inputs(model))  # if that fails, too, it says what is wrong
         reason = str(error).strip().partition("\n")[0]
         raise UserError(f"{type(model).__name__}: its blocks cannot be run one by one ({reason})") from error
     finally:
+        if handle is not None:
+            handle.remove()
         model.train(training)
