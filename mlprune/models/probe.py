@@ -93,7 +93,8 @@ def run_each_kind(
         raise Stop
 
     training, head = model.training, model.get_output_embeddings()
-    handle = None if head is None else head.register_forward_pre_hook(stop, prepend=True)
+    ends = isinstance(head, nn.Linear)  # FSMT names its decoder's embeddings
+    handle = head.register_forward_pre_hook(stop, prepend=True) if ends else None
     model.eval()
     try:
         with patched_forwards({b: passing(i, b.forward) for i, b in enumerate(blocks)}), suppress(Stop):
