@@ -1,10 +1,10 @@
 """The LightningDataModule: calibration prompts for validate, evaluation sets for test, training batches for fit."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mlprune.batching import deal, token_batches
@@ -103,6 +103,12 @@ class PruningDataModule(LightningDataModule):
         """Move training batches only; examples are moved where they are tokenized."""
         return super().transfer_batch_to_device(batch, device, dataloader_idx) if isinstance(batch, dict) else batch
 
+    @property
+    def _place(self) -> tuple[int, int]:
+        """This process' number, and how many there are."""
+        assert self.trainer is not None
+        return self.trainer.global_rank, self.trainer.world_size
+
     # -- calibration ----------------------------------------------------------------------------------------------
 
     def choose_prompts(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -199,7 +205,7 @@ class PruningDataModule(LightningDataModule):
         """Return language to examples of a task, once they have been read."""
         return {lang: list(examples.values()) for lang, examples in self._examples[task.name].items()}
 
-    def test_dataloader(self) -> list[DataLoader]:
+    def test_dataloader(self) -> list[DataLoader[Any]]:
         """One loader a task and language; the same ids form the same batch, on the same process, in every language."""
         parts = [batches for task in self.tasks for batches in self._task_batches(task)]
         if not any(parts):  # Lightning would leave this process out, and the others would wait for it
@@ -210,7 +216,7 @@ class PruningDataModule(LightningDataModule):
         by_language = self._examples[task.name]
         ids = list(dict.fromkeys(key for examples in by_language.values() for key in examples))
         lengths = [max(task.length(ex[key]) for ex in by_language.values() if key in ex) for key in ids]
-        batches = deal(token_batches(lengths, self.max_batch_chars), self.trainer.global_rank, self.trainer.world_size)
+        batches = deal(token_batches(lengths, self.max_batch_chars), *self._place)
         parts = []
         for lang, examples in by_language.items():
             own = [[i for i in batch if ids[i] in examples] for batch in batches]
@@ -255,16 +261,14 @@ class PruningDataModule(LightningDataModule):
         batches = token_batches(list(map(len, rows)), self.max_batch_tokens)
         self._training_batches = [[rows[i] for i in batch] for batch in batches]
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> DataLoader[Any]:
         """Batches of recovery training; every process has as many, for they wait for each other at each step."""
-        batches, world = self._training_batches, self.trainer.world_size
+        batches, (rank, world) = self._training_batches, self._place
         batches = batches + [batches[i % len(batches)] for i in range(-len(batches) % world)]  # the first ones again
-        own = [
-            pad_right([torch.tensor(ids) for ids in batch]) for batch in deal(batches, self.trainer.global_rank, world)
-        ]
+        own = [pad_right([torch.tensor(ids) for ids in batch]) for batch in deal(batches, rank, world)]
         items = [{"input_ids": ids, "attention_mask": mask} for ids, mask in own]
         generator = torch.Generator().manual_seed(self.seed)
-        return DataLoader(items, batch_size=None, shuffle=True, generator=generator)
+        return DataLoader(cast(Dataset[Any], items), batch_size=None, shuffle=True, generator=generator)
 
 
 def _text_of(example: Any) -> str:
@@ -274,8 +278,8 @@ def _text_of(example: Any) -> str:
     return "\n".join(part for part in parts if isinstance(part, str))
 
 
-def _loader(items: list[Any]) -> DataLoader:
-    return DataLoader(items, batch_size=None, collate_fn=_as_is)
+def _loader(items: list[Any]) -> DataLoader[Any]:
+    return DataLoader(cast(Dataset[Any], items), batch_size=None, collate_fn=_as_is)
 
 
 def _as_is(item: Any) -> Any:

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mlprune.comparison import read_figures
-from mlprune.datamodule import EvaluationBatch
+from mlprune.datamodule import EvaluationBatch, PruningDataModule
 from mlprune.distributed import gather_objects
 from mlprune.evaluation.results import summarize
 from mlprune.interventions import Intervention
@@ -133,9 +133,14 @@ class PruningModule(LightningModule):
         """Leave the model as it was before the evaluation, also if that failed."""
         self._intervened.close()
 
+    @property
+    def _data(self) -> PruningDataModule:
+        data: PruningDataModule = vars(self.trainer)["datamodule"]  # which Lightning sets without declaring it
+        return data
+
     def on_test_start(self) -> None:
         """Start every task and language without records, on every process."""
-        tasks = self.trainer.datamodule.tasks
+        tasks = self._data.tasks
         self.records = {(task.name, lang): [] for task in tasks for lang in task.languages}
         for intervention in self.interventions:
             assert self.model is not None
@@ -156,7 +161,7 @@ class PruningModule(LightningModule):
 
     def on_test_epoch_end(self) -> None:
         """Gather all records, measure them, log the figures as ``stage/task/language/metric``, and keep the results."""
-        data = self.trainer.datamodule
+        data = self._data
         self.records = {key: self._gathered(records) for key, records in self.records.items()}
         self.results = summarize(data.tasks, self.records, self.pruning_stage, data.seed)
         figures = scalars(self.pruning_stage, self.results)
@@ -204,6 +209,7 @@ class PruningModule(LightningModule):
             layers[path].zero(mask)
 
     def _layers(self) -> Iterable[tuple[str, Layer]]:
+        assert self.model is not None
         return (item for block in find_blocks(self.model) for item in block.layers.items())
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -222,7 +228,8 @@ class PruningModule(LightningModule):
             input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=labels, use_cache=False
         )
         self.log("fit/loss", output.loss, prog_bar=True, batch_size=len(labels))
-        return output.loss
+        loss: Tensor = output.loss
+        return loss
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return the optimizer of recovery training."""

@@ -13,7 +13,7 @@ from mlprune.evaluation.encoding import TextEncoder
 from mlprune.log import log
 from mlprune.models.decoder_start import decoder_start_of
 from mlprune.models.language_tokens import between, has_languages
-from mlprune.models.tokens import encode
+from mlprune.models.tokens import embedding_rows, encode
 from mlprune.pruning.prune import needs_equal_lengths, reform
 
 Groups = Mapping[str, tuple[Demonstrations, list[Prompt]]]
@@ -80,7 +80,7 @@ class PromptReader:
 
     def _read(self, group: str, own: Demonstrations, texts: list[str], target: bool = False) -> list[list[int]]:
         """Token ids of texts; of a decoder's (``target``) without the last one, which is only predicted."""
-        rows, limit = self.model.get_input_embeddings().weight.shape[0], own.max_tokens or self.max_tokens
+        rows, limit = embedding_rows(self.model), own.max_tokens or self.max_tokens
         with self._between_languages(own):
             if target and has_languages(self.tokenizer):
                 encoder = TextEncoder(self.tokenizer, target=True)  # what the tokenizer puts around stands elsewhere

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from transformers import PreTrainedModel
 
 from mlprune.batching import deal
 from mlprune.datamodule import PruningDataModule
@@ -108,14 +109,20 @@ class Run:
         return self._folder
 
     @property
+    def model(self) -> PreTrainedModel:
+        """The model, once it is loaded."""
+        assert self.module.model is not None
+        return self.module.model
+
+    @property
     def prompts(self) -> dict[str, list[list[int]]]:
         """Group to the token ids of its calibration prompts; of encoder-decoder models, of what the encoder reads."""
-        return self.data.prompts(self.module.model, self.module.tokenizer)
+        return self.data.prompts(self.model, self.module.tokenizer)
 
     @cached_property
     def batches(self) -> list[dict[str, Any]]:
         """This process' share of the calibration batches, which are formed once, over all prompts."""
-        batches = self.data.calibration_batches(self.module.model, self.module.tokenizer)
+        batches = self.data.calibration_batches(self.model, self.module.tokenizer)
         return deal(batches, self.trainer.global_rank, self.trainer.world_size)
 
     @property

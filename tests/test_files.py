@@ -12,7 +12,6 @@ import torch
 from safetensors import SafetensorError
 from tiny import save_tiny, tiny_batches, tiny_model, tiny_tokenizer
 
-from mlprune.callbacks.unfinished import Unfinished
 from mlprune.errors import UserError
 from mlprune.evaluation import compare
 from mlprune.files import Partial, whole_file, whole_folder, write_json, write_text
@@ -23,6 +22,7 @@ from mlprune.models.saving import save_checkpoint
 from mlprune.pruning import LayerReport, LayerStatistics, prune_streaming, save_masks, save_statistics
 from mlprune.pruning.streaming import MaskWriter
 from mlprune.report import read_run, write_report
+from mlprune.runs.unfinished import Unfinished
 
 ROOM = 4096  # bytes that fit; every file below takes more
 

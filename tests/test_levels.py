@@ -18,7 +18,7 @@ ALLOWED = {
     "interventions": BOTTOM | {"models", "pruning", "analysis"},
     "evaluation": BOTTOM | {"models", "data", "metrics", "comparison", "present"},
     "report": BOTTOM | {"models", "metrics", "comparison", "present", "runs"},
-    "runs": BOTTOM,
+    "runs": BOTTOM | {"models", "pruning"},
 }
 LIGHTNING = {"cli", "experiments", "run", "module", "datamodule", "callbacks"}
 FILES = sorted(path for path in PACKAGE.rglob("*.py"))

@@ -37,7 +37,7 @@ class DenseCalibration(Schedule):
 
     def num_steps(self) -> int:
         """One step a block; one that does nothing where the statistics are known."""
-        return 1 if self.statistics else len(find_blocks(self.run.module.model))
+        return 1 if self.statistics else len(find_blocks(self.run.model))
 
     def steps(self) -> Iterator[Step]:
         """Every block in order."""
@@ -51,9 +51,9 @@ class DenseCalibration(Schedule):
         if self.statistics:
             return
         run, pruning = self.run, self.pruning
-        self._calibrating.enter_context(calibrating(run.module.model))
+        self._calibrating.enter_context(calibrating(run.model))
         self._calibration = Calibration(
-            run.module.model,
+            run.model,
             run.batches,
             pruner=pruning.pruner,
             propagate=pruning.propagation.name,

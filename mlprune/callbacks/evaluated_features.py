@@ -11,7 +11,7 @@ from mlprune.callbacks.base import RunCallback
 from mlprune.callbacks.features import csv_text, save_figures
 from mlprune.errors import UserError
 from mlprune.files import write_text
-from mlprune.models.tokens import encode
+from mlprune.models.tokens import embedding_rows, encode
 from mlprune.pruning.prune import pad_right
 
 
@@ -35,7 +35,7 @@ class EvaluatedFeatures(RunCallback):
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start with nothing measured."""
-        self._magnitudes = Magnitudes(self.run.module.model, linear_inputs=False)
+        self._magnitudes = Magnitudes(self.run.model, linear_inputs=False)
 
     def on_test_batch_end(
         self,
@@ -49,7 +49,7 @@ class EvaluatedFeatures(RunCallback):
         """Measure the batch's texts."""
         assert self._magnitudes is not None
         module, limit = self.run.module, self.run.data.max_tokens
-        rows = module.model.get_input_embeddings().weight.shape[0]
+        rows = embedding_rows(self.run.model)
         ids = [encode(module.tokenizer, evaluated_text(example), rows)[:limit] for example in batch.examples]
         for start in range(0, len(ids), 8):  # few at a time, for memory
             own = [torch.tensor(row) for row in ids[start : start + 8]]

@@ -87,7 +87,7 @@ class FeatureAnalysis(Schedule):
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start with nothing measured."""
         if self.is_active:
-            model = self.run.module.model
+            model = self.run.model
             self._magnitudes = Magnitudes(model, self.linear_inputs)
             self._calibrating.enter_context(calibrating(model))
 

@@ -77,10 +77,11 @@ class GradualPruning(RunCallback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Raise the sparsity."""
         assert self.final is not None
-        steps = max(round(trainer.max_epochs * self.ramp), 1)
+        steps = max(round((trainer.max_epochs or 1) * self.ramp), 1)
         sparsity = cubic((trainer.current_epoch + 1) / steps, self.initial, self.final)
         pruning = self._pruning
         pattern = pruning.pruner.pattern
+        assert isinstance(pattern, Unstructured)
         if sparsity <= pattern.sparsity:
             return
         pruning.pruner.pattern = Unstructured(sparsity, pattern.scope, pattern.drop)
@@ -91,8 +92,8 @@ class GradualPruning(RunCallback):
     @torch.no_grad()
     def _prune(run: Run, pruning: PruningCallback) -> None:
         module, pruner, masks = run.module, pruning.pruner, dict(run.module.masks)
-        statistics = collect_statistics(module.model, run.batches, pruner, pruning.count_padding, run.groups)
-        for block in pruner.select(find_blocks(module.model)):
+        statistics = collect_statistics(run.model, run.batches, pruner, pruning.count_padding, run.groups)
+        for block in pruner.select(find_blocks(run.model)):
             for path, report in pruner.prune_block(block, statistics).items():
                 report.mask &= masks[path]  # a tie between zeros never brings one back
                 masks[path] = report.mask

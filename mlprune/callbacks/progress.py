@@ -85,7 +85,9 @@ class ProgressDisplay(RunCallback, ProgressBar):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin the phase of training."""
-        self._begin(trainer, "recovery training", int(trainer.num_training_batches * trainer.max_epochs), "tokens")
+        self._begin(
+            trainer, "recovery training", int(trainer.num_training_batches * (trainer.max_epochs or 1)), "tokens"
+        )
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

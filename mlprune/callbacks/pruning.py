@@ -11,7 +11,6 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from mlprune.callbacks.base import Schedule
-from mlprune.callbacks.unfinished import Unfinished
 from mlprune.errors import UserError
 from mlprune.log import log
 from mlprune.models.blocks import find_blocks
@@ -36,6 +35,7 @@ from mlprune.pruning.propagation import Propagate, propagation_named
 from mlprune.pruning.streaming import StreamedPruning
 from mlprune.run import PruningOutcome, Run
 from mlprune.runs.facts import calibration_facts, describe, versions
+from mlprune.runs.unfinished import Unfinished
 
 HIDDEN = ".hidden"
 
@@ -159,7 +159,7 @@ class PruningCallback(Schedule):
 
     def num_steps(self) -> int:
         """One step a block."""
-        return len(find_blocks(self.run.module.model))
+        return len(find_blocks(self.run.model))
 
     def steps(self) -> Iterator[BlockStep]:
         """Every block in order; those that an earlier start of the run has pruned are restored."""
@@ -175,13 +175,13 @@ class PruningCallback(Schedule):
             return
         run, unfinished = self.run, Unfinished(self.run.folder)
         run.outcome = PruningOutcome()
-        self._calibrating.enter_context(calibrating(run.module.model))
+        self._calibrating.enter_context(calibrating(run.model))
         if run.writes:
             unfinished.start()
         run.barrier("unfinished")
         self.pruner.on_scores = self._on_scores
         self._calibration = Calibration(
-            run.module.model,
+            run.model,
             run.batches,
             pruner=self.pruner,
             propagate=self.propagation.name,
@@ -212,7 +212,7 @@ class PruningCallback(Schedule):
         dense = None
         if self.pruner.allocation is not None and self.pruner.allocation.needs_statistics:
             log.info("calibrating the dense model once for %s", type(self.pruner.allocation).__name__)
-            dense = collect_statistics(run.module.model, run.batches, self.pruner, self.count_padding, run.groups)
+            dense = collect_statistics(run.model, run.batches, self.pruner, self.count_padding, run.groups)
         self.pruner.allocate(self._calibration.blocks, dense)
         if run.writes:
             unfinished.save_plan(self.pruner.sparsities)
@@ -327,7 +327,7 @@ class PruningCallback(Schedule):
         module, target = run.module, run.folder / "pruned"
         if self.save_model:
             if run.writes and not target.exists():
-                save_checkpoint(module.model, module.tokenizer, target, module.recipe, module.source.card())
+                save_checkpoint(run.model, module.tokenizer, target, module.recipe, module.source.card())
             run.barrier("saved")
 
     def recipe(self, run: Run) -> dict[str, Any]:
@@ -354,7 +354,7 @@ class PruningCallback(Schedule):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Form the batches; mark the run as one to resume, for a model that was pruned before begins here."""
-        self.run.data.tokenize_training(self.run.module.model, self.run.module.tokenizer)
+        self.run.data.tokenize_training(self.run.model, self.run.module.tokenizer)
         if self.run.writes:
             Unfinished(self.run.folder).start()
 

@@ -52,7 +52,7 @@ class ReportCallback(RunCallback):
                 "seconds": round(seconds[k], 3) if k in seconds else "",
                 **{f"output_error.{group}": errors.get((k, group), "") for group in groups},
             }
-            for k, block in enumerate(find_blocks(run.module.model))
+            for k, block in enumerate(find_blocks(run.model))
             for path in block.layers
             if path in reports
         ]

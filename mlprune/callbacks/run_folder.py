@@ -9,7 +9,6 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 
 from mlprune.callbacks.base import RunCallback
-from mlprune.callbacks.unfinished import Unfinished
 from mlprune.errors import UserError
 from mlprune.files import to_json, write_json, write_text
 from mlprune.inputs import INPUTS, evaluation_inputs
@@ -18,6 +17,7 @@ from mlprune.run import Run
 from mlprune.runs.facts import digest, versions
 from mlprune.runs.folder import CONFIG
 from mlprune.runs.reading import SCHEMA_VERSION
+from mlprune.runs.unfinished import Unfinished
 
 
 class RunFolder(RunCallback):
@@ -32,7 +32,7 @@ class SaveConfig(RunCallback, SaveConfigCallback):
     """Writes ``config.yaml`` into the run's folder before anything else happens."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, save_to_log_dir=False, **kwargs)
+        super().__init__(*args, **(kwargs | {"save_to_log_dir": False}))
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         target = self.run.folder / CONFIG

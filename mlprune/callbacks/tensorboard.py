@@ -47,7 +47,7 @@ class TensorBoard(RunCallback):
         """One histogram a kind of layer, a step a block, so that depth is seen at a glance."""
         if not self.histograms or not run.writes:
             return
-        blocks = find_blocks(run.module.model)
+        blocks = find_blocks(run.model)
         step, kind = next(k for k, block in enumerate(blocks) if path in block.layers), LayerPath.of(path).layer
         for writer in _writers(run):
             writer.experiment.add_histogram(f"scores_log10/{kind}", _log10(scores), step)
@@ -57,7 +57,7 @@ class TensorBoard(RunCallback):
 
     def on_block_pruned(self, run: Run, block: int, reports: dict[str, LayerReport], seconds: float) -> None:
         """Log one block, at its step; errors of outputs come a block later, when they are known."""
-        num_blocks = len(find_blocks(run.module.model))
+        num_blocks = len(find_blocks(run.model))
         sizes = {path: report.mask.numel() for path, report in reports.items()}
         pruned = sum(report.sparsity * sizes[path] for path, report in reports.items())
         figures = {
@@ -131,7 +131,7 @@ class TensorBoard(RunCallback):
 
     def _log_settings(self, run: Run, figures: dict[str, float]) -> None:
         recipe, data, source = run.module.recipe, run.data, run.module.source
-        settings = {"model": source.name, "dtype": source.dtype, "stage": run.module.pruning_stage}
+        settings: dict[str, Any] = {"model": source.name, "dtype": source.dtype, "stage": run.module.pruning_stage}
         settings |= {name: recipe[name] for name in SETTINGS if recipe.get(name) is not None}
         settings |= {"groups": "+".join(run.groups), "num_prompts": data.num_prompts, "seed": data.seed}
         figures = {"headline/pruning/sparsity": recipe.get("sparsity", 0.0), **figures}

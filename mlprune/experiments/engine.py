@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 
 from mlprune.callbacks import (
     EndOnSigterm,
@@ -20,7 +20,6 @@ from mlprune.callbacks import (
 )
 from mlprune.callbacks.base import RunCallback, Schedule, ScheduleLoader
 from mlprune.callbacks.console import console
-from mlprune.callbacks.unfinished import Unfinished
 from mlprune.comparison import read_figures
 from mlprune.datamodule import PruningDataModule
 from mlprune.errors import UserError
@@ -32,6 +31,7 @@ from mlprune.module import PruningModule
 from mlprune.present import figure_tables, to_console
 from mlprune.run import Run
 from mlprune.runs.folder import release
+from mlprune.runs.unfinished import Unfinished
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     "use_distributed_sampler": False,  # batches are dealt by the data module
@@ -43,6 +43,12 @@ TRAINER_DEFAULTS: dict[str, Any] = {
 }
 
 Phase = tuple[str, Callable[[], None]]
+
+
+def callbacks_of(trainer: Trainer) -> list[Callback]:
+    """Return the trainer's own list of callbacks, which Lightning sets without declaring it."""
+    callbacks: list[Callback] = vars(trainer)["callbacks"]
+    return callbacks
 
 
 class Engine:
@@ -60,7 +66,7 @@ class Engine:
         trainer_options: Further arguments of ``lightning.pytorch.Trainer``.
 
     Example:
-        >>> from lightning.pytorch import Trainer
+        >>> from lightning.pytorch import Callback, Trainer
         >>> engine = Engine("demo", trainer=Trainer(**TRAINER_DEFAULTS, accelerator="cpu", logger=False))
         >>> engine.run.module.source.name
         'demo'
@@ -83,7 +89,7 @@ class Engine:
             raise UserError(f"Engine: give a trainer, or its options ({', '.join(trainer_options)}), not both")
         trainer = trainer or Trainer(**(TRAINER_DEFAULTS | trainer_options))
         module = PruningModule(model) if isinstance(model, str) else model
-        own = [callback for callback in trainer.callbacks if isinstance(callback, PruningCallback)]
+        own = [callback for callback in callbacks_of(trainer) if isinstance(callback, PruningCallback)]
         self.pruning = pruning or next(iter(own), None) or PruningCallback()
         self.run = Run(trainer, module, data or PruningDataModule(), resumed)
         self.dense = None if dense is None else Path(dense)
@@ -92,16 +98,16 @@ class Engine:
 
     def _add_callbacks(self, config: Mapping[str, Any], command: str) -> None:
         """Add what settles the folder, prunes, writes and shows; the others look at the work of those before them."""
-        trainer = self.run.trainer
-        added = [RunWriter(config, command), ResultsTable(), ReportCallback(), EndOnSigterm()]
-        if not any(isinstance(callback, TensorBoard) for callback in trainer.callbacks):
+        callbacks = callbacks_of(self.run.trainer)
+        added: list[Callback] = [RunWriter(config, command), ResultsTable(), ReportCallback(), EndOnSigterm()]
+        if not any(isinstance(callback, TensorBoard) for callback in callbacks):
             added.append(TensorBoard())
-        others = [callback for callback in trainer.callbacks if callback is not self.pruning]
-        trainer.callbacks = [RunFolder(), self.pruning, *others, *added]
+        others = [callback for callback in callbacks if callback is not self.pruning]
+        callbacks[:] = [RunFolder(), self.pruning, *others, *added]
         self._join_callbacks()
 
     def _join_callbacks(self) -> None:
-        self.run.callbacks = [own for own in self.run.trainer.callbacks if isinstance(own, RunCallback)]
+        self.run.callbacks = [own for own in callbacks_of(self.run.trainer) if isinstance(own, RunCallback)]
         for callback in self.run.callbacks:
             callback.join(self.run)
 
@@ -167,7 +173,7 @@ class Engine:
                 release(claimed)
             raise
         except KeyboardInterrupt as interrupt:  # between the trainer's loops, where it tells no callback
-            for callback in run.trainer.callbacks:
+            for callback in callbacks_of(run.trainer):
                 callback.on_exception(run.trainer, run.module, interrupt)
             raise SystemExit(1) from interrupt  # as the trainer does
 
@@ -186,7 +192,7 @@ class Engine:
 
     def _begin_sweep(self) -> Sweep:
         sweep = Sweep(self.run, self.pruning, self._validate, self._evaluate)
-        self.run.trainer.callbacks.append(sweep.calibration)
+        callbacks_of(self.run.trainer).append(sweep.calibration)
         self._join_callbacks()
         return sweep
 

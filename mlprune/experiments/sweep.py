@@ -11,7 +11,6 @@ from mlprune.callbacks.base import Schedule
 from mlprune.callbacks.calibration import DenseCalibration
 from mlprune.callbacks.console import console
 from mlprune.callbacks.pruning import PruningCallback
-from mlprune.callbacks.unfinished import Unfinished
 from mlprune.comparison import compare, read_differences
 from mlprune.files import whole_file, write_json, write_text
 from mlprune.present import Table, curves_of, curves_table, raw_table, to_console, to_csv
@@ -19,6 +18,7 @@ from mlprune.present.figures import sparsity_curves
 from mlprune.pruning import Pruner, sweep
 from mlprune.run import Run
 from mlprune.runs.facts import describe
+from mlprune.runs.unfinished import Unfinished
 
 
 class Sweep:
@@ -61,7 +61,7 @@ class Sweep:
     def _evaluate_at(self, pruner: Pruner) -> None:
         run = self.run
         run.module.to(run.device)  # Lightning leaves it on the CPU after each stage
-        for _, masks in sweep(run.module.model, self.calibration.statistics, [pruner]):
+        for _, masks in sweep(run.model, self.calibration.statistics, [pruner]):
             pruned = sum(int((~mask).sum()) for mask in masks.values()) / sum(mask.numel() for mask in masks.values())
             run.module.mark_pruned({"sparsity": pruned, "pattern": describe(pruner.pattern)})
             self._evaluate()

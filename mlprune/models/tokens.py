@@ -1,8 +1,23 @@
 """Special tokens, decided in one place. Embeddings are never resized: only tokens the model knows are used."""
 
-from transformers import PreTrainedTokenizerBase
+from typing import cast
+
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mlprune.errors import UserError
+
+
+def embedding_rows(model: PreTrainedModel) -> int:
+    """Return how many tokens a model knows.
+
+    Example:
+        >>> from transformers import LlamaConfig, LlamaForCausalLM
+        >>> sizes = {"hidden_size": 8, "intermediate_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1}
+        >>> embedding_rows(LlamaForCausalLM(LlamaConfig(vocab_size=8, **sizes)))
+        8
+    """
+    return len(cast(Tensor, model.get_input_embeddings().weight))
 
 
 def pad_token_id(tokenizer: PreTrainedTokenizerBase) -> int:

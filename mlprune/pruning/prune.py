@@ -1,6 +1,6 @@
 """The library's one call: prune a model with calibration batches."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -87,7 +87,7 @@ def prune_model(
 
 def collect_statistics(
     model: torch.nn.Module,
-    batches: list[Mapping[str, Any]],
+    batches: Sequence[Mapping[str, Any]],
     pruner: Pruner,
     count_padding: bool = False,
     groups: list[str] | None = None,

@@ -10,10 +10,10 @@ import torch
 from tiny import tiny_model
 from tiny_runs import RUN, assert_same_run, start, write_config
 
-from mlprune.callbacks.unfinished import Unfinished
 from mlprune.log import log
 from mlprune.models.blocks import find_blocks
 from mlprune.pruning import LayerReport, LayerStatistics
+from mlprune.runs.unfinished import Unfinished
 
 
 @pytest.fixture

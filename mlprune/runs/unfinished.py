@@ -12,7 +12,6 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -145,12 +144,3 @@ class Unfinished:
             if damaged:
                 log.warning("'%s' has damaged lines; their examples are evaluated again", file)
         return found
-
-
-def restore(block: Block, reports: Mapping[str, LayerReport], weights: Mapping[str, Tensor]) -> None:
-    """Prune a block as it was pruned before."""
-    with torch.no_grad():
-        for path, report in reports.items():
-            if path in weights:
-                block.layers[path].stored.copy_(weights[path])
-            block.layers[path].zero(report.mask)
