@@ -1,14 +1,18 @@
 """Scores are those of a plain forward of every full text, whatever is shared, batched or padded on the way."""
 
 import copy
+import functools
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from plain_scores import plain_log_probs, plain_scores
 from tiny import VOCABULARY, tiny_model, tiny_tokenizer
-from transformers import AutoModelForCausalLM, BertConfig, BertLMHeadModel
+from transformers import AutoModelForCausalLM, BertConfig, BertLMHeadModel, PreTrainedModel
 
 from mlprune.errors import UserError
 from mlprune.evaluation import forward, score_candidate_ids, score_candidates, scoring
@@ -193,6 +197,62 @@ def test_the_head_of_a_narrow_model_works_in_float32(family: str, dtype: torch.d
     (found,) = score_candidate_ids(model, [[ids]], normalization="sum")[0].tolist()
     assert found == pytest.approx(expected, rel=1e-6, abs=1e-4)
     assert found != pytest.approx(float(rounded.log_softmax(-1)[rows, targets].sum()), rel=1e-6, abs=1e-4)
+
+
+def altered_after_its_head(family: str, change: Callable[[torch.Tensor], torch.Tensor]) -> PreTrainedModel:
+    """A model that does something to its logits after its head."""
+    model = copy.deepcopy(tiny_model(family))
+    plain = model.forward
+
+    def altered(*args: Any, **options: Any) -> Any:
+        output = plain(*args, **options)
+        output.logits = change(output.logits)
+        return output
+
+    model.forward = functools.update_wrapper(altered, plain)
+    return model
+
+
+WRITTEN = [["It is good", "It is bad"], ["Yes", "No it is"]]
+RARE = list(range(VOCABULARY - 8, VOCABULARY))
+
+
+@pytest.mark.parametrize("low", [float("-inf"), torch.finfo(torch.float32).min, -1e9, -1e4])
+@pytest.mark.parametrize("scale", [1.0, 0.3])
+def test_tokens_that_a_bias_bars_change_nothing_else(low: float, scale: float) -> None:
+    model = altered_after_its_head("phi", lambda logits: logits * scale)
+    model.lm_head.bias.data[RARE] = low
+    assert torch.allclose(
+        score_candidates(model, tiny_tokenizer(), WRITTEN),
+        torch.tensor(plain_scores(model, [tiny_tokenizer()(texts)["input_ids"] for texts in WRITTEN])),
+        atol=1e-5,
+    )
+    with (
+        pytest.raises(UserError, match=r"candidate 0 is not finite \(-inf\)") if low == float("-inf") else nullcontext()
+    ):
+        score_candidate_ids(model, [[[5, RARE[0]]]])
+
+
+def barred(logits: torch.Tensor, low: float) -> torch.Tensor:
+    logits[..., RARE] = low
+    return logits
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda logits: barred(logits, float("-inf")),
+        lambda logits: barred(logits, -1e9),
+        lambda logits: logits**3,
+        lambda logits: logits + torch.linspace(-1, 1, VOCABULARY),
+    ],
+    ids=["-Inf", "-1e9", "cube", "offset"],
+)
+def test_a_model_that_changes_its_logits_after_its_head_is_refused(
+    change: Callable[[torch.Tensor], torch.Tensor],
+) -> None:
+    with pytest.raises(UserError, match="logits are not its head's output"):
+        score_candidates(altered_after_its_head("llama", change), tiny_tokenizer(), WRITTEN)
 
 
 def test_no_examples() -> None:
