@@ -140,19 +140,30 @@ def _continue(
     if model.config.is_encoder_decoder:
         options |= _decoder_options(model, tokenizer, len(ids))
         start = options["decoder_input_ids"].shape[1]
+    ends = _end_ids(model, tokenizer)
     with plain_search(model, num_beams):
         output = model.generate(
             **padded,
             max_new_tokens=max_new_tokens,
             num_beams=num_beams,
             pad_token_id=padding,
+            eos_token_id=sorted(ends) or None,
             logits_processor=LogitsProcessorList([RefuseNonFinite()]),
             stopping_criteria=StoppingCriteriaList([_StopTexts(tokenizer, start, stop)]),
             **options,
         )
-    ends = model.generation_config.eos_token_id
-    ends = set(ends) if isinstance(ends, list) else {ends}
     return [_finish(tokenizer, tokens, stop, ends) for tokens in output[:, start:].tolist()]
+
+
+def _end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """Return the tokens that end a continuation: those of the generation_config and the tokenizer's own.
+
+    A chat model's turn ends with the tokenizer's; where the generation_config lacks that one, what the model writes
+    after its turn would be taken for a part of the translation.
+    """
+    given = model.generation_config.eos_token_id
+    ids = given if isinstance(given, list) else [given]
+    return {token for token in [*ids, tokenizer.eos_token_id] if token is not None}
 
 
 def _decoder_options(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, count: int) -> dict[str, Any]:

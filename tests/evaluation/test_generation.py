@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from mlprune.errors import UserError
 from mlprune.evaluation import generate
-from mlprune.evaluation.generation import cut_at
+from mlprune.evaluation.generation import Continuation, cut_at
 
 SHOTS = "French: Le chat dort.\nEnglish: The cat sleeps.\nFrench: Il pleut.\nEnglish: It rains.\n"
 PROMPTS = [
@@ -89,6 +89,17 @@ def test_every_end_has_its_reason() -> None:
     Scripted(model, list(TEXTS), prompts)
     found = generate(model, tokenizer, prompts, 31, ("\n", "French:", "English:"))
     assert [(one.text, one.stopped) for one in found] == list(TEXTS.values())
+
+
+@pytest.mark.parametrize("ends", [None, 37, [37, 38]])
+def test_the_tokenizers_end_token_ends_whatever_the_generation_config_says(ends: object) -> None:
+    """A chat model's turn ends with the tokenizer's, which a base model's generation_config does not have."""
+    model, tokenizer = copy.deepcopy(tiny_model("llama")), tiny_tokenizer()
+    model.generation_config.eos_token_id = ends
+    generate(model, tokenizer, PROMPTS[:1], 1)
+    Scripted(model, [" A house.</s>user Hello"], PROMPTS[:1])
+    assert generate(model, tokenizer, PROMPTS[:1], 30) == [Continuation("A house.", "end")]
+    assert model.generation_config.eos_token_id == ends
 
 
 def test_generation_ends_early() -> None:
