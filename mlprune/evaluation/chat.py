@@ -3,9 +3,11 @@
 The sandbox is transformers' own; here it ends in one line whatever the template does.
 """
 
+import random
+import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
 from pathlib import Path
@@ -59,7 +61,8 @@ def render_chat(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str
         options: Variables of the template; ``date`` (ISO) is what it takes for today.
 
     Raises:
-        UserError: If there is no template, or it raises, does not end, or writes too much.
+        UserError: If there is no template, it does not read an option, or it raises, does not end, writes too much, or
+            leaves out a line of the messages.
 
     Example:
         >>> from transformers import ByT5Tokenizer
@@ -76,8 +79,24 @@ def render_chat(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str
     if not tokenizer.chat_template:
         raise UserError("chat_template: true needs a tokenizer with a chat template; this one has none")
     own = {key: value for key, value in options.items() if key != "date"}
+    for key in own:
+        if not re.search(rf"\b{re.escape(key)}\b", str(tokenizer.chat_template)):
+            raise UserError(f"chat_template_options.{key} does nothing: the tokenizer's chat template does not read it")
+    today = _today(options.get("date", DATE))
+    text = _rendered(tokenizer, messages, own, today)
+    if lost := _lost(messages, text):  # templates of multimodal models may read parts of a message only
+        parts = [turn | {"content": [{"type": "text", "text": turn["content"]}]} for turn in messages]
+        text = _rendered(tokenizer, parts, own, today)
+        if _lost(messages, text) or "{'type': 'text'" in text:
+            raise UserError(f"the tokenizer's chat template does not write the prompt's {lost[:60]!r}")
+    return text
+
+
+def _rendered(
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str, Any]], own: dict[str, Any], today: datetime
+) -> str:
     try:
-        with _date(_today(options.get("date", DATE))), _limited_memory(MAX_BYTES), _limited_time(TIMEOUT_S):
+        with _date(today), _same_choices(), _limited_memory(MAX_BYTES), _limited_time(TIMEOUT_S):
             text = str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **own))
     except _OutOfTime:
         raise UserError(f"the tokenizer's chat template does not end within {TIMEOUT_S:g} s") from None
@@ -88,6 +107,12 @@ def render_chat(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str
     if len(text) > MAX_CHARS:
         raise UserError(f"the tokenizer's chat template writes {len(text)} characters; at most {MAX_CHARS} are taken")
     return text
+
+
+def _lost(messages: Sequence[Mapping[str, str]], text: str) -> str:
+    """Return a line of the messages that a rendered text lacks, or nothing."""
+    lines = (line.strip() for turn in messages for line in turn["content"].splitlines())
+    return next((line for line in lines if line not in text), "")
 
 
 def _reason(error: Exception) -> str:
@@ -111,6 +136,17 @@ def _date(today: datetime) -> Iterator[None]:
 
     with mock.patch.object(chat_template_utils, "datetime", Fixed):
         yield
+
+
+@contextmanager
+def _same_choices() -> Iterator[None]:
+    """Jinja's random filter, and its lipsum, choose the same at each rendering."""
+    state = random.getstate()
+    random.seed(0)
+    try:
+        yield
+    finally:
+        random.setstate(state)
 
 
 class _OutOfTime(Exception):

@@ -1,5 +1,6 @@
 """Chat templates: options reach them, figures do not depend on the day, and a template that fails is one line."""
 
+import random
 import resource
 import sys
 from copy import deepcopy
@@ -92,9 +93,48 @@ def test_the_date_must_be_a_day(value: object) -> None:
 
 @pytest.mark.parametrize("value", ["2026-03-09", date(2026, 3, 9)])  # as YAML reads it without quotes
 def test_another_date(value: object) -> None:
-    tokenizer = tokenizer_with("{{ strftime_now('%A %d %B %Y') }}, {{ date is defined }}")
-    assert chat_prompt(tokenizer, [], "?", {"date": value}) == "Monday 09 March 2026, False"
-    assert chat_prompt(tokenizer, [], "?") == "Wednesday 01 January 2025, False"
+    tokenizer = tokenizer_with("{{ strftime_now('%A %d %B %Y') }}, {{ date is defined }}{{ messages[0].content }}")
+    assert chat_prompt(tokenizer, [], "?", {"date": value}) == "Monday 09 March 2026, False?"
+    assert chat_prompt(tokenizer, [], "?") == "Wednesday 01 January 2025, False?"
+
+
+def test_chance_in_a_template_is_the_same_each_time() -> None:
+    tokenizer = tokenizer_with("{{ range(10**4) | random }} {{ lipsum(1) }}" + TURNS)
+    state = random.getstate()
+    assert chat_prompt(tokenizer, [], "?") == chat_prompt(tokenizer, [], "?")
+    assert random.getstate() == state
+
+
+@pytest.mark.parametrize("name", ["enable_thinkin", "bos", "max_length", "padding", "return_dict", "self"])
+def test_options_that_the_template_does_not_read_are_refused(name: str) -> None:
+    with pytest.raises(UserError, match=rf"chat_template_options.{name} does nothing"):
+        chat_prompt(tokenizer_with(THINKS), [], "?", {name: False})
+
+
+PARTS = (
+    "{% for m in messages %}{{ m.role }}: "
+    "{% for part in m.content | selectattr('type', 'equalto', 'text') %}{{ part.text }} {% endfor %}{% endfor %}"
+)
+
+
+def test_a_template_that_reads_parts_of_messages_is_given_parts() -> None:
+    """As those of multimodal models; from a plain text they write nothing, and the question would not be asked."""
+    assert chat_prompt(tokenizer_with(PARTS), [("1 + 1?", "2")], "2 + 2?") == "user: 1 + 1? assistant: 2 user: 2 + 2? "
+
+
+@pytest.mark.parametrize(
+    ("template", "lost"),
+    [
+        ("{{ messages[-1].content }}", r"1 \+ 1\?"),
+        ("{{ messages[0].content }}{{ messages[1].content }}", r"2 \+ 2\?"),
+        ("{% for m in messages %}{{ m.text }}{% endfor %}", r"1 \+ 1\?"),
+        ("{% for m in messages %}{{ m.content[:3] }}{% endfor %}", r"1 \+ 1\?"),
+    ],
+    ids=["no solved examples", "no question", "another key", "cut"],
+)
+def test_a_template_that_leaves_out_what_is_asked_is_refused(template: str, lost: str) -> None:
+    with pytest.raises(UserError, match=f"chat template does not write the prompt's '{lost}'"):
+        chat_prompt(tokenizer_with(template), [("1 + 1?", "2")], "2 + 2?")
 
 
 def test_what_the_task_decides_is_no_option() -> None:
