@@ -38,7 +38,7 @@ def bleu_scorer(target_lang: str, tokenizer: str | None = None, references: list
         references: Lists of references to be kept ready, one list in most cases.
 
     Raises:
-        UserError: If the tokenizer is not known, or needs a package that is not installed.
+        UserError: If the tokenizer is not known, or needs a package or a file that cannot be had.
 
     Example:
         >>> bleu_scorer("zh").corpus_score(["我今天去学校。"], [["我今天去学校。"]]).score > 99
@@ -49,6 +49,8 @@ def bleu_scorer(target_lang: str, tokenizer: str | None = None, references: list
         raise UserError(f"bleu_tokenizer '{name}' is not allowed; give one of {', '.join(BLEU.TOKENIZERS)}")
     try:
         return BLEU(tokenize=name, references=references)
+    except OSError as error:  # flores200 and its kind are downloaded once
+        raise UserError(f"BLEU tokenizer '{name}' cannot be downloaded: {error}; set bleu_tokenizer: char") from error
     except (ImportError, RuntimeError) as error:
         todo = f'run: pip install "sacrebleu[{EXTRAS[name]}]", or set bleu_tokenizer: char' if name in EXTRAS else error
         raise UserError(f"BLEU tokenizer '{name}' for '{target_lang}' is not installed; {todo}") from error

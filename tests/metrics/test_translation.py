@@ -1,8 +1,12 @@
 """BLEU and chrF++ are sacrebleu's own, however the segments are cut."""
 
+from pathlib import Path
+from urllib.error import URLError
+
 import numpy as np
 import pytest
 from sacrebleu.metrics import BLEU, CHRF
+from sacrebleu.tokenizers import tokenizer_spm
 
 from mlprune.errors import UserError
 from mlprune.languages import LANGUAGES
@@ -67,6 +71,17 @@ def test_japanese_asks_for_its_tokenizer() -> None:
             Translation("ja")
     else:
         assert "ja-mecab" in str(Translation("ja").bleu_scorer.get_signature())
+
+
+@pytest.mark.parametrize("name", ["flores200", "flores101", "spBLEU-1K"])
+def test_a_tokenizer_that_cannot_be_downloaded(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_network(*args: object, **options: object) -> None:
+        raise URLError("Name or service not known")
+
+    monkeypatch.setattr(f"{tokenizer_spm.__name__}.SACREBLEU_DIR", str(tmp_path))
+    monkeypatch.setattr("urllib.request.urlopen", no_network)
+    with pytest.raises(UserError, match=rf"BLEU tokenizer '{name}' cannot be downloaded: .*Name or service not known"):
+        Translation("fr", name)
 
 
 def test_unknown_tokenizer() -> None:
