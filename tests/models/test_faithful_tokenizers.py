@@ -15,6 +15,7 @@ from transformers import GPT2Tokenizer, PreTrainedTokenizerBase, PreTrainedToken
 
 from mlprune.data.corpora import Bundled
 from mlprune.errors import UserError
+from mlprune.models.language_tokens import language_code
 from mlprune.models.loading import ModelSource
 from mlprune.models.tokenizer import check_words
 
@@ -239,3 +240,8 @@ def test_tokenizers_that_were_saved_and_loaded_split_as_before(kind: Kind, tmp_p
     assert warned(caplog) == []
     for text in texts("en")["nli, en"]:
         assert after(text)["input_ids"] == before(text)["input_ids"]
+
+
+def test_norwegian_is_one_language_to_a_tokenizer_that_has_one_code_for_it() -> None:
+    assert language_code(KINDS["M2M-100, slow"].make(), "nb") == "no"
+    assert language_code(KINDS["NLLB"].make(), "nb") == language_code(KINDS["NLLB"].make(), "no") == "nob_Latn"
