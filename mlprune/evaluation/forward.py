@@ -134,8 +134,8 @@ class Scorer:
             self.cap = cap
             if _alike(self._finish(got), expected):
                 return
-        both = got.isfinite() & expected.isfinite()
-        self.scale = float((expected * got)[both].sum() / (got * got)[both].sum())
+        wide, both = got.double(), got.isfinite() & expected.isfinite()
+        self.scale = float((wide * expected)[both].sum() / (wide * wide)[both].sum())
         if not _alike(self._finish(got), expected):
             raise UserError(f"{type(model).__name__}: logits are not its head's output; candidates cannot be scored")
 

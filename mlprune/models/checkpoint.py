@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from safetensors import safe_open
 from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
+from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 
 from mlprune.errors import UserError
 from mlprune.models.config import auto_class, config_error, read_config
@@ -129,6 +131,7 @@ def read_checkpoint(folder: str | Path, trust_remote_code: bool = False, **optio
     folder = Path(folder)
     reader = ShardReader(folder)
     config = read_config(folder, trust_remote_code, len(reader.entries))
+    _check_quantizer(folder / CONFIG, config)
     _check_generation(folder / GENERATION)
     options = {"trust_remote_code": trust_remote_code, **options}
     skeleton = build_on_meta(deepcopy(config), folder, len(reader.entries), **options)
@@ -139,6 +142,21 @@ def read_checkpoint(folder: str | Path, trust_remote_code: bool = False, **optio
         checkpoint.stored.update({new: old for old, new in names.items()})
         verdict(skeleton, reader.entries).check(folder)
     return checkpoint
+
+
+def _check_quantizer(file: Path, config: PreTrainedConfig) -> None:
+    """transformers passes over a quantizer that it does not know, and takes its tensors for plain weights."""
+    given = getattr(config, "quantization_config", None)
+    given = given.to_dict() if hasattr(given, "to_dict") else given
+    if not isinstance(given, dict) or given.get("quant_method") is None:
+        return  # none, or transformers refuses it
+    if given.get("load_in_4bit") or given.get("load_in_8bit"):
+        return  # bitsandbytes
+    if given["quant_method"] not in AUTO_QUANTIZATION_CONFIG_MAPPING:
+        raise UserError(
+            f"'{file}': transformers {transformers.__version__} cannot read weights quantized by "
+            f"{given['quant_method']!r:.80}; give the model they were made of"
+        )
 
 
 def _check_generation(file: Path) -> None:

@@ -45,13 +45,14 @@ class Verdict:
     """What does not fit between a checkpoint and a model.
 
     Args:
-        total: Weights that the model has, tied ones once.
+        total: Weights that the model has; tied ones once, unless they are missing.
         missing: Names in the model without a tensor in the checkpoint.
         misshapen: Names, with the shape in the checkpoint and the shape in the model.
         unexpected: Names in the checkpoint that should have a place in the model.
         duplicated: Names in the model for which the checkpoint has several tensors.
         unused: Names in the checkpoint of parts that the model does not have.
         unmerged: Names in the model whose tensors cannot be merged.
+        integers: Names in the checkpoint of whole numbers, with their dtype, where the model has fractions.
     """
 
     total: int
@@ -61,6 +62,7 @@ class Verdict:
     duplicated: list[str] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
     unmerged: list[str] = field(default_factory=list)
+    integers: list[str] = field(default_factory=list)
 
     def check(self, folder: str | Path) -> None:
         """Refuse a checkpoint that does not fit; say in one warning what of it is not used.
@@ -77,6 +79,8 @@ class Verdict:
         if self.misshapen:
             shapes = [f"{name} {have} for {wanted}" for name, have, wanted in self.misshapen]
             faults.append(f"has weights of another shape than config.json asks for: {_some(shapes)}")
+        if self.integers:
+            faults.append(f"has whole numbers, as if quantized, that nothing scales: {_some(self.integers)}")
         if self.unmerged:
             faults.append(f"has tensors that cannot be merged into {_some(self.unmerged)}")
         if self.duplicated:
@@ -118,9 +122,10 @@ def verdict(model: PreTrainedModel, entries: Mapping[str, Entry]) -> Verdict:
         model: On the meta device, with no weights tied; it is used up.
         entries: The checkpoint's tensors, without prefixes of wrappers.
     """
-    duplicated = Conversion(model, entries).duplicated()
+    conversion = Conversion(model, entries)
+    duplicated, integers = conversion.duplicated(), sorted(_integers(model, conversion, entries))
     constants = {name for name, _ in model.named_buffers()} - model.state_dict().keys()
-    total = len(model.state_dict().keys() - model.all_tied_weights_keys.keys())
+    apart = model.state_dict().keys() - model.all_tied_weights_keys.keys()
     tensors = {name: torch.empty(entry.shape, dtype=entry.dtype, device="meta") for name, entry in entries.items()}
     rules: Any = get_model_conversion_mapping(model)
     config = LoadStateDictConfig(device_map={"": "meta"}, weight_mapping=rules)
@@ -131,14 +136,23 @@ def verdict(model: PreTrainedModel, entries: Mapping[str, Entry]) -> Verdict:
         model._adjust_missing_and_unexpected_keys(report)
     parts = {name for name in surplus if _is_of_another_part(model, name)}
     return Verdict(
-        total=total,
+        total=len(apart | report.missing_keys),
         missing=sorted(report.missing_keys),
         misshapen=sorted((name, tuple(have), tuple(want)) for name, have, want in report.mismatched_keys),
         unexpected=sorted(surplus & report.unexpected_keys - parts),
         duplicated=sorted(duplicated),
         unused=sorted(parts),
         unmerged=sorted(report.conversion_errors),
+        integers=integers,
     )
+
+
+def _integers(model: PreTrainedModel, conversion: Conversion, entries: Mapping[str, Entry]) -> Iterator[str]:
+    """Tensors of integers or truth values that would be taken for weights as they are."""
+    for name, weight in model.state_dict().items():
+        for key in conversion.keys(name) if weight.is_floating_point() else ():
+            if not entries[key].dtype.is_floating_point:
+                yield f"{key} ({str(entries[key].dtype).removeprefix('torch.')})"
 
 
 def _is_constant(name: str, constants: set[str], entries: Mapping[str, Entry]) -> bool:
@@ -176,7 +190,8 @@ def _has_module(model: PreTrainedModel, path: str) -> bool:
 
 def _num_prediction_layers(model: PreTrainedModel) -> int:
     config = model.config.get_text_config()
-    return max(int(getattr(config, key, 0) or 0) for key in NUM_PREDICTION_LAYERS)
+    given = [getattr(config, key, None) for key in NUM_PREDICTION_LAYERS]
+    return max((number for number in given if isinstance(number, int)), default=0)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """What loads is what was saved: no weight is drawn at random, in memory or streamed."""
 
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,13 @@ LACKING: dict[str, tuple[Callable[[Tensors], Tensors], dict[str, Any], str]] = {
     ),
     "something unknown": (having(model__surprise__weight=torch.ones(8)), {}, r"surprise\.weight.*has no place"),
 }
+for dtype in (torch.int8, torch.uint8, torch.int32, torch.bool):
+    weight = {"model.layers.1.mlp.up_proj.weight": torch.ones(64, 32, dtype=dtype)}
+    LACKING[f"weights of {dtype}"] = (
+        lambda tensors, weight=weight: tensors | weight,
+        {},
+        r"whole numbers.*up_proj\.weight \(u?(int|bool)",
+    )
 READERS = {"memory": load, "streaming": stream}
 
 
@@ -88,6 +96,45 @@ def test_both_readers_refuse_in_the_same_words(tmp_path: Path) -> None:
             reader(folder)
         lines.append(str(error.value).replace("model.name ", ""))
     assert lines[0] == lines[1]
+
+
+SCALES = having(**{f"model__layers__{i}__mlp__up_proj__weight_scale": torch.ones(1) for i in range(3)})
+QUANTIZED: dict[str, tuple[dict[str, Any], str]] = {
+    "no reader for it": ({"quant_method": "modelopt", "quant_algo": "FP8"}, r"config\.json.*quantized by 'modelopt'"),
+    "a name that is not one": ({"quant_method": "fp-8"}, r"config\.json.*quantized by 'fp-8'"),
+    "bitsandbytes of no width": ({"quant_method": "bitsandbytes"}, r"config\.json.*quantized by 'bitsandbytes'"),
+    "scales of another format": ({"quant_method": "fp8", "weight_block_size": [32, 32]}, r"weight_scale|quantized"),
+    "no method": ({"bits": 4}, r"quant_method|quantized"),
+}
+
+
+@pytest.mark.parametrize("reader", READERS.values(), ids=READERS)
+@pytest.mark.parametrize("case", QUANTIZED)
+def test_scales_of_quantized_weights_are_not_dropped(case: str, reader: Callable[[Path], Any], tmp_path: Path) -> None:
+    settings, words = QUANTIZED[case]
+
+    def quantized(tensors: Tensors) -> Tensors:
+        narrow = {name: tensor.to(torch.float8_e4m3fn) for name, tensor in tensors.items() if "up_proj" in name}
+        return SCALES(tensors | narrow)
+
+    with pytest.raises(UserError, match=words) as error:
+        reader(altered(tmp_path / "dense", quantized, quantization_config=settings))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("number", ["one", [1], None, {}])
+def test_an_odd_number_of_prediction_layers(number: object, tmp_path: Path) -> None:
+    extra = having(model__layers__3__eh_proj__weight=torch.ones(32, 64))
+    with pytest.raises(UserError, match=r"eh_proj\.weight.*has no place"):
+        load(altered(tmp_path / "dense", extra, num_nextn_predict_layers=number))
+
+
+@pytest.mark.parametrize("family", ["gpt2", "opt"])
+def test_no_more_are_missing_than_there_are(family: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="lacks") as error:
+        load(altered(tmp_path / "dense", prefixed("x."), family))
+    missing, total = re.search(r"lacks (\d+) of (\d+) weights", str(error.value)).groups()
+    assert missing == total
 
 
 def test_many_missing_weights_are_counted(tmp_path: Path) -> None:
