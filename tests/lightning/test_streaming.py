@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import save_tiny
+from tiny import VOCABULARY, save_tiny, tiny_tokenizer
 from tiny_runs import write_config
-from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, JetMoeConfig, JetMoeForCausalLM
 
 ROOT = Path(__file__).parents[2]
 RUN = Path("lightning_logs/version_0")
@@ -90,3 +90,21 @@ def test_fit_refuses_streaming_and_test_has_no_use_for_it(mlprune, tmp_path: Pat
     status, _, err = mlprune("fit", "--config", config)
     assert (status, "goes with validate" in err) == (2, True), err
     assert mlprune("test", "--config", config, "--data.limit", 1)[0] == 0
+
+
+def test_the_share_seen_is_told_whether_streaming_or_not(mlprune, tmp_path: Path) -> None:
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_key_value_heads": 2, "kv_channels": 8}
+    experts = {"intermediate_size": 64, "num_local_experts": 4, "num_experts_per_tok": 2}
+    tokens = {"vocab_size": VOCABULARY, "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 1}
+    folder = tmp_path / "model"
+    JetMoeForCausalLM(JetMoeConfig(**sizes, **experts, **tokens)).save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    for name, options in (("whole", {}), ("streamed", {"streaming": True})):
+        config = write_config(tmp_path, folder, pruning=options | {"exclude": ["kv_proj"]})
+        status, _, err = mlprune("validate", "--config", config, "--trainer.default_root_dir", name)
+        assert status == 0, err
+        assert "of 8 layers (96.6% of the blocks' matrices)" in err
+        assert json.loads((Path(name) / RUN / "pruned/mlprune.json").read_text())["scored_share"] == pytest.approx(
+            0.966, abs=1e-3
+        )
+    same(Path("whole", RUN), Path("streamed", RUN))

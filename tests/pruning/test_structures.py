@@ -11,11 +11,14 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
     BambaConfig,
+    FSMTConfig,
     Gemma3Config,
+    Gemma4TextConfig,
     HunYuanMoEV1Config,
     NllbMoeConfig,
     PreTrainedConfig,
     PreTrainedModel,
+    T5Gemma2Config,
     Zamba2Config,
 )
 
@@ -28,7 +31,47 @@ VISION = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "n
 MAMBA = {"mamba_d_state": 8, "layers_block_type": ["mamba", "hybrid", "mamba"], "num_key_value_heads": 4}
 ZAMBA = SIZES | MAMBA | {"n_mamba_heads": 8, "mamba_headdim": 8, "mamba_ngroups": 1}
 
+TEXT = SIZES | {"head_dim": 8, "sliding_window": 4, "query_pre_attn_scalar": 8}
+
 STRUCTURES: dict[str, tuple[str, PreTrainedConfig]] = {
+    # a vision tower within an encoder
+    "vision_in_encoder": (
+        "model.encoder.text_model.layers model.decoder.layers",
+        T5Gemma2Config(
+            encoder={
+                "text_config": TEXT,
+                "vision_config": VISION | {"image_size": 56, "patch_size": 14},
+                "mm_tokens_per_image": 4,
+            },
+            decoder=TEXT,
+            eoi_token_index=62,
+            image_token_index=63,
+        ),
+    ),
+    # later blocks use keys and values of earlier ones
+    "shared_keys": (
+        "model.layers",
+        Gemma4TextConfig(
+            **SIZES | {"num_hidden_layers": 4},
+            **{"head_dim": 8, "global_head_dim": 8, "sliding_window": 4, "num_kv_shared_layers": 2},
+            **{"hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": 64},
+            layer_types=["sliding_attention", "full_attention"] * 2,
+        ),
+    ),
+    # tokens before texts
+    "tokens_first": (
+        "model.encoder.layers model.decoder.layers",
+        FSMTConfig(
+            langs=["en", "de"],
+            **{"src_vocab_size": 64, "tgt_vocab_size": 64, "d_model": 32, "encoder_layers": 2, "decoder_layers": 2},
+            **{
+                "encoder_attention_heads": 4,
+                "decoder_attention_heads": 4,
+                "encoder_ffn_dim": 48,
+                "decoder_ffn_dim": 48,
+            },
+        ),
+    ),
     # a vision tower, which text never passes, stands before the language model
     "vision": (
         "model.language_model.layers",
@@ -58,17 +101,20 @@ def build(config: PreTrainedConfig) -> PreTrainedModel:
         return auto.from_config(config).eval()
 
 
-def prompts(lengths: list[int]) -> list[dict[str, Any]]:
-    return [batch | {"input_ids": batch["input_ids"] % 60 + 2} for batch in tiny_batches("llama", lengths)]
+def prompts(lengths: list[int], family: str = "llama") -> list[dict[str, Any]]:
+    ids = ("input_ids", "decoder_input_ids")
+    batches = tiny_batches(family, lengths)
+    return [batch | {name: batch[name] % 60 + 2 for name in ids if name in batch} for batch in batches]
 
 
 @pytest.mark.parametrize("structure", STRUCTURES)
 def test_equals_slow_reference(structure: str, monkeypatch: pytest.MonkeyPatch) -> None:
     stack, config = STRUCTURES[structure]
-    monkeypatch.setitem(STACKS, structure, [stack])
+    monkeypatch.setitem(STACKS, structure, stack.split())
     model, slow = build(config), build(config)
-    expected, _ = slow_wanda(structure, slow, prompts([9, 4, 7]), 0.4)
-    masks = prune_model(model, prompts([9, 4, 7]), Wanda(), Unstructured(0.4), max_batch_tokens=1)
+    texts = prompts([9, 4, 7], "mt5" if config.is_encoder_decoder else "llama")
+    expected, _ = slow_wanda(structure, slow, texts, 0.4)
+    masks = prune_model(model, texts, Wanda(), Unstructured(0.4), max_batch_tokens=1)
     assert masks.keys() == expected.keys()
     assert all(torch.equal(mask, expected[path]) for path, mask in masks.items())
     for name, weight in slow.state_dict().items():
