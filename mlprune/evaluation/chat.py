@@ -93,7 +93,7 @@ def render_chat(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str
 
 
 def _rendered(
-    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str, Any]], own: dict[str, Any], today: datetime
+    tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, Any]], own: dict[str, Any], today: datetime
 ) -> str:
     try:
         with _date(today), _same_choices(), _limited_memory(MAX_BYTES), _limited_time(TIMEOUT_S):

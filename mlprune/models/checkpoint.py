@@ -146,7 +146,7 @@ def read_checkpoint(folder: str | Path, trust_remote_code: bool = False, **optio
 
 def _check_quantizer(file: Path, config: PreTrainedConfig) -> None:
     """transformers passes over a quantizer that it does not know, and takes its tensors for plain weights."""
-    given = getattr(config, "quantization_config", None)
+    given: Any = getattr(config, "quantization_config", None)
     given = given.to_dict() if hasattr(given, "to_dict") else given
     if not isinstance(given, dict) or given.get("quant_method") is None:
         return  # none, or transformers refuses it
