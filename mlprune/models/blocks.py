@@ -90,9 +90,9 @@ def _blocks_of(model: nn.Module) -> list[Block]:
 
 def _language_model(model: Any) -> nn.Module:
     config = getattr(model, "config", None)
-    if config is None or config.is_encoder_decoder or config.get_text_config() is config:
-        return model
-    return model.get_decoder()
+    is_plain = config is None or config.is_encoder_decoder or config.get_text_config() is config
+    found: nn.Module = model if is_plain else model.get_decoder()
+    return found
 
 
 def _towers(model: nn.Module) -> set[nn.Module]:

@@ -71,7 +71,7 @@ class Checkpoint:
                 raise UserError(f"'{self.folder}' does not fit into memory: {self._gib(dtype):.1f} GiB") from error
             raise config_error(self.folder / CONFIG, error) from error
         check_report(model, report, self.folder)
-        model.eval()  # type: ignore[no-untyped-call]
+        model.eval()
         return model
 
     def _gib(self, dtype: str | torch.dtype) -> float:

@@ -61,10 +61,12 @@ class Conversion:
             return reader.read(sources[0][0])
         rule = deepcopy(self._by_pattern[first_pattern])
         for key, pattern in sources:
-            rule.add_tensor(name, key, pattern, reader.read(key))
+            rule.add_tensor(name, key, pattern, reader.read(key))  # type: ignore[arg-type]  # tensors will do as well as futures
         value = rule.convert(name, model=self.model, config=self.model.config)[name]
-        return value[0] if isinstance(value, list) else value
+        tensor: Tensor = value[0] if isinstance(value, list) else value
+        return tensor
 
     def stored(self, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return parameters as the tensors they are stored as."""
-        return revert_weight_conversion(self.model, dict(parameters))
+        found: dict[str, Tensor] = revert_weight_conversion(self.model, dict(parameters))
+        return found

@@ -48,7 +48,7 @@ class ExpertProducts(TorchDispatchMode):
     """
 
     def __init__(self, stacks: Mapping[str, Callable[[], Tensor]], see: See) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch's, without annotations
         self.stacks = stacks
         self.see = see
 

@@ -33,7 +33,8 @@ class Layer:
     @property
     def stored(self) -> nn.Parameter:
         """The parameter as the model keeps it."""
-        return getattr(self.module, self.parameter)
+        parameter: nn.Parameter = getattr(self.module, self.parameter)
+        return parameter
 
     @property
     def is_experts(self) -> bool:

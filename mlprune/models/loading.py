@@ -170,9 +170,9 @@ class ModelSource:
     def _download(
         self, allow: list[str] | None = None, ignore: list[str] | None = None, revision: str | None = None
     ) -> Path:
-        options = {"revision": revision or self.revision, "allow_patterns": allow, "ignore_patterns": ignore}
+        at = revision or self.revision
         try:
-            return Path(snapshot_download(self.location, **options))  # type: ignore[call-overload]
+            return Path(snapshot_download(self.location, revision=at, allow_patterns=allow, ignore_patterns=ignore))
         except (OSError, ValueError) as error:
             raise UserError(f"model.name '{self.name}' cannot be loaded: {_reason(error)}") from error
 

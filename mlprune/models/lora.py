@@ -40,4 +40,5 @@ def add_lora(model: PreTrainedModel, options: dict[str, Any]) -> Any:
 
 def merge_lora(model: Any) -> PreTrainedModel:
     """Add the adapters to the weights and return the plain model; its pruned weights are no longer zero."""
-    return model.merge_and_unload()
+    merged: PreTrainedModel = model.merge_and_unload()
+    return merged

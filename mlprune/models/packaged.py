@@ -12,12 +12,16 @@ import shutil
 from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
 from mlprune.errors import UserError
 from mlprune.files import new_folder, whole_folder, write_text, writing
 from mlprune.log import log
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -122,16 +126,17 @@ def _assemble(entry: Packaged, target: Path) -> None:
         raise UserError(f"packaged model {entry.title} is damaged (SHA-256 differs); reinstall: {entry.install}")
 
 
-def _load_gguf(folder: Path):
+def _load_gguf(folder: Path) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from mlprune.models.integrity import check_report
 
     with redirect_stderr(io.StringIO()):  # a progress bar that transformers' own setting does not silence
-        model, report = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(  # a pair, against its annotation
             folder, gguf_file="model.gguf", dtype=torch.float32, output_loading_info=True
         )
+    model, report = loaded
     check_report(model, report, folder)
     # What is left of the quantizer would make save_pretrained refuse or mark the checkpoint as quantized.
     for attribute in ("hf_quantizer", "quantization_method", "is_quantized"):

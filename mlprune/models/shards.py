@@ -157,7 +157,7 @@ class ShardReader:
         entry = self.entries[name]
         tensor = torch.empty(entry.shape, dtype=entry.dtype)
         if tensor.numel():
-            target = memoryview(tensor.view(-1).view(torch.uint8).numpy())
+            target = tensor.view(-1).view(torch.uint8).numpy().data
             with (self.folder / entry.file).open("rb", buffering=0) as file:
                 file.seek(entry.start)
                 done = 0
@@ -226,7 +226,7 @@ class ShardWriter:
         """Write a tensor, in the dtype of the layout."""
         file, offset, dtype = self.places[name]
         flat = tensor.detach().to("cpu", dtype).contiguous().view(-1)
-        self._put(file, offset, memoryview(flat.view(torch.uint8).numpy()) if flat.numel() else memoryview(b""))
+        self._put(file, offset, flat.view(torch.uint8).numpy().data if flat.numel() else memoryview(b""))
         self.missing.discard(name)
 
     def copy(self, name: str, reader: ShardReader) -> None:

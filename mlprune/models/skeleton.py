@@ -1,7 +1,7 @@
 """A model without its weights: its modules and their shapes, from the configuration alone."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,20 +51,30 @@ def build_on_meta(config: PreTrainedConfig, folder: Path, num_tensors: int, **op
     return model
 
 
-@contextmanager
-def _at_most(limit: int, error: UserError) -> Iterator[None]:
+def _at_most(limit: int, error: UserError) -> AbstractContextManager[None]:
     """Stop building a model that registers more parameters than this."""
-    original, count = nn.Module.register_parameter, 0
+    count = 0
 
-    def register(self: nn.Module, name: str, param: nn.Parameter | None) -> None:
+    def counted(parameter: nn.Parameter | None) -> nn.Parameter | None:
         nonlocal count
         count += 1
         if count > limit:
             raise error
-        original(self, name, param)
+        return parameter
 
-    nn.Module.register_parameter = register  # type: ignore[method-assign]
+    return registering(counted)
+
+
+@contextmanager
+def registering(change: Callable[[nn.Parameter | None], nn.Parameter | None]) -> Iterator[None]:
+    """While open, every parameter that a module registers passes through a function first."""
+    original = nn.Module.register_parameter
+
+    def register(self: nn.Module, name: str, param: nn.Parameter | None) -> None:
+        original(self, name, change(param))
+
+    nn.Module.register_parameter = register  # type: ignore[method-assign]  # torch has no hook for this
     try:
         yield
     finally:
-        nn.Module.register_parameter = original  # type: ignore[method-assign]
+        nn.Module.register_parameter = original  # type: ignore[method-assign]  # as above

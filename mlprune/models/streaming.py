@@ -5,8 +5,8 @@ never resident.
 """
 
 import shutil
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 from transformers.core_model_loading import build_glob_alternation
 from transformers.initialization import no_init_weights
 
@@ -26,21 +27,12 @@ from mlprune.models.conversion import Conversion
 from mlprune.models.folder import WEIGHTS, read_object, weights_file
 from mlprune.models.saving import check_disk
 from mlprune.models.shards import ShardWriter
+from mlprune.models.skeleton import registering
 
 
-@contextmanager
-def parameters_on_meta() -> Iterator[None]:
+def parameters_on_meta() -> AbstractContextManager[None]:
     """Build modules whose parameters take no memory, while their buffers are computed as always."""
-    original = nn.Module.register_parameter
-
-    def register(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
-        original(module, name, None if parameter is None else _on_meta(parameter))
-
-    nn.Module.register_parameter = register
-    try:
-        yield
-    finally:
-        nn.Module.register_parameter = original
+    return registering(lambda parameter: None if parameter is None else _on_meta(parameter))
 
 
 def _on_meta(parameter: torch.Tensor) -> nn.Parameter:
@@ -78,7 +70,7 @@ class StreamedModel:
         self.reader = checkpoint.reader
         chosen = getattr(torch, dtype) if dtype != "auto" else checkpoint.dtype
         with parameters_on_meta(), no_init_weights():
-            self.model = auto_class(checkpoint.config).from_config(
+            self.model: PreTrainedModel = auto_class(checkpoint.config).from_config(
                 checkpoint.config, dtype=chosen, **checkpoint.options
             )
         self.model.eval()

@@ -23,8 +23,9 @@ def embedding_rows(model: PreTrainedModel) -> int:
 def pad_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
     """Return an id to fill padded positions with: pad, else eos, bos, unk, else 0; they are masked in any case."""
     for token in ("pad_token_id", "eos_token_id", "bos_token_id", "unk_token_id"):
-        if getattr(tokenizer, token, None) is not None:
-            return getattr(tokenizer, token)
+        found: int | None = getattr(tokenizer, token, None)
+        if found is not None:
+            return found
     return 0
 
 
@@ -40,11 +41,12 @@ def separator_text(tokenizer: PreTrainedTokenizerBase, separator: str) -> str:
     """
     if separator != "eos":
         return separator
-    if tokenizer.eos_token is None:
+    eos: str | None = tokenizer.eos_token
+    if eos is None:
         raise UserError(
             "separator 'eos': the tokenizer has no end-of-text token; give the text itself, such as \"\\n\""
         )
-    return tokenizer.eos_token
+    return eos
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, text: str, vocabulary: int) -> list[int]:
@@ -58,7 +60,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, text: str, vocabulary: int) -> li
     Raises:
         UserError: If the tokenizer gives an id the embedding does not have.
     """
-    ids = tokenizer(text, verbose=False)["input_ids"]
+    ids: list[int] = tokenizer(text, verbose=False)["input_ids"]
     if ids and max(ids) >= vocabulary:
         token = tokenizer.convert_ids_to_tokens(max(ids))
         raise UserError(f"tokenizer gives id {max(ids)} ({token!r}), but the model's embedding has {vocabulary} rows")

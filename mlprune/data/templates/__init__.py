@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 from string import Formatter
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -54,7 +54,7 @@ class Template:
     answer: ByLanguage = ""
     answer_only: bool = False
     start_token: bool = False
-    normalization: str = "token"
+    normalization: Literal["token", "sum", "paper"] = "token"
     truncate: dict[str, Any] = field(default_factory=dict)
     group_size: int = 1
     group_column: str = ""
@@ -107,7 +107,8 @@ class Template:
 
     def _word(self, slot: str, row: dict[str, Any], lang: str) -> str:
         column = self.words[slot]["column"]
-        words, cell = of_language(self.words[slot]["values"], lang, slot), str(row[column])
+        words: dict[str, str] = of_language(self.words[slot]["values"], lang, slot)
+        cell = str(row[column])
         if cell not in words:
             raise UserError(f"{column} '{cell}' is not allowed; give one of {', '.join(words)}")
         return words[cell]
