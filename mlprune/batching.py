@@ -44,7 +44,7 @@ def token_batches(lengths: Sequence[int], max_tokens: int, groups: Sequence[Hash
     order = sorted(range(len(lengths)), key=lambda i: (rank_of_group[groups[i]], -lengths[i], i))
     batches: list[list[int]] = []
     for i in order:
-        batch = batches[-1] if batches else None
+        batch = batches[-1] if batches else []
         fits = batch and groups[batch[0]] == groups[i] and (len(batch) + 1) * lengths[batch[0]] <= max_tokens
         if fits:
             batch.append(i)

@@ -97,7 +97,7 @@ class BlockStatistics:
         def add_expert(path: str, expert: int, x: Tensor, inputs_first: bool) -> None:
             if inputs_first != self.block.layers[path].transposed:
                 raise UserError(f"{path}: its experts are stored in two ways; leave it out with exclude")
-            self.means[path][group].update(self.measure(x), x.shape[0], expert)
+            self.means[path][group].update(self.measure(x, None), x.shape[0], expert)
 
         handles = []
         mode = ExitStack()
@@ -118,7 +118,7 @@ class BlockStatistics:
         mask = next((mask for mask, owner in masks[1:] if owner is x), masks[0][0])
         flat = x.reshape(-1, x.shape[-1])
         if mask is None:
-            return self.measure(flat), len(flat)
+            return self.measure(flat, None), len(flat)
         if mask.numel() != len(flat):
             seen, tokens = len(flat), mask.numel()
             raise UserError(

@@ -242,12 +242,12 @@ def reform(batches: Iterable[Mapping[str, Any]], max_tokens: int, equal_lengths:
         tensor([[5]])
     """
     prompts: list[tuple[str, list[Tensor]]] = []
-    for batch in batches:
-        sides = [(batch[ids], batch.get(mask)) for ids, mask in SIDES if batch.get(ids) is not None]
-        for row in range(len(batch["input_ids"])):
+    for given in batches:
+        sides = [(given[ids], given.get(mask)) for ids, mask in SIDES if given.get(ids) is not None]
+        for row in range(len(given["input_ids"])):
             stripped = [ids[row] if mask is None else ids[row][mask[row].bool()] for ids, mask in sides]
             if len(stripped[0]):
-                prompts.append((batch.get("group", "default"), stripped))
+                prompts.append((given.get("group", "default"), stripped))
     lengths = [sum(len(side) for side in sides) for _, sides in prompts]
     keys = [(group, *(len(side) for side in sides)) if equal_lengths else group for group, sides in prompts]
     formed = []

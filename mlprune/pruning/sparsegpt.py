@@ -152,7 +152,7 @@ def inverse_factor(gram: Tensor, damping: float, path: str) -> Tensor:
     for _ in range(MAX_ATTEMPTS):
         lower, failed = torch.linalg.cholesky_ex((hessian + identity * (share * mean)).flip(0, 1))
         if not int(failed):
-            factor = torch.linalg.solve_triangular(lower.flip(0, 1), identity, upper=True)
+            factor: Tensor = torch.linalg.solve_triangular(lower.flip(0, 1), identity, upper=True)
             if bool(torch.isfinite(factor).all()):
                 if share > damping:
                     text = "%s: Gram matrix is not positive definite; damped by %g instead of %g"

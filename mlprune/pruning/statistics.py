@@ -178,6 +178,10 @@ class TokenMean(ExactMetric):
         (tensor([5., 2.], dtype=torch.float64), tensor(2))
     """
 
+    sums: Tensor
+    tokens: Tensor
+    lost: Tensor  # where the device has no float64
+
     def __init__(self, shape: tuple[int, ...], device: torch.device | str = "cpu", experts: int | None = None) -> None:
         super().__init__()
         leading = () if experts is None else (experts,)

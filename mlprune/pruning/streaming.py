@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers import PreTrainedModel
 
 from mlprune.errors import UserError
 from mlprune.files import Partial
@@ -87,7 +88,7 @@ class StreamedPruning:
         self._masks: MaskWriter | None = None
 
     @property
-    def model(self) -> torch.nn.Module:
+    def model(self) -> PreTrainedModel:
         """The model, whose blocks have weights between their reading and their writing only."""
         return self.streamed.model
 
