@@ -70,7 +70,10 @@ class Estimate:
 
     def _added(self, parts: Sequence[Values]) -> Values:
         signs = [sign for sign, _ in self.signed]
-        return {name: sum(sign * part[name] for sign, part in zip(signs, parts, strict=True)) for name in parts[0]}
+        start = np.zeros(())
+        return {
+            name: sum((sign * part[name] for sign, part in zip(signs, parts, strict=True)), start) for name in parts[0]
+        }
 
 
 def intervals(estimate: Estimate, targets: Sequence[Target], stratum: Indices, seed: int) -> dict[str, list[Interval]]:

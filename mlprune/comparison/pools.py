@@ -11,13 +11,14 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torchmetrics import Metric
 
 from mlprune.comparison.clusters import Indices
 from mlprune.comparison.records import Channel
 from mlprune.exact import column_sums
-from mlprune.metrics.additive import Array
+from mlprune.metrics.additive import AdditiveMetric, Array
 from mlprune.metrics.measure import measures_of, read_values
-from mlprune.metrics.states import as_additive, single_process
+from mlprune.metrics.states import SummedStates, as_additive, single_process
 
 Values = dict[str, Array]  # measure to (b, h)
 
@@ -77,10 +78,9 @@ class SummedPool(Pool):
 
     def __init__(self, channels: Sequence[Channel], num_clusters: int) -> None:
         super().__init__(channels, num_clusters)
-        self.metrics = [as_additive(channel.metric) for channel in channels]
+        self.metrics = [_summed(channel.metric) for channel in channels]
         self.statistics = [
-            metric.statistics(channel.rows)  # type: ignore[union-attr]  # make_pools has looked
-            for metric, channel in zip(self.metrics, channels, strict=True)
+            metric.statistics(channel.rows) for metric, channel in zip(self.metrics, channels, strict=True)
         ]
         ends = np.cumsum([rows.shape[1] for rows in self.statistics])
         self.columns = [slice(end - rows.shape[1], end) for end, rows in zip(ends, self.statistics, strict=True)]
@@ -124,6 +124,12 @@ class SummedPool(Pool):
                 found[name][:, h] = values
             start = end
         return found
+
+
+def _summed(metric: Metric) -> AdditiveMetric | SummedStates:
+    found = as_additive(metric)
+    assert found is not None  # make_pools has looked
+    return found
 
 
 class RecomputedPool(Pool):

@@ -8,8 +8,9 @@ import numpy as np
 from torchmetrics import Metric
 
 from mlprune.comparison.clusters import Indices
+from mlprune.errors import UserError
 from mlprune.metrics import Measure, PairMetric, Record, measures_of
-from mlprune.metrics.description import describe_metric, make_metric
+from mlprune.metrics.description import Description, describe_metric, make_metric
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,10 @@ class TaskRecords:
         """Return records with the metrics that results.json names.
 
         Raises:
-            UserError: If a metric's class cannot be imported or made.
+            UserError: If a metric's class cannot be imported or made, or one of pairs is none.
         """
         metrics = {lang: [make_metric(entry) for entry in content["metrics"].get(lang, [])] for lang in records}
-        pair_metrics = [make_metric(entry) for entry in content["pair_metrics"]]
+        pair_metrics = [_pair_metric(entry) for entry in content["pair_metrics"]]
         pairs = [(first, second) for first, second in content["pairs"]]
         return cls(
             task, records, metrics, pair_metrics, pairs, **{k: content[k] for k in ("pivot", "aligned", "headline")}
@@ -114,6 +115,13 @@ def families(own: TaskRecords, clusters: Mapping[str, Indices]) -> list[Family]:
         if channels := [channel for channel in channels if channel.rows]:
             found[-1 - place, measures_of(metric)] = channels
     return [Family(measures, channels) for (_, measures), channels in found.items()]
+
+
+def _pair_metric(description: Description) -> PairMetric:
+    metric = make_metric(description)
+    if not isinstance(metric, PairMetric):
+        raise UserError(f"metric '{description['class_path']}' does not measure pairs of records; make it a PairMetric")
+    return metric
 
 
 def _pairs(own: TaskRecords, metric: PairMetric, pair: tuple[str, str], clusters: Mapping[str, Indices]) -> Channel:

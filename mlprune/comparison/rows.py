@@ -10,6 +10,7 @@ from mlprune.comparison.difference import Difference
 from mlprune.comparison.inference import Estimate, Interval, Target, averaged, holm, intervals, p_values
 from mlprune.comparison.pools import Pool, SummedPool, make_pools
 from mlprune.comparison.records import Channel, Family, TaskRecords, families
+from mlprune.metrics.additive import AdditiveMetric
 from mlprune.metrics.measure import AVERAGE, AVERAGE_ALL, Figure, Measure, change
 
 
@@ -164,7 +165,7 @@ def _chance_names(found: Sequence[Family]) -> set[str]:
 def _by_chance(found: Sequence[Family], num: int, stratum: Indices) -> dict[tuple[str, str], float | None]:
     """What guessing gives, by measure and language."""
     wanted = _chance_names(found)
-    values = {}
+    values: dict[tuple[str, str], float | None] = {}
     for family in found:
         for name in wanted & {measure.name for measure in family.measures}:
             targets = targets_of(family.channels, stratum)
@@ -182,7 +183,7 @@ def _formula(pool: Pool, target: Target, measure: Measure, resampled: Interval) 
     if len(target.channels) > 1 or not isinstance(pool, SummedPool):
         return resampled
     metric, rows, channel = pool.metrics[h], pool.statistics[h], pool.channels[h]
-    if not hasattr(metric, "interval") or not len(rows):
+    if not isinstance(metric, AdditiveMetric) or not len(rows):
         return resampled
     if channel.independent:
         return metric.interval(rows.sum(0)).get(measure.name, resampled)
@@ -210,8 +211,9 @@ def _paired_p(pools: Sequence[Pool], target: Target, name: str, p: float | None)
     if not isinstance(first, SummedPool) or not isinstance(second, SummedPool):
         return p
     metric = first.metrics[h]
-    own = metric.paired_p(first.statistics[h], second.statistics[h]) if hasattr(metric, "paired_p") else {}
-    return own.get(name, p)
+    if not isinstance(metric, AdditiveMetric):
+        return p
+    return metric.paired_p(first.statistics[h], second.statistics[h]).get(name, p)
 
 
 def _changed(first: Sequence[Channel], second: Sequence[Channel], target: Target) -> float | None:

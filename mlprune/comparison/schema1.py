@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from torchmetrics import Metric
+
 from mlprune.comparison.difference import Difference
 from mlprune.comparison.records import TaskRecords
 from mlprune.metrics import Accuracy, BitsPerChar, ExpectedRankC, Figure, Measure, RankC, Record, Translation
@@ -32,7 +34,7 @@ def guess_task(task: str, records: dict[str, list[Record]]) -> TaskRecords | Non
     if "prediction" in first:
         aligned = first.get("aligned", True)
         pairs = [("en", lang) for lang in records if lang != "en"] if pivot and aligned and "scores" in first else []
-        metrics = {lang: [Accuracy()] for lang in records}
+        metrics: dict[str, list[Metric]] = {lang: [Accuracy()] for lang in records}
         return TaskRecords(task, records, metrics, [RankC(), ExpectedRankC()] if pairs else [], pairs, pivot, aligned)
     if "output" in first:
         metric = Translation(first.get("target_lang", "en"), first.get("bleu_tokenizer"))
@@ -255,8 +257,8 @@ def _averages(rows: Sequence[tuple[float, Difference]]) -> list[tuple[float, Dif
         if not any(row.language == AVERAGE for row in own):
             before, after = (sum(getattr(row, side) or 0.0 for row in own) / len(own) for side in ("before", "after"))
             n = sum(row.n for row in own)
-            entry = {"language": AVERAGE, "before": before, "after": after, "delta": after - before, "n": n}
-            found.append((sparsity, replace(own[0], **entry, low=None, high=None, p=None, p_holm=None)))
+            average = replace(own[0], language=AVERAGE, before=before, after=after, delta=after - before, n=n)
+            found.append((sparsity, replace(average, low=None, high=None, p=None, p_holm=None)))
     return found
 
 

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from mlprune.errors import UserError
 from mlprune.models.blocks import model_device
+from mlprune.models.tokens import embedding_rows
 
 # lengths of the texts, and from where on their tokens are changed
 PROBES = {2: (1,), 7: (3, 6), 24: (12, 23)}
@@ -47,7 +48,7 @@ def probe_text(model: PreTrainedModel, length: int, seed: int) -> Tensor:
         for name, value in vars(config).items():
             if name.endswith("token_id") and value is not None:
                 special |= set(value) if isinstance(value, list | tuple) else {value}
-    rows = min(len(output_head(model).weight), len(model.get_input_embeddings().weight))
+    rows = min(len(output_head(model).weight), embedding_rows(model))
     usual = [token for token in range(min(rows, 4096)) if token not in special]
     chosen = torch.tensor(usual if len(usual) > 1 else range(rows))
     generator = torch.Generator().manual_seed(seed)

@@ -21,7 +21,7 @@ def main(args: list[str] | None = None) -> int:
     arguments = parser.parse_args(args)
     runs = (arguments.run_a, arguments.run_b)
     try:
-        comparison = compare(*(run / "predictions" for run in runs), systems=(str(runs[0]), str(runs[1])))
+        comparison = compare(runs[0] / "predictions", runs[1] / "predictions", systems=(str(runs[0]), str(runs[1])))
         if arguments.json:
             write_json(arguments.json, comparison)
     except UserError as error:

@@ -141,6 +141,7 @@ def _decode(
 ) -> Tensor:
     output, ids, mask = encoded
     states = output.last_hidden_state
+    assert states is not None
     width = max(map(len, candidates))
     # each token is predicted from those before it, the first from the start token; padding to the right is seen by none
     shifted = [[start, *own[:-1], *[start] * (width - len(own))] for own in candidates]

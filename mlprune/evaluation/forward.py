@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import CacheLayerMixin
 
 from mlprune.errors import NOT_FINITE, UserError
 from mlprune.evaluation.causality import check_causal, output_head, probe_inputs, probe_text
@@ -223,9 +224,18 @@ def cache_bytes_per_token(model: PreTrainedModel) -> int | None:
     cache = DynamicCache()
     ids = torch.tensor([[0]], device=output_head(model).weight.device)
     hidden_states(model, {"input_ids": ids, "past_key_values": cache, "use_cache": True})
-    if not cache.layers or any(layer.get_seq_length() != 1 for layer in cache.layers):
+    layers = [layer for layer in cache.layers if isinstance(layer, CacheLayerMixin)]
+    if not layers or len(layers) < len(cache.layers) or any(layer.get_seq_length() != 1 for layer in layers):
         return None
-    return sum(states.nbytes for layer in cache.layers for states in (layer.keys, layer.values))
+    return sum(states.nbytes for layer in layers for states in keys_and_values(layer))
+
+
+def keys_and_values(layer: object) -> tuple[Tensor, Tensor]:
+    """Return what a layer of a cache holds, each (B, heads, T, head size)."""
+    assert isinstance(layer, CacheLayerMixin)
+    assert layer.keys is not None
+    assert layer.values is not None
+    return layer.keys, layer.values
 
 
 def _arguments(model: PreTrainedModel) -> set[str]:

@@ -3,9 +3,9 @@
 Decoding itself is transformers' ``generate``, so that the output is what it gives on the full prompts by plain search.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -142,7 +142,7 @@ def _continue(
         start = options["decoder_input_ids"].shape[1]
     ends = _end_ids(model, tokenizer)
     with plain_search(model, num_beams):
-        output = model.generate(
+        output = cast("Callable[..., Tensor]", model.generate)(
             **padded,
             max_new_tokens=max_new_tokens,
             num_beams=num_beams,
@@ -189,7 +189,9 @@ def _prefilled(model: PreTrainedModel, ids: list[list[int]], cache_bytes: int, n
 
 def _finish(tokenizer: PreTrainedTokenizerBase, tokens: list[int], stop: Sequence[str], ends: set[int]) -> Continuation:
     last = next((i for i, token in enumerate(tokens) if token in ends), None)
-    text, mark = cut_at(tokenizer.decode(tokens[:last], skip_special_tokens=True), stop)
+    decoded = tokenizer.decode(tokens[:last], skip_special_tokens=True)
+    assert isinstance(decoded, str)
+    text, mark = cut_at(decoded, stop)
     return Continuation(text, mark or ("length" if last is None else "end"))
 
 

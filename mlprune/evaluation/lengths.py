@@ -27,7 +27,8 @@ def max_length(model: PreTrainedModel) -> int | None:
     rope = getattr(config, "rope_parameters", None) or {}
     if rope.get("rope_type") == "longrope":
         # beyond this length all positions are turned otherwise, those of shorter texts in the batch too
-        return rope["original_max_position_embeddings"]
+        original: int = rope["original_max_position_embeddings"]
+        return original
     limit = getattr(config, "max_position_embeddings", None)
     return limit if limit is not None and limit > 0 else None  # XLNet says -1
 

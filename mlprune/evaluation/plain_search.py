@@ -54,7 +54,7 @@ def plain_search(model: PreTrainedModel, num_beams: int = 1) -> Iterator[None]:
     names = [*ROLES, *UNWRITTEN, *(BEAMS if num_beams > 1 else ())]
     kept = {name: getattr(asked, name) for name in names if getattr(asked, name, None) is not None}
     try:
-        model.generation_config = GenerationConfig(**kept)  # type: ignore[no-untyped-call]
+        model.generation_config = GenerationConfig(**kept)
     except (TypeError, ValueError) as error:
         raise UserError(f"generation_config of {type(model).__name__} is not valid: {str(error)[:200]}") from error
     try:

@@ -70,7 +70,9 @@ def prefix_tree(
     longest = [one for one, after in zip(ordered, [*ordered[1:], ()], strict=True) if after[: len(one)] != one]
     levels: list[list[Node]] = []
     ends: dict[tuple[int, ...], Node] = {}
-    pending = [(low, high, None) for low, high in _by_token(longest, 0, len(longest), 0)]
+    pending: list[tuple[int, int, Node | None]] = [
+        (low, high, None) for low, high in _by_token(longest, 0, len(longest), 0)
+    ]
     if min_saved is None:
         pending = [(i, i + 1, None) for i in range(len(longest))]
     pending.reverse()

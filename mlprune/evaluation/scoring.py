@@ -24,6 +24,7 @@ from mlprune.evaluation.forward import Scorer, scorer_of
 from mlprune.evaluation.lengths import TooLong, fit
 from mlprune.evaluation.prefixes import Node, prefix_tree
 from mlprune.evaluation.shared import run_tree, sharing_of
+from mlprune.models.tokens import embedding_rows
 
 Normalization = Literal["token", "sum", "paper"]
 NORMALIZATIONS = ("token", "sum", "paper")
@@ -172,7 +173,7 @@ def _check_sides(model: PreTrainedModel, contexts: Sequence[object] | None) -> N
 
 def _check_vocabulary(model: PreTrainedModel, sequences: Sequence[Sequence[int]]) -> None:
     """Refuse tokens of another model's tokenizer here; on a GPU they would end the process without a word."""
-    rows = model.get_input_embeddings().weight.shape[0]
+    rows = embedding_rows(model)
     largest = max((max(ids, default=0) for ids in sequences), default=0)
     if largest >= rows:
         raise UserError(f"token {largest} is not in the model's vocabulary of {rows}; is it the model's tokenizer?")
@@ -189,7 +190,9 @@ class _Span:
     divisor: int
 
 
-def _spans(ids: list, first: list, normalization: Normalization, ranking_only: bool) -> list[_Span]:
+def _spans(
+    ids: list[list[list[int]]], first: list[list[int]], normalization: Normalization, ranking_only: bool
+) -> list[_Span]:
     spans = []
     for i, (example, starts) in enumerate(zip(ids, first, strict=True)):
         counts = {len(c) if normalization == "paper" else len(c) - s for c, s in zip(example, starts, strict=True)}
@@ -202,7 +205,7 @@ def _spans(ids: list, first: list, normalization: Normalization, ranking_only: b
     return spans
 
 
-def _common(example: Sequence[Sequence[int]]) -> int:
+def _common(example: list[list[int]]) -> int:
     """Return how many tokens all candidates begin with."""
     low, high = min(example), max(example)
     return next((t for t, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high)))

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from mlprune.batching import token_batches
-from mlprune.evaluation.forward import cache_bytes_per_token, hidden_states
+from mlprune.evaluation.forward import cache_bytes_per_token, hidden_states, keys_and_values
 from mlprune.evaluation.prefixes import MIN_SAVED_TOKENS, Node, prefix_tree
 from mlprune.models.blocks import model_device
 
@@ -61,7 +61,7 @@ class PrefixCache:
         kept = real & inner[:, None]
         self._layers = self._layers or [[] for _ in cache.layers]
         for parts, layer in zip(self._layers, cache.layers, strict=True):
-            new = (states[:, :, -real.shape[1] :].transpose(1, 2) for states in (layer.keys, layer.values))
+            new = (states[:, :, -real.shape[1] :].transpose(1, 2) for states in keys_and_values(layer))
             keys, values = (states[kept] for states in new)
             parts.append((keys, values))
 
@@ -134,7 +134,7 @@ def sharing_of(model: PreTrainedModel) -> Sharing:
 @torch.no_grad()
 def _agrees(model: PreTrainedModel) -> bool:
     device = model_device(model)
-    found = {}
+    found: dict[int, Tensor] = {}
     levels, ends = prefix_tree(PROBES, min_saved=1)
     for nodes, hidden in run_tree(model, levels, cache_bytes=1):
         found |= {id(node): hidden[row, len(node.tokens) - 1] for row, node in enumerate(nodes)}

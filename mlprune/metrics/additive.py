@@ -114,4 +114,5 @@ def ratio(above: Array, below: Array) -> Array:
         >>> ratio(np.array([1.0, 0.0]), np.array([2.0, 0.0]))
         array([0.5, nan])
     """
-    return np.divide(above, below, out=np.full(np.shape(below), np.nan), where=np.asarray(below) != 0)
+    quotient: Array = np.divide(above, below, out=np.full(np.shape(below), np.nan), where=np.asarray(below) != 0)
+    return quotient

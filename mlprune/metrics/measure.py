@@ -159,7 +159,8 @@ def row_to_json(row: Any) -> dict[str, Any]:
             content["metric"] = value.name
         else:
             content[part.name] = None if isinstance(value, float) and not math.isfinite(value) else value
-    return content | row.measure.to_json()
+    measure: Measure = row.measure
+    return content | measure.to_json()
 
 
 def row_from_json(kind: type, row: dict[str, Any]) -> dict[str, Any]:

@@ -134,7 +134,7 @@ class RankC(PairMetric):
         each = np.zeros(len(records))
         widths = np.array([len(first["scores"]) for first, _ in records])
         for width in np.unique(widths):
-            places = np.flatnonzero(widths == width)
+            places = np.flatnonzero(widths == width).tolist()
             pairs = torch.tensor([[side["scores"] for side in records[i]] for i in places], dtype=torch.float64)
             each[places] = self._each(pairs[:, 0], pairs[:, 1]).numpy()
         return np.stack([each, np.ones(len(records))], axis=1)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_sum
 
@@ -21,6 +22,13 @@ def states(metric: Metric) -> Iterator[tuple[Metric, str]]:
             yield from ((part, name) for name in part._defaults)
 
 
+def _start(part: Metric, name: str) -> Tensor:
+    """What a state that is a sum starts from."""
+    start = part._defaults[name]
+    assert isinstance(start, Tensor)
+    return start
+
+
 def has_sums_only(metric: Metric) -> bool:
     """Return whether all states are sums, so that those of single records can be added up.
 
@@ -31,8 +39,7 @@ def has_sums_only(metric: Metric) -> bool:
     """
     found = list(states(metric))
     return bool(found) and all(
-        isinstance(part._defaults[name], torch.Tensor) and part._reductions[name] is dim_zero_sum
-        for part, name in found
+        isinstance(part._defaults[name], Tensor) and part._reductions[name] is dim_zero_sum for part, name in found
     )
 
 
@@ -74,7 +81,7 @@ class SummedStates:
             self.metric.update([record])
             found = [getattr(part, name).double().reshape(-1) for part, name in states(self.metric)]
             rows.append(torch.cat(found).numpy())
-        width = sum(part._defaults[name].numel() for part, name in states(self.metric))
+        width = sum(_start(part, name).numel() for part, name in states(self.metric))
         return np.array(rows, dtype=np.float64).reshape(-1, width)
 
     def values(self, sums: Array) -> dict[str, Array]:
@@ -90,7 +97,7 @@ class SummedStates:
     def _value(self, row: Array) -> dict[str, float]:
         start = 0
         for part, name in states(self.metric):
-            default = part._defaults[name]
+            default = _start(part, name)
             value = torch.from_numpy(row[start : start + default.numel()]).reshape(default.shape)
             setattr(part, name, (value if default.is_floating_point() else value.round()).to(default.dtype))
             part._update_count, part._computed = 1, None

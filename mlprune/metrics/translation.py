@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sacrebleu.metrics import BLEU, CHRF
+from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.metrics.chrf import CHRF
 
 from mlprune.errors import UserError
 from mlprune.languages import LANGUAGES
@@ -106,7 +107,7 @@ class Translation(AdditiveMetric):
             return {"bleu": corpus_bleu(bleu), "chrf": corpus_chrf(chrf, self.chrf_scorer.beta)}
         parts = ((self.bleu_scorer, bleu), (self.chrf_scorer, chrf))
         scores = [scorer._compute_score_from_stats([int(count) for count in part]).score for scorer, part in parts]
-        return {"bleu": np.float64(scores[0]), "chrf": np.float64(scores[1])}
+        return {"bleu": np.array(scores[0]), "chrf": np.array(scores[1])}
 
     def compute(self) -> dict[str, Any]:
         """Return ``bleu`` and ``chrf`` (0 to 100), ``chrf_variant``, ``signatures`` and ``n``."""
@@ -162,4 +163,5 @@ def corpus_chrf(sums: Array, beta: int) -> Array:
         np.divide(match, size, out=np.zeros_like(match), where=counts).sum(-1) / orders for size in (output, reference)
     )
     below = beta**2 * precision + recall
-    return 100 * np.divide((1 + beta**2) * precision * recall, below, out=np.zeros_like(below), where=below > 0)
+    score: Array = np.divide((1 + beta**2) * precision * recall, below, out=np.zeros_like(below), where=below > 0)
+    return 100 * score

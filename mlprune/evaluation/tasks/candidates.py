@@ -20,9 +20,9 @@ from mlprune.evaluation.encoder_decoder import encode_answers
 from mlprune.evaluation.encoding import chat_prompt, encode_candidates
 from mlprune.evaluation.lengths import TooLong, max_length, tokens_over
 from mlprune.evaluation.scoring import NORMALIZATIONS, Normalization, score_candidate_ids
-from mlprune.evaluation.tasks.base import Record, Task, naming, refuse_too_long
+from mlprune.evaluation.tasks.base import Task, naming, refuse_too_long
 from mlprune.log import log
-from mlprune.metrics import Accuracy, ExpectedRankC, PairMetric, RankC
+from mlprune.metrics import Accuracy, ExpectedRankC, PairMetric, RankC, Record
 from mlprune.models.language_tokens import between
 
 
@@ -310,7 +310,7 @@ class CandidateTask(ScoredTask):
         if own and not ((verbalizer or candidates) and label_column):
             raise UserError(f"task '{name}': a template of your own needs verbalizer (or candidates) and label_column")
         base = Template(template=template) if own else load_template(str(template))
-        changes = {
+        changes: dict[str, Any] = {
             "verbalizer": verbalizer,
             "candidates": candidates,
             "label_column": label_column,

@@ -10,8 +10,8 @@ from mlprune.errors import UserError
 from mlprune.evaluation.encoding import with_start
 from mlprune.evaluation.lengths import max_length, tokens_over
 from mlprune.evaluation.scoring import score_candidate_ids
-from mlprune.evaluation.tasks.base import Record, Task, naming, refuse_too_long
-from mlprune.metrics import BitsPerChar
+from mlprune.evaluation.tasks.base import Task, naming, refuse_too_long
+from mlprune.metrics import BitsPerChar, Record
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from mlprune.errors import UserError
 from mlprune.evaluation.chat import check_chat_options
 from mlprune.evaluation.encoding import chat_prompt
 from mlprune.evaluation.generation import generate
-from mlprune.evaluation.tasks.base import Record, Task, naming
+from mlprune.evaluation.tasks.base import Task, naming
 from mlprune.languages import language
-from mlprune.metrics import Translation
+from mlprune.metrics import Record, Translation
 from mlprune.models.language_tokens import between, language_code
 from mlprune.models.tokens import separator_text
 
