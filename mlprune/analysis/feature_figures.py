@@ -85,6 +85,7 @@ def overlap_maps(table: Mapping[str, Any], what: str) -> Figure:
         axes.set_xticks(range(len(groups)) if lowest else [], groups if lowest else [], rotation=90, fontsize=7)
         axes.set_yticks(range(len(groups)) if first else [], groups if first else [], fontsize=7)
         axes.set_title(name, fontsize=8)
+    assert image is not None
     label = f"share of the row's top {percent:g}% in the column's bottom {percent:g}%, %"
     figure.colorbar(image, ax=grid, label=label)
     figure.suptitle(f"{what}: top {percent:g}% of one group among the bottom {percent:g}% of another")

@@ -78,8 +78,10 @@ class Magnitudes:
         inputs = forward_inputs(batch, model_device(self.model), count_padding=False)
         masks = {name: mask.bool() for name, mask in inputs.items() if name.endswith("attention_mask")}
         own, other = masks.get("attention_mask"), masks.get("decoder_attention_mask")
+        base = self.model.base_model
+        assert isinstance(base, nn.Module)
         with self._watching(group, [mask for mask in (own, other) if mask is not None]):
-            output = self.model.base_model(**inputs, use_cache=False, output_hidden_states=True)
+            output = base(**inputs, use_cache=False, output_hidden_states=True)
         self._prompts[group] = self._prompts.get(group, 0) + inputs["input_ids"].shape[0]
         sums = self._hidden.setdefault(group, {})
         stacks = [("", getattr(output, "hidden_states", None), own)]

@@ -28,8 +28,10 @@ def comparison_tables(rows: Sequence[Difference]) -> list[Table]:
     tables = []
     for (task, _), own in grouped(rows).items():
         measure, labels = own[0].measure, language_labels([row.language for row in own])
-        heads = ("language", own[0].reference, own[0].system, "difference", "95% CI of the difference", "p", "p (Holm)")
-        heads += ("changed, %", "by chance", "n", "clusters")
+        heads = (
+            *("language", own[0].reference, own[0].system, "difference", "95% CI of the difference"),
+            *("p", "p (Holm)", "changed, %", "by chance", "n", "clusters"),
+        )
         cells = [
             (
                 label,

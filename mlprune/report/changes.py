@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from mlprune.runs.content import Json, Predictions
+from mlprune.runs.content import Predictions
+from mlprune.runs.reading import Json
 
 Example = dict[str, Any]
 LEGACY: Json = {"answer": "output", "given": ["reference"]}  # a file of schema 1 does not say
@@ -32,7 +33,7 @@ def changed_predictions(before: Predictions, after: Predictions, limit: int = 10
         for first, second in pairs:
             if "prediction" not in first or first["prediction"] == second.get("prediction"):
                 continue
-            kind = {True: "better", False: "worse"}.get(second["prediction"] == first["label"])
+            kind = "better" if second["prediction"] == first["label"] else "worse"
             if kind == "better" or first["prediction"] == first["label"]:
                 found[kind].append({"task": task, "lang": lang, "dense": first, "pruned": second})
         for kind, examples in found.items():

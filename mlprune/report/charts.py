@@ -7,11 +7,15 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+if TYPE_CHECKING:
+    from matplotlib.typing import RcKeyType
 
 NUM_COLOURS = 8
 LETTERS_PER_INCH = 11  # of the legend
@@ -19,7 +23,7 @@ INCHES_A_ROW = 0.2  # of a legend
 INK, RULE = "#010101", "#020202"
 SERIES = tuple(f"#0300{i}0" for i in range(NUM_COLOURS))
 STYLES = ("-", "--", ":", "-.")
-SETTINGS = {
+SETTINGS: "dict[RcKeyType, Any]" = {
     "svg.fonttype": "none",
     "svg.hashsalt": "mlprune",
     "font.family": "sans-serif",
@@ -61,7 +65,7 @@ def bar_chart(series: Mapping[str, Bars], label: str, alt: str, line: tuple[str,
             heights = [value for value, _, _ in values]
             errors = [[max(v - lo, 0) for v, lo, _ in values], [max(hi - v, 0) for v, _, hi in values]]
             shown = errors if any(map(any, errors)) else None
-            style = {"color": SERIES[(i + first) % NUM_COLOURS], "edgecolor": INK, "linewidth": 0.4}
+            style: dict[str, Any] = {"color": SERIES[(i + first) % NUM_COLOURS], "edgecolor": INK, "linewidth": 0.4}
             axes.bar(places, heights, width * 0.94, label=name, yerr=shown, ecolor=INK, capsize=2, **style)
         if line is not None:
             axes.axhline(line[1], color=INK, linewidth=0.8, linestyle="--", label=line[0])
@@ -71,7 +75,7 @@ def bar_chart(series: Mapping[str, Bars], label: str, alt: str, line: tuple[str,
             axes.set_ylim(0, 1)  # bars of no height
         axes.yaxis.grid(True)
         axes.set_axisbelow(True)
-        _legend(axes)
+        _legend(figure, axes)
         return to_svg(figure, alt)
 
 
@@ -94,12 +98,14 @@ def line_chart(series: Mapping[str, Sequence[tuple[float, float]]], labels: tupl
             axes.plot(x, y, label=name, linewidth=1.6, **styles[name])
         axes.set_xlabel(labels[0])
         axes.set_ylabel(labels[1])
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        locator = axes.xaxis.get_major_locator()
+        assert isinstance(locator, MaxNLocator)
+        locator.set_params(integer=True)
         axes.yaxis.grid(True)
         axes.ticklabel_format(axis="y", useOffset=False)
         highest = max((y for points in series.values() for _, y in points), default=1.0)
         axes.set_ylim(0, 1.05 * highest or 1.0)
-        _legend(axes)
+        _legend(figure, axes)
         return to_svg(figure, alt)
 
 
@@ -111,13 +117,13 @@ def _axes(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _legend(axes: Axes) -> None:
+def _legend(figure: Figure, axes: Axes) -> None:
     names = axes.get_legend_handles_labels()[1]
     if len(names) > 1:
-        fitting = int(LETTERS_PER_INCH * axes.figure.get_figwidth() // (max(map(len, names)) + 6))
+        fitting = int(LETTERS_PER_INCH * figure.get_figwidth() // (max(map(len, names)) + 6))
         columns = min(len(names), max(fitting, 1))
         rows = -(-len(names) // columns)
-        axes.figure.set_figheight(axes.figure.get_figheight() + INCHES_A_ROW * max(rows - 4, 0))  # four find room
+        figure.set_figheight(figure.get_figheight() + INCHES_A_ROW * max(rows - 4, 0))  # four find room
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, fontsize=9, handlelength=1.6)
 
 
@@ -141,9 +147,10 @@ def to_svg(figure: Figure, alt: str) -> str:
     colours = {INK: "currentColor", RULE: "var(--rule)"} | {colour: f"var(--c{i})" for i, colour in enumerate(SERIES)}
     for placeholder, colour in colours.items():
         svg = svg.replace(placeholder, colour)
-    box = re.search(r'viewBox="([^"]+)"', svg)[1]
+    box = re.search(r'viewBox="([^"]+)"', svg)
+    assert box is not None
     spaces = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
-    svg = f'<svg viewBox="{box}" role="img" aria-label="{escape(alt)}" {spaces}>' + svg[svg.index(">") + 1 :]
+    svg = f'<svg viewBox="{box[1]}" role="img" aria-label="{escape(alt)}" {spaces}>' + svg[svg.index(">") + 1 :]
     return svg.replace("font: 10px sans-serif", "font-size: 10px").replace("sans-serif", "inherit")
 
 

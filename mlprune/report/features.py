@@ -8,7 +8,8 @@ from markupsafe import Markup
 from mlprune.models.paths import LayerPath
 from mlprune.present import Table
 from mlprune.report.charts import line_chart
-from mlprune.runs.content import Json, RunContent
+from mlprune.runs.content import RunContent
+from mlprune.runs.reading import Json
 
 
 def feature_section(run: RunContent) -> dict[str, Any] | None:

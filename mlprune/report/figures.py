@@ -48,8 +48,9 @@ def _bars(rows: Sequence[Row]) -> Bars:
     bars = {}
     for label, row in zip(language_labels([row.language for row in rows]), rows, strict=True):
         if row.value is not None:
-            bounds = (row.value if bound is None else bound for bound in (row.low, row.high))
-            bars[label] = (row.measure.scale * row.value, *(row.measure.scale * bound for bound in bounds))
+            low, high = (row.value if bound is None else bound for bound in (row.low, row.high))
+            scale = row.measure.scale
+            bars[label] = (scale * row.value, scale * low, scale * high)
     return bars
 
 

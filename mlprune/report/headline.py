@@ -5,7 +5,8 @@ from mlprune.comparison.schema1 import headline_tasks, read_sweep
 from mlprune.metrics.measure import AVERAGE
 from mlprune.present import curves_of
 from mlprune.report.features import layer_name
-from mlprune.runs.content import Json, RunContent
+from mlprune.runs.content import RunContent
+from mlprune.runs.reading import Json
 
 TRANSLATES = "A multilingual language model answers better in English than in other languages, yet it translates well. "
 PRUNED = TRANSLATES + (
