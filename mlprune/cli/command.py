@@ -1,14 +1,15 @@
 """The subcommands that run something: LightningCLI with fit, validate and test."""
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import yaml
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.plugins.environments import SLURMEnvironment
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from mlprune.callbacks import ProgressDisplay, PruningCallback, SaveConfig
 from mlprune.cli.checks import (
@@ -26,6 +27,7 @@ from mlprune.cli.resume import refuse_differences, take_resume
 from mlprune.datamodule import PruningDataModule
 from mlprune.errors import UserError, one_line
 from mlprune.experiments import TRAINER_DEFAULTS, Engine
+from mlprune.experiments.engine import callbacks_of
 from mlprune.module import PruningModule
 from mlprune.run import VERSIONED
 
@@ -58,8 +60,9 @@ class MlpruneCLI(LightningCLI):
             args=args,
         )
 
-    def _add_subcommands(self, parser: OneLineParser, **kwargs: Any) -> None:
+    def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
         """Say what the subcommands do here, not what the trainer's methods do."""
+        assert isinstance(parser, OneLineParser)
         super()._add_subcommands(parser, **kwargs)
         parser.describe_subcommands(SUBCOMMANDS)
 
@@ -101,7 +104,9 @@ class MlpruneCLI(LightningCLI):
 
     def _settings(self) -> dict[str, Any]:
         """The run's whole configuration, as config.yaml has it."""
-        return yaml.safe_load(self._parser(self.subcommand).dump(self.config[self.subcommand], skip_none=False))
+        text = self._parser(self.subcommand).dump(self.config[self.subcommand], skip_none=False)
+        settings: dict[str, Any] = yaml.safe_load(text)
+        return settings
 
     def instantiate_classes(self) -> None:
         """Build trainer, model and data; what they refuse is the user's to mend."""
@@ -133,11 +138,12 @@ class MlpruneCLI(LightningCLI):
         check_slurm(trainer)
         if given.logger is None or given.logger is True:
             trainer.loggers = [TensorBoardLogger(trainer.default_root_dir)]  # Lightning's has the SLURM job as version
-        if (run := self.resumed) is not None and type(trainer.logger) in VERSIONED:
-            pinned = type(trainer.logger)(run.parents[1], run.parent.name, run.name)
-            trainer.loggers = [pinned, *trainer.loggers[1:]]
+        if (run := self.resumed) is not None and trainer.logger is not None and type(trainer.logger) in VERSIONED:
+            make: Callable[..., Logger] = type(trainer.logger)
+            trainer.loggers = [make(run.parents[1], run.parent.name, run.name), *trainer.loggers[1:]]
         if not own_bar:
-            trainer.callbacks = [ProgressDisplay() if isinstance(c, ProgressBar) else c for c in trainer.callbacks]
+            callbacks = callbacks_of(trainer)
+            callbacks[:] = [ProgressDisplay() if isinstance(c, ProgressBar) else c for c in callbacks]
         return trainer
 
     def _engine(self, model: PruningModule, datamodule: PruningDataModule) -> Engine:
