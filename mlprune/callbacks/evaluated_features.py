@@ -80,7 +80,7 @@ def evaluated_text(example: Any) -> str:
         'It is good'
     """
     if hasattr(example, "candidates"):
-        return example.candidates[example.label]
+        return str(example.candidates[example.label])
     if hasattr(example, "reference"):
         return f"{example.source}\n{example.reference}"
-    return example.text
+    return str(example.text)

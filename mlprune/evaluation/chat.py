@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from datetime import date, datetime
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 from unittest import mock
 
 from transformers import PreTrainedTokenizerBase
@@ -95,9 +95,10 @@ def render_chat(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str
 def _rendered(
     tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, Any]], own: dict[str, Any], today: datetime
 ) -> str:
+    turns = cast("list[dict[str, str]]", messages)  # content may also be a list of parts, which that type leaves out
     try:
         with _date(today), _same_choices(), _limited_memory(MAX_BYTES), _limited_time(TIMEOUT_S):
-            text = str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **own))
+            text = str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **own))
     except _OutOfTime:
         raise UserError(f"the tokenizer's chat template does not end within {TIMEOUT_S:g} s") from None
     except MemoryError:
