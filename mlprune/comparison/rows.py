@@ -10,7 +10,6 @@ from mlprune.comparison.difference import Difference
 from mlprune.comparison.inference import Estimate, Interval, Target, averaged, holm, intervals, p_values
 from mlprune.comparison.pools import Pool, SummedPool, make_pools
 from mlprune.comparison.records import Channel, Family, TaskRecords, families
-from mlprune.metrics.additive import AdditiveMetric
 from mlprune.metrics.measure import AVERAGE, AVERAGE_ALL, Figure, Measure, change
 
 
@@ -183,7 +182,7 @@ def _formula(pool: Pool, target: Target, measure: Measure, resampled: Interval) 
     if len(target.channels) > 1 or not isinstance(pool, SummedPool):
         return resampled
     metric, rows, channel = pool.metrics[h], pool.statistics[h], pool.channels[h]
-    if not isinstance(metric, AdditiveMetric) or not len(rows):
+    if not len(rows):
         return resampled
     if channel.independent:
         return metric.interval(rows.sum(0)).get(measure.name, resampled)
@@ -210,10 +209,7 @@ def _paired_p(pools: Sequence[Pool], target: Target, name: str, p: float | None)
         return p
     if not isinstance(first, SummedPool) or not isinstance(second, SummedPool):
         return p
-    metric = first.metrics[h]
-    if not isinstance(metric, AdditiveMetric):
-        return p
-    return metric.paired_p(first.statistics[h], second.statistics[h]).get(name, p)
+    return first.metrics[h].paired_p(first.statistics[h], second.statistics[h]).get(name, p)
 
 
 def _changed(first: Sequence[Channel], second: Sequence[Channel], target: Target) -> float | None:

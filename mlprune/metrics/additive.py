@@ -83,7 +83,8 @@ class AdditiveMetric(ExactMetric):
     def sums(self) -> Array:
         """Return the sums of all statistics, (k,)."""
         rows = self.rows if isinstance(self.rows, list) else [self.rows]  # one tensor after a collective
-        return column_sums(torch.cat([self.empty_state("rows"), *rows])).numpy()
+        found: Array = column_sums(torch.cat([self.empty_state("rows"), *rows])).numpy()
+        return found
 
     def count(self) -> int:
         """Return the number of records."""

@@ -71,7 +71,7 @@ def rankc_each(
     overlap = (joined[:, None, :] < tops[None, :, None]).sum(-1) / tops.double()
     counts = (~missing).sum(-1)
     weights = torch.zeros_like(overlap)
-    for count in counts.unique().tolist():
+    for count in sorted(set(counts.tolist())):
         weights[counts == count, :count] = position_weights(count, weighting)
     return (weights * overlap).sum(-1)
 

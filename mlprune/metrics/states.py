@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_sum
 
@@ -15,18 +14,11 @@ from mlprune.metrics.additive import AdditiveMetric, Array
 from mlprune.metrics.measure import measures_of, read_values
 
 
-def states(metric: Metric) -> Iterator[tuple[Metric, str]]:
-    """Iterate over a metric's states, and those of the metrics it is built on."""
+def states(metric: Metric) -> Iterator[tuple[Metric, str, Any]]:
+    """Iterate over a metric's states, those of the metrics it is built on too: owner, name, empty value."""
     for part in metric.modules():
         if isinstance(part, Metric):
-            yield from ((part, name) for name in part._defaults)
-
-
-def _start(part: Metric, name: str) -> Tensor:
-    """What a state that is a sum starts from."""
-    start = part._defaults[name]
-    assert isinstance(start, Tensor)
-    return start
+            yield from ((part, name, default) for name, default in part._defaults.items())
 
 
 def has_sums_only(metric: Metric) -> bool:
@@ -39,7 +31,7 @@ def has_sums_only(metric: Metric) -> bool:
     """
     found = list(states(metric))
     return bool(found) and all(
-        isinstance(part._defaults[name], Tensor) and part._reductions[name] is dim_zero_sum for part, name in found
+        isinstance(default, torch.Tensor) and part._reductions[name] is dim_zero_sum for part, name, default in found
     )
 
 
@@ -55,7 +47,7 @@ def single_process(metric: Metric) -> Metric:
 
 
 class SummedStates:
-    """A metric whose states are sums, with the two methods of :class:`mlprune.metrics.AdditiveMetric`.
+    """A metric whose states are sums, with the methods of :class:`mlprune.metrics.AdditiveMetric`.
 
     Args:
         metric: Its ``update`` takes a list of records.
@@ -79,9 +71,9 @@ class SummedStates:
         for record in records:
             self.metric.reset()
             self.metric.update([record])
-            found = [getattr(part, name).double().reshape(-1) for part, name in states(self.metric)]
+            found = [getattr(part, name).double().reshape(-1) for part, name, _ in states(self.metric)]
             rows.append(torch.cat(found).numpy())
-        width = sum(_start(part, name).numel() for part, name in states(self.metric))
+        width = sum(default.numel() for _, _, default in states(self.metric))
         return np.array(rows, dtype=np.float64).reshape(-1, width)
 
     def values(self, sums: Array) -> dict[str, Array]:
@@ -94,10 +86,17 @@ class SummedStates:
         columns = {name: np.array([value[name] for value in found], dtype=np.float64) for name in names}
         return {name: column[inverse].reshape(sums.shape[:-1]) for name, column in columns.items()}
 
+    def interval(self, sums: Array) -> dict[str, tuple[float, float]]:
+        """Return no interval: there is no formula."""
+        return {}
+
+    def paired_p(self, before: Array, after: Array) -> dict[str, float]:
+        """Return no p value: there is no test but swapping."""
+        return {}
+
     def _value(self, row: Array) -> dict[str, float]:
         start = 0
-        for part, name in states(self.metric):
-            default = _start(part, name)
+        for part, name, default in states(self.metric):
             value = torch.from_numpy(row[start : start + default.numel()]).reshape(default.shape)
             setattr(part, name, (value if default.is_floating_point() else value.round()).to(default.dtype))
             part._update_count, part._computed = 1, None

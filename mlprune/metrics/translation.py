@@ -107,7 +107,7 @@ class Translation(AdditiveMetric):
             return {"bleu": corpus_bleu(bleu), "chrf": corpus_chrf(chrf, self.chrf_scorer.beta)}
         parts = ((self.bleu_scorer, bleu), (self.chrf_scorer, chrf))
         scores = [scorer._compute_score_from_stats([int(count) for count in part]).score for scorer, part in parts]
-        return {"bleu": np.array(scores[0]), "chrf": np.array(scores[1])}
+        return {"bleu": np.asarray(scores[0]), "chrf": np.asarray(scores[1])}
 
     def compute(self) -> dict[str, Any]:
         """Return ``bleu`` and ``chrf`` (0 to 100), ``chrf_variant``, ``signatures`` and ``n``."""

@@ -56,21 +56,21 @@ def curves_of(rows: Sequence[tuple[float, Difference]]) -> list[Curve]:
 
 
 def curves_table(curves: Sequence[Curve]) -> Table:
-    """Return a table with a line a sparsity and a column a curve; a star where an interval excludes zero.
+    """Return a table with a line a curve and a column a sparsity; a star where an interval excludes zero.
 
     Example:
         >>> row = Difference("pruned", "dense", "nli", "average", Measure("f1"), 0.5, 0.25, -0.25, -0.5, -0.1)
-        >>> curves_table(curves_of([(0.1, row)])).rows
-        [('0 (dense)', '0.500'), ('10', '0.250*')]
+        >>> table = curves_table(curves_of([(0.1, row)]))
+        >>> table.columns, table.rows
+        (('weights pruned, %', '0 (dense)', '10'), [('nli: f1, average', '0.500', '0.250*')])
     """
+    levels = sorted({sparsity for curve in curves for sparsity, _ in curve.points})
     name = curves[0].reference.reference if curves else "dense"
-    rows = [(f"0 ({name})", *(curve.measure.text(curve.reference.before) for curve in curves))]
-    for sparsity in sorted({sparsity for curve in curves for sparsity, _ in curve.points}):
-        cells = []
-        for curve in curves:
-            own = next((row for level, row in curve.points if level == sparsity), None)
-            cells.append("" if own is None else curve.measure.text(own.after) + "*" * own.clear)
-        rows.append((f"{100 * sparsity:g}", *cells))
-    starred = any(cell.endswith("*") for row in rows for cell in row)
-    columns = ("weights pruned, %", *(curve.title for curve in curves))
+    rows = []
+    for curve in curves:
+        points = dict(curve.points)
+        cells = [curve.measure.text(points[x].after) + "*" * points[x].clear if x in points else "" for x in levels]
+        rows.append((curve.title, curve.measure.text(curve.reference.before), *cells))
+    starred = any("*" in cell for row in rows for cell in row[2:])
+    columns = ("weights pruned, %", f"0 ({name})", *(f"{100 * level:g}" for level in levels))
     return Table("Figures by sparsity", columns, rows, (NOTE,) if starred else ())

@@ -9,6 +9,7 @@ from mlprune.metrics.measure import AVERAGE, AVERAGE_ALL, Figure, Measure
 from mlprune.present.table import Table
 
 Key = tuple[str, str]  # task and measure: a table
+COUNTS = ("changed, %", "by chance", "n", "clusters")
 
 
 def comparison_tables(rows: Sequence[Difference]) -> list[Table]:
@@ -28,10 +29,8 @@ def comparison_tables(rows: Sequence[Difference]) -> list[Table]:
     tables = []
     for (task, _), own in grouped(rows).items():
         measure, labels = own[0].measure, language_labels([row.language for row in own])
-        heads = (
-            *("language", own[0].reference, own[0].system, "difference", "95% CI of the difference"),
-            *("p", "p (Holm)", "changed, %", "by chance", "n", "clusters"),
-        )
+        systems = (own[0].reference, own[0].system)
+        heads = ("language", *systems, "difference", "95% CI of the difference", "p", "p (Holm)", *COUNTS)
         cells = [
             (
                 label,

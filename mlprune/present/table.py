@@ -2,16 +2,19 @@
 
 import csv
 import io
+import textwrap
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+import rich.box
 import rich.table
 from rich.text import Text
 
 SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 SPECIAL |= {character: f"\\{character}" for character in "&%$#_{}"}
+HEAD = 7  # letters in a line of a column's head, on the console, where words allow
 HIDDEN = ("Cc", "Cf", "Zl", "Zp")  # control and format characters, separators of lines
 
 
@@ -142,15 +145,18 @@ def to_html(table: Table) -> str:
 
 
 def to_console(table: Table) -> rich.table.Table:
-    """Return a table for rich's console; markup in cells is text.
+    """Return a table for rich's console; markup in cells is text, and figures are never broken over lines.
 
     Example:
         >>> to_console(Table("Sizes", ("name", "size"), [("m[/red]", "1")])).row_count
         1
     """
     shown = rich.table.Table(title=Text(visible(table.title)), title_justify="left", caption_justify="left")
+    shown.box, shown.padding, shown.pad_edge = rich.box.SIMPLE_HEAD, (0, 1, 0, 0), False
     for place, column in enumerate(table.columns):
-        shown.add_column(Text(visible(column)), justify="right" if place and not table.prose else "left")
+        figures = place > 0 and not table.prose
+        head = textwrap.fill(visible(column), HEAD, break_long_words=False, break_on_hyphens=False)
+        shown.add_column(Text(head), justify="right" if figures else "left", no_wrap=figures)
     for row in table.rows:
         shown.add_row(*(Text(visible(cell)) for cell in row))
     if table.notes:
