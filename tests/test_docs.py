@@ -3,6 +3,7 @@
 import importlib
 import re
 import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,8 @@ def test_python_runs(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 
 
 @pytest.mark.parametrize("text", blocks("yaml"))
-def test_yaml_is_a_config(text: str, mlprune, tiny_folder: Path) -> None:
+def test_yaml_is_a_config(text: str, mlprune, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_files_of_the_users(monkeypatch)
     Path("snippet.yaml").write_text(text, encoding="utf-8")
     assert parsed(mlprune, "fit", "--config", "snippet.yaml", "--model.name", str(tiny_folder))
 
@@ -84,16 +86,22 @@ def test_commands_are_understood(command: str, mlprune, monkeypatch: pytest.Monk
     arguments = words[next(i for i, word in enumerate(words) if word in ("main.py", "mlprune")) + 1 :]
     if RESUMES in arguments:  # there is no run to resume; that flag has tests of its own
         return
-    Path("my_scores.py").write_text(loudest(), encoding="utf-8")
-    monkeypatch.syspath_prepend(Path.cwd())
+    write_files_of_the_users(monkeypatch)
     for stand_in in ("C", "split.yaml"):
         Path(stand_in).write_text("{model: {name: demo}}", encoding="utf-8")
     Path("configs").symlink_to(ROOT / "configs")
     assert parsed(mlprune, *arguments)
 
 
-def loudest() -> str:
-    return next(block.values[0] for block in blocks("python") if "class Loudest" in block.values[0])
+def write_files_of_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write the files that the documents tell to write: a name in backticks, at the end of what precedes the code."""
+    texts = "\n".join(path.read_text(encoding="utf-8") for path in DOCUMENTS)
+    found = re.findall(r"`(my_\w+\.py)`[^`]*\n\n```python\n(.*?)^```", texts, re.MULTILINE | re.DOTALL)
+    assert {name for name, _ in found} == {"my_scores.py", "my_task.py"}
+    for name, code in found:
+        Path(name).write_text(code, encoding="utf-8")
+        monkeypatch.delitem(sys.modules, name.removesuffix(".py"), raising=False)
+    monkeypatch.syspath_prepend(Path.cwd())
 
 
 def parsed(mlprune: Any, *arguments: str) -> bool:

@@ -1,5 +1,6 @@
-"""Examples whose prediction changed between the dense and the pruned model, for better and for worse."""
+"""Examples whose prediction changed between two systems, for better and for worse, and what both generated."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from mlprune.runs.content import Predictions
@@ -13,8 +14,8 @@ def changed_predictions(before: Predictions, after: Predictions, limit: int = 10
     """Return changed examples, taken in turn from every task and language.
 
     Args:
-        before: Predictions of the dense model.
-        after: Predictions of the pruned model.
+        before: Predictions of the first system.
+        after: Predictions of the second.
         limit: At most so many of each kind.
 
     Returns:
@@ -35,19 +36,18 @@ def changed_predictions(before: Predictions, after: Predictions, limit: int = 10
                 continue
             kind = "better" if second["prediction"] == first["label"] else "worse"
             if kind == "better" or first["prediction"] == first["label"]:
-                found[kind].append({"task": task, "lang": lang, "dense": first, "pruned": second})
+                found[kind].append({"task": task, "lang": lang, "before": first, "after": second})
         for kind, examples in found.items():
             queues[kind].append(examples)
     return {kind: _in_turn(examples, limit) for kind, examples in queues.items()}
 
 
-def generated_answers(results: Json, before: Predictions, after: Predictions, limit: int = 10) -> list[Example]:
-    """Return what both models generated, side by side, different answers first.
+def generated_answers(results: Json, systems: Mapping[str, Predictions], limit: int = 10) -> list[Example]:
+    """Return what one system or two generated, side by side, different answers first.
 
     Args:
         results: Content of results.json, which says under which key a task's records have the answer.
-        before: Predictions of the dense model.
-        after: Predictions of the pruned model; may be empty.
+        systems: Name to predictions.
         limit: At most so many.
 
     Returns:
@@ -56,20 +56,21 @@ def generated_answers(results: Json, before: Predictions, after: Predictions, li
     Example:
         >>> results = {"measured_by": {"qa": {"answer": "output", "given": ["gold"]}}}
         >>> record = {"id": "0", "gold": "a cat", "output": "cat"}
-        >>> generated_answers(results, {"qa": {"fr": {"0": record}}}, {})[0]["shown"]
-        {'gold': 'a cat', 'answer': 'cat'}
+        >>> generated_answers(results, {"dense": {"qa": {"fr": {"0": record}}}})[0]["shown"]
+        {'gold': 'a cat', 'dense': 'cat'}
     """
     queues = []
-    for task, lang, pairs in _paired(before, after or before):
+    names, sides = list(systems), list(systems.values())
+    for task, lang, pairs in _paired(sides[0], sides[-1]) if sides else []:
         own = results.get("measured_by", {}).get(task, LEGACY)
         key, found = own["answer"], []
         for first, second in pairs:
             if key is None or not isinstance(first.get(key), str) or "label" in first:
                 continue
             shown = {name: str(first[name]) for name in ("source", *own["given"]) if name in first}
-            shown |= {"dense": first[key], "pruned": str(second.get(key))} if after else {"answer": first[key]}
+            shown |= {names[0]: first[key], names[-1]: str(second.get(key))}
             found.append({"task": task, "lang": lang, "id": first["id"], "shown": shown})
-        queues.append(sorted(found, key=lambda e: e["shown"].get("dense") == e["shown"].get("pruned")))
+        queues.append(sorted(found, key=lambda e: e["shown"][names[0]] == e["shown"][names[-1]]))
     return _in_turn(queues, limit)
 
 

@@ -74,9 +74,12 @@ def render(runs: Sequence[RunContent]) -> str:
         "commands": [(run.name, command(run)) for run in runs],
     }
     if len(runs) == 1:
-        dense, pruned = (runs[0].predictions.get(stage, {}) for stage in ("dense", "pruned"))
-        content["changes"] = {kind: found for kind, found in changed_predictions(dense, pruned).items() if found}
-        content["answers"] = generated_answers(runs[0].final, dense or pruned, pruned if dense else {})
+        predictions = runs[0].predictions
+        if len(predictions) == 2:
+            found = changed_predictions(*predictions.values())
+            content["changes"] = {kind: examples for kind, examples in found.items() if examples}
+        content["names"] = list(predictions)
+        content["answers"] = generated_answers(runs[0].final, predictions)
     return environment.get_template("report.html").render(content)
 
 

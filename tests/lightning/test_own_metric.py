@@ -5,6 +5,8 @@ import csv
 import json
 import re
 import string
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,11 +20,11 @@ from mlprune.report import read_run, render
 
 LANGUAGES = ("en", "fr", "sw")
 OWN = {
-    "class_path": "own_metric.Questions",
+    "class_path": "my_task.Questions",
     "init_args": {
         "path": "questions.{lang}.jsonl",
         "languages": list(LANGUAGES),
-        "metric": {"class_path": "own_metric.SpanF1"},
+        "metric": {"class_path": "my_task.SpanF1"},
     },
 }
 CHARACTERS = {
@@ -31,12 +33,19 @@ CHARACTERS = {
 }
 
 
+def documented() -> str:
+    """The file that the documents tell a user to write."""
+    text = (ROOT / "mlprune/evaluation/README.md").read_text(encoding="utf-8")
+    return next(code for code in re.findall(r"^```python\n(.*?)^```", text, re.M | re.S) if "class SpanF1" in code)
+
+
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> tuple[Path, str]:
+def run(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Iterator[tuple[Path, str]]:
     """A whole experiment on the user's task, in the test's folder, and what it printed."""
     from mlprune.cli import main as command
 
     folder = tmp_path_factory.mktemp("own")
+    (folder / "my_task.py").write_text(documented(), encoding="utf-8")
     for lang in LANGUAGES:
         rows = [{"question": f"Question {i} in {lang}?", "gold": " ".join(string.printable[:95])} for i in range(22)]
         (folder / f"questions.{lang}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -48,12 +57,16 @@ def run(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> tuple[Pa
     (folder / "run.yaml").write_text(yaml.safe_dump(config))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        patch.syspath_prepend(folder)
         patch.setattr("sys.argv", ["main.py"])
         out = tmp_path_factory.mktemp("out") / "out.txt"
         with out.open("w") as file:
             patch.setattr("sys.stdout", file)
             assert command(["fit", "--config", "run.yaml"]) == 0
-    return folder / RUN, out.read_text()
+        patch.undo()
+        patch.syspath_prepend(folder)
+        yield folder / RUN, out.read_text()
+    sys.modules.pop("my_task", None)
 
 
 def test_results_have_its_figures(run: tuple[Path, str]) -> None:
@@ -66,7 +79,7 @@ def test_results_have_its_figures(run: tuple[Path, str]) -> None:
         assert 0 < row["low"] <= row["value"] <= row["high"] <= 100
         assert row["higher_is_better"] is True
     records = [json.loads(line) for line in (run[0] / "predictions/questions.fr.jsonl").read_text().splitlines()]
-    from own_metric import SpanF1
+    from my_task import SpanF1
 
     metric = SpanF1()
     metric.update(records)
@@ -122,7 +135,7 @@ def test_compare_leaves_out_what_it_cannot_import(
     (folder / "predictions").mkdir(parents=True)
     for file in (run[0] / "predictions").iterdir():
         (folder / "predictions" / file.name).write_bytes(file.read_bytes())
-    (folder / "results.json").write_text((run[0] / "results.json").read_text().replace("own_metric.", "gone."))
+    (folder / "results.json").write_text((run[0] / "results.json").read_text().replace("my_task.", "gone."))
     assert main([str(folder), str(folder)]) == 0
     assert "task 'questions' is left out: metric 'gone.SpanF1' cannot be made: No module named 'gone'" in caplog.text
 
@@ -136,9 +149,7 @@ def test_a_torchmetrics_class_needs_yaml_only(run: tuple[Path, str]) -> None:
 
 
 def test_the_report_needs_neither_task_nor_metric(run: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
-    monkeypatch.setitem(sys.modules, "own_metric", None)  # cannot be imported
+    monkeypatch.setitem(sys.modules, "my_task", None)  # cannot be imported
     assert "questions: span F1" in render([read_run(run[0])])
 
 
