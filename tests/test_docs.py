@@ -16,7 +16,7 @@ DOCUMENTS = sorted(
     for path in [*ROOT.glob("*.md"), *ROOT.glob(".github/*.md"), *ROOT.glob("[a-z]*/**/*.md")]
     if "lightning_logs" not in path.parts and "build" not in path.parts
 )
-NOT_RUN = ("pip ", "pytest", "tensorboard ", "ruff ")  # the suite itself, and other programs
+NOT_RUN = ("pip ", "pytest", "tensorboard ", "ruff ", "mypy")  # the suite itself, and other programs
 RESUMES = "--resume"
 
 

@@ -76,7 +76,8 @@ def render(runs: Sequence[RunContent]) -> str:
     if len(runs) == 1:
         predictions = runs[0].predictions
         if len(predictions) == 2:
-            found = changed_predictions(*predictions.values())
+            before, after = predictions.values()
+            found = changed_predictions(before, after)
             content["changes"] = {kind: examples for kind, examples in found.items() if examples}
         content["names"] = list(predictions)
         content["answers"] = generated_answers(runs[0].final, predictions)
