@@ -6,7 +6,7 @@ Layer 0 is what the first block receives, layer k what block k - 1 gives.
 import csv
 import json
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -19,6 +19,7 @@ from mlprune.models.blocks import find_blocks
 
 Features = dict[int, list[int]]
 Select = Literal["translation", "large", "random"]
+Silence = Callable[[Tensor], Tensor]
 
 
 @contextmanager
@@ -56,7 +57,7 @@ def ablated(model: nn.Module, features: Mapping[int, Sequence[int]], keep_only: 
             handle.remove()
 
 
-def _silencer(layer: int, dimensions: list[int], keep_only: bool) -> Any:
+def _silencer(layer: int, dimensions: list[int], keep_only: bool) -> Silence:
     def silence(hidden: Tensor) -> Tensor:
         size = hidden.shape[-1]
         strange = [dimension for dimension in dimensions if not 0 <= dimension < size]
@@ -72,7 +73,7 @@ def _silencer(layer: int, dimensions: list[int], keep_only: bool) -> Any:
     return silence
 
 
-def _before(silence: Any) -> Any:
+def _before(silence: Silence) -> Callable[..., tuple[Any, Any]]:
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
         if "hidden_states" in kwargs:
             return args, kwargs | {"hidden_states": silence(kwargs["hidden_states"])}
@@ -81,7 +82,7 @@ def _before(silence: Any) -> Any:
     return hook
 
 
-def _after(silence: Any) -> Any:
+def _after(silence: Silence) -> Callable[..., Any]:
     def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         return (silence(output[0]), *output[1:]) if isinstance(output, tuple) else silence(output)
 

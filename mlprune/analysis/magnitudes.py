@@ -3,7 +3,7 @@
 Shapes: B prompts, T tokens, D dimensions.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -95,7 +95,7 @@ class Magnitudes:
     def _watching(self, group: str, masks: list[Tensor]) -> Iterator[None]:
         sums = self._inputs.setdefault(group, {})
 
-        def hook(path: str) -> Any:
+        def hook(path: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
             def look(module: nn.Module, args: tuple[Tensor, ...]) -> None:
                 x = args[0]
                 mask = next((m for m in masks if x.shape[:-1] in (m.shape, (m.numel(),))), None)

@@ -1,7 +1,7 @@
 """SIGTERM, and SLURM's SIGUSR1 before a job's time is up, end a run as Ctrl-C does."""
 
 import signal
-from typing import Any
+from types import FrameType
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
@@ -23,6 +23,6 @@ class EndOnSigterm(Callback):
     on_test_start = on_train_start = on_validation_start
 
 
-def _interrupt(number: int, frame: Any) -> None:
+def _interrupt(number: int, frame: FrameType | None) -> None:
     signal.signal(number, signal.SIG_IGN)  # once is enough: nothing is to disturb the clearing up
     raise KeyboardInterrupt

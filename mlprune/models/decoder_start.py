@@ -1,13 +1,13 @@
 """The token that an encoder-decoder model's decoder starts from, where no language decides it."""
 
-from typing import Any
-
 import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from mlprune.errors import UserError
 
 
-def decoder_start_of(model: Any) -> int:
+def decoder_start_of(model: PreTrainedModel) -> int:
     """Return the token that the decoder reads first.
 
     It is the one that generation or the model names; else the one that the model itself puts before labels; else T5's,
@@ -30,13 +30,15 @@ def decoder_start_of(model: Any) -> int:
     start = _before_labels(model) if start is None else start
     if start is None:
         raise UserError(f"{type(model).__name__}: its config has no decoder_start_token_id; set it in config.json")
-    rows = (getattr(model.get_decoder(), "embed_tokens", None) or model.get_input_embeddings()).weight.shape[0]
+    embedding: nn.Module = getattr(model.get_decoder(), "embed_tokens", None) or model.get_input_embeddings()
+    assert isinstance(embedding.weight, Tensor)
+    rows = embedding.weight.shape[0]
     if not 0 <= start < rows:
         raise UserError(f"{type(model).__name__}: decoder_start_token_id {start} is not in its vocabulary of {rows}")
     return int(start)
 
 
-def _before_labels(model: Any) -> int | None:
+def _before_labels(model: PreTrainedModel) -> int | None:
     """What the model puts before labels, unless that depends on them (mBART: their last token, a language's code)."""
     shift = getattr(model, "prepare_decoder_input_ids_from_labels", None)
     if shift is None:
@@ -48,6 +50,6 @@ def _before_labels(model: Any) -> int | None:
     return first.pop() if len(first) == 1 else None
 
 
-def _pad_of_t5(model: Any) -> int | None:
+def _pad_of_t5(model: PreTrainedModel) -> int | None:
     is_t5 = hasattr(model, "_shift_right") and hasattr(model.config, "relative_attention_num_buckets")
     return model.config.pad_token_id if is_t5 else None

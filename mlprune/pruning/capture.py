@@ -4,7 +4,7 @@ The blocks are replaced by stubs that return their input, so that one cheap forw
 positional and named. Nothing here knows an architecture.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +25,8 @@ INPUT_NAMES = ("input_ids", "attention_mask", "decoder_input_ids", "decoder_atte
 Kind = tuple[int, bool]
 # stacks that come before: blocks, what probe_outputs said of them, hidden states after the last block
 Finished = list[tuple[list[Block], Kind, Tensor]]
+
+Forward = Callable[..., Any]  # a block's, with whatever arguments its model passes
 
 
 @dataclass
@@ -117,7 +119,7 @@ def capture(
     captured: list[Captured] = []
     rest: list[Any] = []
 
-    def stub(position: int, block: Block, original: Any) -> Any:
+    def stub(position: int, block: Block, original: Forward) -> Forward:
         def forward(*args: Any, **kwargs: Any) -> Any:
             by_name = "hidden_states" in kwargs
             hidden = kwargs.pop("hidden_states") if by_name else args[0]
@@ -142,12 +144,12 @@ def capture(
     return captured[0]
 
 
-def _replayed(finished: Finished) -> dict[nn.Module, Any]:
+def _replayed(finished: Finished) -> dict[nn.Module, Forward]:
     """Forwards that return the known result of stacks that batches have passed."""
     return {block.module: _returning(final, kind) for blocks, kind, final in finished for block in blocks}
 
 
-def _returning(hidden: Tensor, kind: Kind) -> Any:
+def _returning(hidden: Tensor, kind: Kind) -> Forward:
     """A forward that returns given hidden states, with an empty place for each other value."""
     return lambda *args, **kwargs: (hidden, *[None] * (kind[0] - 1)) if kind[0] else hidden
 

@@ -8,7 +8,6 @@ architecture needs code of its own, and every output is computed once.
 import contextvars
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from greenlet import getcurrent, greenlet
 from torch import Tensor, nn
@@ -33,10 +32,11 @@ class Passage:
     see: Callable[[str, Tensor], None]
     waiting: str | None = None
     output: Tensor | None = None
-    thread: Any = field(default=None, repr=False)
+    thread: greenlet | None = field(default=None, repr=False)
 
     def go_on(self) -> None:
         """Run until the next layer that is not pruned yet, or to the end of the block."""
+        assert self.thread is not None
         result = self.thread.switch()
         if self.thread.dead:
             self.waiting, self.output = None, result
@@ -69,7 +69,7 @@ def prune_layerwise(
         UserError: If batches reach the layers in different orders.
     """
     reports: dict[str, LayerReport] = {}
-    by_thread: dict[Any, Passage] = {}
+    by_thread: dict[greenlet, Passage] = {}
     main = getcurrent()
 
     def decide(path: str) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -87,7 +86,7 @@ class BlockStatistics:
             if stop and not waiting:
                 raise Stop
 
-        def linear_hook(path: str) -> Any:
+        def linear_hook(path: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
             def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:
                 see(path, args[0])
                 seen(path)
