@@ -225,6 +225,10 @@ class PruningDataModule(LightningDataModule):
 
     # -- recovery training ----------------------------------------------------------------------------------------
 
+    def val_dataloader(self) -> list[Any]:
+        """Nothing: training validates nothing, and the blocks that are calibrated come from the run's schedule."""
+        return []
+
     def choose_training(self, tokenizer: PreTrainedTokenizerBase) -> None:
         """Choose the texts of recovery training; none is in a task's tests.
 
