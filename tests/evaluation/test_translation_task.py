@@ -101,3 +101,16 @@ def test_too_long_prompts_are_told_by_task_and_language() -> None:
 def test_too_few_short_sentences() -> None:
     with pytest.raises(UserError, match="2 few-shot rows needed in 'fr', 0 are short enough"):
         task(max_chars=5).shots_for("fr")
+
+
+def test_corpora_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    own, read = task(), []
+    rows = Bundled.rows
+    monkeypatch.setattr(Bundled, "rows", lambda self, lang: read.append(lang) or rows(self, lang))
+    examples = own.examples("fr")
+    own.prompts(tiny_tokenizer(), "fr", ["Bonjour."])
+    count = len(read)
+    for example in examples:
+        own.prompts(tiny_tokenizer(), "fr", [example.source])
+    own.examples("fr")
+    assert len(read) == count == 4  # two languages, in the task's corpus and in that of solved examples
