@@ -76,7 +76,7 @@ def packaged_folder(name: str) -> Path:
         UserError: If its packages are missing, damaged, or the cache cannot be written.
     """
     check_packaged(name)
-    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "mlprune"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "mlprune"  # empty means unset
     folder = cache / f"{name}-{PACKAGED[name].sha256[:12]}"
     if not folder.is_dir():
         try:

@@ -155,3 +155,13 @@ def test_packaged_models_that_are_not_installed_or_damaged(monkeypatch, tmp_path
     with pytest.raises(UserError, match=r"is damaged \(SHA-256 differs\)"):
         packaged_folder("demo")
     assert [path.name for path in (tmp_path / "cache" / "mlprune").iterdir() if path.is_dir()] == []
+
+
+def test_an_empty_cache_variable_means_unset(monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    place = tmp_path / "home" / ".cache" / "mlprune" / f"demo-{PACKAGED['demo'].sha256[:12]}"
+    place.mkdir(parents=True)
+    assert packaged_folder("demo") == place
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
