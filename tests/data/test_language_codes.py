@@ -1,6 +1,6 @@
 """Calibration of models that translate: the encoder reads the source language's code, the decoder the target's."""
 
-from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from tiny import tiny_model
@@ -14,9 +14,17 @@ from mlprune.datamodule import PruningDataModule
 def prompts_of(model, tokenizer, target: str = "sw") -> tuple[list[list[int]], list[list[int]], list[tuple[str, str]]]:
     demonstrations = {"mt": TranslationDemonstrations("fr", target, shots=2, separator=" ")}
     data = PruningDataModule(demonstrations, num_prompts=3, max_tokens=400)
-    data.trainer = SimpleNamespace(lightning_module=SimpleNamespace(model=model, tokenizer=tokenizer))
     data.choose_prompts(tokenizer)
-    return data.prompts()["mt"], data.decoder_prompts()["mt"], [prompt.sides for prompt in data._chosen["mt"]]
+    encoder = data.prompts(model, tokenizer)["mt"]
+    rows = [row for batch in data.calibration_batches(model, tokenizer) for row in zip(*unpadded(batch), strict=True)]
+    decoders = {tuple(ids): decoder for ids, decoder in rows}
+    return encoder, [decoders[tuple(ids)] for ids in encoder], [prompt.sides for prompt in data._chosen["mt"]]
+
+
+def unpadded(batch: dict[str, Any]) -> list[list[list[int]]]:
+    """The prompts of a batch: what the encoder reads, and what the decoder reads."""
+    pairs = (("input_ids", "attention_mask"), ("decoder_input_ids", "decoder_attention_mask"))
+    return [[row[mask == 1].tolist() for row, mask in zip(batch[ids], batch[name], strict=True)] for ids, name in pairs]
 
 
 @pytest.mark.parametrize("name", TRANSLATING)

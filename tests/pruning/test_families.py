@@ -8,7 +8,8 @@ from transformers import GptOssConfig, GptOssForCausalLM
 
 from mlprune.errors import UserError
 from mlprune.models.blocks import find_blocks
-from mlprune.pruning import Unstructured, Wanda, prune_model
+from mlprune.pruning import Calibration, Pruner, Unstructured, Wanda, calibrating, prune_model
+from mlprune.pruning.steps import prune_blocks
 
 LENGTHS = [9, 4, 7, 9, 12]
 SPARSITY = 0.4
@@ -119,15 +120,27 @@ def test_encoder_blocks_come_first(family: str) -> None:
     assert ["encoder" in stack for stack in stacks] == [True] * 3 + [False] * 3
 
 
-def test_routed_linear_layers_refuse_padding_they_cannot_see() -> None:
-    """Experts that are ordinary modules see chosen tokens only, so a mask over all tokens does not fit."""
+def routed_llama() -> torch.nn.Module:
+    """A model whose feed-forward parts see the first two tokens of a batch only, as experts see chosen ones."""
     model = tiny_model("llama")
     for block in model.model.layers:
         block.mlp.register_forward_pre_hook(lambda module, args: (args[0].flatten(0, 1)[:2][None],))
         block.mlp.register_forward_hook(lambda module, args, output: 0 * output.sum())
-    prune_model(model, tiny_batches("llama", [3, 5]), max_batch_tokens=1)
-    with pytest.raises(UserError, match="a layer sees 2 inputs for 10 tokens, so padding cannot be told from tokens"):
-        prune_model(model, tiny_batches("llama", [3, 5]))
+    return model
+
+
+def test_routed_linear_layers_get_batches_without_padding() -> None:
+    """A mask over all tokens would not fit what they see, so only prompts of one length share a batch."""
+    together, apart = (
+        prune_model(routed_llama(), tiny_batches("llama", [3, 5]), max_batch_tokens=size) for size in (2048, 1)
+    )
+    assert all(torch.equal(together[path], mask) for path, mask in apart.items())
+
+
+def test_padding_that_a_layer_cannot_see_is_refused() -> None:
+    model, padded = routed_llama(), repadded(tiny_batches("llama", [3, 5]), "right", per_batch=2)
+    with calibrating(model), pytest.raises(UserError, match="a layer sees 2 inputs for 10 tokens, so padding cannot"):
+        list(prune_blocks(Calibration(model, padded, pruner=Pruner())))
 
 
 def test_experts_stored_inputs_first_have_masks_outputs_first() -> None:
