@@ -1,0 +1,39 @@
+"""Whatever the package imports is among its dependencies, so that no other package has to bring it along."""
+
+import ast
+import re
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+EXTRAS = {name for group in PROJECT["optional-dependencies"].values() for name in group}
+
+
+def named(requirements: list[str]) -> set[str]:
+    return {re.split(r"[\[<>=~! ]", requirement)[0].lower().replace("_", "-") for requirement in requirements}
+
+
+def imported() -> set[str]:
+    """Top-level modules that the package imports, whether at once or when they are needed."""
+    names = set()
+    for file in (ROOT / "mlprune").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                names.add(str(node.module).split(".")[0])
+    return names - set(sys.stdlib_module_names) - {"mlprune"}
+
+
+def test_every_import_is_a_dependency() -> None:
+    distributions = packages_distributions()
+    allowed = named([*PROJECT["dependencies"], *EXTRAS])
+    missing = {
+        module
+        for module in imported()
+        if not {name.lower().replace("_", "-") for name in distributions.get(module, [module])} & allowed
+    }
+    assert missing == set()
