@@ -46,6 +46,26 @@ def one_line(message: str) -> str:
     return " ".join(part.strip() for part in message.splitlines() if part.strip())
 
 
+def reason_of(error: BaseException) -> str:
+    """Return an error's text on one line, or its class where it has none.
+
+    Example:
+        >>> reason_of(ValueError("no such\\n  split")), reason_of(ValueError())
+        ('no such split', 'ValueError')
+    """
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text, or its class where it has none.
+
+    Example:
+        >>> first_line(ValueError("no such split\\nmore"))
+        'no such split'
+    """
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def did_you_mean(value: str, allowed: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the closest allowed word, or an empty string.
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-from mlprune.errors import NOT_FINITE, UserError
+from mlprune.errors import NOT_FINITE, UserError, reason_of
 
 
 @contextmanager
@@ -46,7 +46,7 @@ def _final(path: Path) -> Path:
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = reason_of(error)
     wrapped = re.search(r"I/O error: (.*?)(?: \(os error \d+\))?$", text)  # safetensors writes in Rust
     return wrapped[1] if wrapped else text
 

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from mlprune.data.json_lines import JsonRows
-from mlprune.data.lines import first_line
 from mlprune.data.reading import read_file
 from mlprune.data.rows import ChainedRows, ListRows, MappedRows, Row, Rows
 from mlprune.data.tables import TableRows
-from mlprune.errors import UserError
+from mlprune.errors import UserError, first_line, reason_of
 
 TEXT_FILES = ("csv", "json", "text")
 WHERE_FILES_ARE = {"name", "version", "data_dir", "data_files", "description", "features", "sep", "delimiter"}
@@ -51,7 +50,7 @@ def read_hub(name: str, config: str | None, split: str, revision: str | None, da
         raise UserError(f"data set '{name}' is {'gated' if gated else 'not found'}: {todo}") from error
     except Exception as error:  # whatever yaml, pandas, pyarrow and the file system raise comes through
         away = f"; check the network, or {LOCAL}" if "reach" in str(error) else ""
-        reason = " ".join(str(error.__cause__ or error).split()) or type(error).__name__
+        reason = reason_of(error.__cause__ or error)
         raise UserError(f"{where}: {reason[:300]}{away}") from error
 
 

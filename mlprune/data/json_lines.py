@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mlprune.data.lines import FileRows, first_line
+from mlprune.data.lines import FileRows
 from mlprune.data.rows import TWICE, Columns, Row
-from mlprune.errors import UserError
+from mlprune.errors import UserError, first_line
 
 
 class JsonRows(FileRows):

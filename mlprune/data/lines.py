@@ -92,13 +92,3 @@ def without_line_end(text: str) -> str:
         'Un.'
     """
     return text.removesuffix("\n").removesuffix("\r")
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's text.
-
-    Example:
-        >>> first_line(ValueError("no such split\\nmore"))
-        'no such split'
-    """
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

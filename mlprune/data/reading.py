@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from mlprune.data.json_lines import JsonRows
-from mlprune.data.lines import LineRows, first_line
+from mlprune.data.lines import LineRows
 from mlprune.data.parquet import ParquetRows
 from mlprune.data.rows import Rows
 from mlprune.data.tables import TableRows
-from mlprune.errors import UserError
+from mlprune.errors import UserError, first_line
 
 
 def read_file(path: Path, kind: str | None = None, header: bool = True) -> Rows:

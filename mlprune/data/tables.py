@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mlprune.data.lines import FileRows, first_line, without_line_end
+from mlprune.data.lines import FileRows, without_line_end
 from mlprune.data.rows import TWICE, Row
-from mlprune.errors import UserError
+from mlprune.errors import UserError, first_line
 
 csv.field_size_limit(2**31 - 1)  # the module's own limit of 131,072 characters ends files of whole documents
 

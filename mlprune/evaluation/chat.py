@@ -18,7 +18,7 @@ from unittest import mock
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import chat_template_utils
 
-from mlprune.errors import UserError
+from mlprune.errors import UserError, reason_of
 
 DATE = "2025-01-01"  # what templates write as today, so that figures do not change overnight
 TIMEOUT_S = 10.0
@@ -104,7 +104,7 @@ def _rendered(
     except MemoryError:
         raise UserError(f"the tokenizer's chat template takes more than {MAX_BYTES / 2**30:g} GiB") from None
     except Exception as error:  # the template is a program of its own and may fail in any way
-        raise UserError(f"the tokenizer's chat template fails: {_reason(error)}") from error
+        raise UserError(f"the tokenizer's chat template fails: {reason_of(error)[:200]}") from error
     if len(text) > MAX_CHARS:
         raise UserError(f"the tokenizer's chat template writes {len(text)} characters; at most {MAX_CHARS} are taken")
     return text
@@ -114,10 +114,6 @@ def _lost(messages: Sequence[Mapping[str, str]], text: str) -> str:
     """Return a line of the messages that a rendered text lacks, or nothing."""
     lines = (line.strip() for turn in messages for line in turn["content"].splitlines())
     return next((line for line in lines if line not in text), "")
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _today(value: Any) -> datetime:

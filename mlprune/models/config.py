@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedConfig
 
-from mlprune.errors import UserError
+from mlprune.errors import UserError, reason_of
 from mlprune.models.folder import CONFIG, read_object
 
 MOST_LAYERS = 1000
@@ -50,7 +50,7 @@ def config_error(file: Path, error: BaseException) -> UserError:
         file: The config.json.
         error: What transformers raised.
     """
-    reason = " ".join(str(error).split()) or type(error).__name__
+    reason = reason_of(error)
     if "trust_remote_code" in reason or "custom code" in reason:
         return UserError(f"model.name '{file.parent}' {REMOTE_CODE}")
     if "attn_implementation" in reason:

@@ -12,7 +12,7 @@ import torch
 from huggingface_hub import HfApi, snapshot_download
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from mlprune.errors import UserError, did_you_mean
+from mlprune.errors import UserError, did_you_mean, first_line
 from mlprune.models.checkpoint import Checkpoint, read_checkpoint
 from mlprune.models.config import read_config
 from mlprune.models.folder import (
@@ -174,7 +174,7 @@ class ModelSource:
         try:
             return Path(snapshot_download(self.location, revision=at, allow_patterns=allow, ignore_patterns=ignore))
         except (OSError, ValueError) as error:
-            raise UserError(f"model.name '{self.name}' cannot be loaded: {_reason(error)}") from error
+            raise UserError(f"model.name '{self.name}' cannot be loaded: {first_line(error)}") from error
 
     def card(self) -> dict[str, str]:
         """Return the licence and notice of the base model, as far as they are in its folder."""
@@ -197,7 +197,3 @@ class ModelSource:
         if not isinstance(recipe.get("base_model", ""), str) or not isinstance(recipe.get("layers"), dict):
             raise UserError(f"'{file}' is damaged: base_model is a name, layers maps each layer to its sparsity")
         return recipe
-
-
-def _reason(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

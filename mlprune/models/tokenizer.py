@@ -10,7 +10,7 @@ from typing import Any
 import tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from mlprune.errors import UserError
+from mlprune.errors import UserError, reason_of
 from mlprune.log import log
 from mlprune.models.config import REMOTE_CODE
 from mlprune.models.folder import read_object
@@ -43,7 +43,7 @@ def load_tokenizer(location: str, name: str, options: Mapping[str, Any]) -> PreT
 
 def _explained(folder: Path, name: str, error: Exception) -> UserError:
     """Name the file that is at fault, where that can be found out."""
-    reason = " ".join(str(error).split()) or type(error).__name__
+    reason = reason_of(error)
     for file in JSON:
         if (folder / file).is_file():
             try:
@@ -148,7 +148,7 @@ def _fault(tokenizer: PreTrainedTokenizerBase, kind: str, texts: list[str]) -> s
             known = [token for token in ids if token != getattr(tokenizer, "unk_token_id", None)]
             back = _letters(str(tokenizer.decode(known, clean_up_tokenization_spaces=False)))
         except Exception as error:  # tokenizers of a hundred kinds raise what they like
-            reason = " ".join(str(error).split()) or type(error).__name__
+            reason = reason_of(error)
             raise UserError(f"the tokenizer fails on {kind}, {text[:30]!r}: {reason[:200]}") from error
         given, words = _letters(text), _pieces(text)
         total, tokens, unknown = total + len(text), tokens + len(ids), unknown + len(ids) - len(known)
