@@ -87,7 +87,7 @@ class PruningDataModule(LightningDataModule):
                 raise UserError(f"data.tasks: two tasks are named '{name}'; give each a name of its own")
         for task in self.tasks:
             if limit is not None:
-                task.limit = min(limit, task.limit or limit)
+                task.limit_to(limit)
             task.check()
             task.check_metrics()
         for group in [*self.demonstrations.values(), *self.training.values()]:

@@ -1,186 +1,59 @@
-"""Rendering a chat template: a program of the tokenizer's author, so its time, size and date are bound.
+"""Questions as chats: the user asks, the assistant answers, after solved examples that went the same way."""
 
-The sandbox is transformers' own; here it ends in one line whatever the template does.
-"""
-
-import random
-import re
-import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from datetime import date, datetime
-from pathlib import Path
-from types import FrameType
-from typing import Any, cast
-from unittest import mock
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
-from transformers.utils import chat_template_utils
 
-from mlprune.errors import UserError, reason_of
+from mlprune.errors import UserError
+from mlprune.evaluation.chat_template import DATE, day_of, render_chat
 
-DATE = "2025-01-01"  # what templates write as today, so that figures do not change overnight
-TIMEOUT_S = 10.0
-MAX_CHARS = 1 << 22
-MAX_BYTES = 1 << 30  # of memory that one rendering may take
 RESERVED = ("tools", "documents", "tokenize", "add_generation_prompt", "continue_final_message", "chat_template")
 
 
-def check_chat_options(where: str, chat_template: bool, options: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return options of a chat template, checked.
+@dataclass(frozen=True)
+class Chat:
+    """Whether a task asks through the tokenizer's chat template, and what the template reads besides.
 
     Args:
-        where: What they belong to, for errors.
-        chat_template: Whether there is anything for them to do.
-        options: The options, or None.
+        template: Whether it does.
+        options: Variables of the template besides the messages, such as ``{"enable_thinking": False}``; ``date`` (ISO)
+            is what it takes for today, 2025-01-01 if omitted.
 
     Raises:
-        UserError: If nothing reads them, or one is not allowed.
-
-    Example:
-        >>> check_chat_options("task 'nli'", True, {"date": "2024-07-26"})
-        {'date': '2024-07-26'}
-    """
-    options = dict(options or {})
-    if options and not chat_template:
-        raise UserError(f"{where}: chat_template_options {options} are for a chat template; set chat_template: true")
-    for key in RESERVED:
-        if key in options:
-            raise UserError(f"{where}: chat_template_options.{key} is not allowed; a prompt is what the task asks")
-    _today(options.get("date", DATE))
-    return options
-
-
-def render_chat(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], options: Mapping[str, Any]) -> str:
-    """Return messages as the tokenizer's chat template writes them, ready for the assistant's answer.
-
-    Args:
-        tokenizer: A tokenizer with a chat template.
-        messages: Each with ``role`` and ``content``.
-        options: Variables of the template; ``date`` (ISO) is what it takes for today.
-
-    Raises:
-        UserError: If there is no template, it does not read an option, or it raises, does not end, writes too much, or
-            leaves out a line of the messages.
+        UserError: If nothing reads the options, or one is not allowed.
 
     Example:
         >>> from transformers import ByT5Tokenizer
         >>> tokenizer = ByT5Tokenizer()
-        >>> tokenizer.chat_template = "{{ strftime_now('%d %b %Y') }} {{ messages[0].content }}"
-        >>> render_chat(tokenizer, [{"role": "user", "content": "Hello"}], {})
-        '01 Jan 2025 Hello'
-        >>> tokenizer.chat_template = "{{ raise_exception('a system turn must come first') }}"
-        >>> render_chat(tokenizer, [{"role": "user", "content": "Hello"}], {})
-        Traceback (most recent call last):
-        ...
-        mlprune.errors.UserError: the tokenizer's chat template fails: a system turn must come first
+        >>> tokenizer.chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }}; {% endfor %}assistant:"
+        >>> Chat(template=True).prompt(tokenizer, [("2 + 2?", "4")], "3 + 3?")
+        'user: 2 + 2?; assistant: 4; user: 3 + 3?; assistant:'
     """
-    if not tokenizer.chat_template:
-        raise UserError("chat_template: true needs a tokenizer with a chat template; this one has none")
-    own = {key: value for key, value in options.items() if key != "date"}
-    for key in own:
-        if not re.search(rf"\b{re.escape(key)}\b", str(tokenizer.chat_template)):
-            raise UserError(f"chat_template_options.{key} does nothing: the tokenizer's chat template does not read it")
-    today = _today(options.get("date", DATE))
-    text = _rendered(tokenizer, messages, own, today)
-    if lost := _lost(messages, text):  # templates of multimodal models may read parts of a message only
-        parts = [turn | {"content": [{"type": "text", "text": turn["content"]}]} for turn in messages]
-        text = _rendered(tokenizer, parts, own, today)
-        if _lost(messages, text) or "{'type': 'text'" in text:
-            raise UserError(f"the tokenizer's chat template does not write the prompt's {lost[:60]!r}")
-    return text
 
+    template: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
 
-def _rendered(
-    tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, Any]], own: dict[str, Any], today: datetime
-) -> str:
-    turns = cast("list[dict[str, str]]", messages)  # content may also be a list of parts, which that type leaves out
-    try:
-        with _date(today), _same_choices(), _limited_memory(MAX_BYTES), _limited_time(TIMEOUT_S):
-            text = str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **own))
-    except _OutOfTime:
-        raise UserError(f"the tokenizer's chat template does not end within {TIMEOUT_S:g} s") from None
-    except MemoryError:
-        raise UserError(f"the tokenizer's chat template takes more than {MAX_BYTES / 2**30:g} GiB") from None
-    except Exception as error:  # the template is a program of its own and may fail in any way
-        raise UserError(f"the tokenizer's chat template fails: {reason_of(error)[:200]}") from error
-    if len(text) > MAX_CHARS:
-        raise UserError(f"the tokenizer's chat template writes {len(text)} characters; at most {MAX_CHARS} are taken")
-    return text
+    def __post_init__(self) -> None:
+        if self.options and not self.template:
+            raise UserError(f"chat_template_options {self.options} are for a chat template; set chat_template: true")
+        for key in RESERVED:
+            if key in self.options:
+                raise UserError(f"chat_template_options.{key} is not allowed; a prompt is what the task asks")
+        day_of(self.options.get("date", DATE))
 
+    def prompt(self, tokenizer: PreTrainedTokenizerBase, solved: Sequence[tuple[str, str]], question: str) -> str:
+        """Return the text after which the assistant answers.
 
-def _lost(messages: Sequence[Mapping[str, str]], text: str) -> str:
-    """Return a line of the messages that a rendered text lacks, or nothing."""
-    lines = (line.strip() for turn in messages for line in turn["content"].splitlines())
-    return next((line for line in lines if line not in text), "")
+        Args:
+            tokenizer: A tokenizer with a chat template.
+            solved: Questions and answers that come before.
+            question: The question.
 
-
-def _today(value: Any) -> datetime:
-    try:
-        day = value if isinstance(value, date) else date.fromisoformat(str(value))
-    except ValueError as error:
-        raise UserError(f"chat_template_options.date '{value}' is not allowed; give a day such as {DATE}") from error
-    return datetime(day.year, day.month, day.day)
-
-
-@contextmanager
-def _date(today: datetime) -> Iterator[None]:
-    class Fixed(datetime):
-        @classmethod
-        def now(cls, tz: Any = None) -> "Fixed":
-            return cls(today.year, today.month, today.day)
-
-    with mock.patch.object(chat_template_utils, "datetime", Fixed):
-        yield
-
-
-@contextmanager
-def _same_choices() -> Iterator[None]:
-    """Jinja's random filter, and its lipsum, choose the same at each rendering."""
-    state = random.getstate()
-    random.seed(0)
-    try:
-        yield
-    finally:
-        random.setstate(state)
-
-
-class _OutOfTime(Exception):
-    """A template ran into its time limit."""
-
-
-@contextmanager
-def _limited_time(seconds: float) -> Iterator[None]:
-    """Raise once what runs in Python inside has taken too long; it needs no thread or signal."""
-    end = time.monotonic() + seconds
-
-    def watch(frame: FrameType, event: str, argument: Any) -> Callable[..., Any]:
-        if time.monotonic() > end:
-            raise _OutOfTime
-        return watch
-
-    before = sys.gettrace()
-    sys.settrace(watch)
-    try:
-        yield
-    finally:
-        sys.settrace(before)
-
-
-@contextmanager
-def _limited_memory(size: int) -> Iterator[None]:
-    """Let this process grow by so many bytes at most, where the system can hold it to that (Linux)."""
-    statm = Path("/proc/self/statm")
-    if not statm.is_file():
-        yield
-        return
-    import resource  # which Windows does not have
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    wanted = int(statm.read_text(encoding="ascii").split()[0]) * resource.getpagesize() + size
-    resource.setrlimit(resource.RLIMIT_AS, (wanted if soft == resource.RLIM_INFINITY else min(soft, wanted), hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+        Raises:
+            UserError: If the tokenizer has no chat template, or it fails.
+        """
+        pairs = [*solved, (question, "")]
+        turns = [(role, text.strip()) for pair in pairs for role, text in zip(("user", "assistant"), pair, strict=True)]
+        return render_chat(tokenizer, [{"role": role, "content": text} for role, text in turns[:-1]], self.options)

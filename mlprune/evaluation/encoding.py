@@ -1,16 +1,15 @@
-"""Tokenizing candidates: where the scored part begins, the token that may stand before it, and chat prompts.
+"""Tokenizing candidates: where the scored part begins, and the token that may stand before it.
 
 Special tokens that the tokenizer adds are never scored: those in front of a text are given, those behind it (``</s>``
 where it ends texts) are left out, since a question goes on in its answer. What the text itself holds is scored.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
 from mlprune.errors import UserError
-from mlprune.evaluation.chat import render_chat
 
 PROBES = ("a", "1", ".", "é", "我")  # one of them is in any vocabulary
 
@@ -171,33 +170,3 @@ def start_id(tokenizer: PreTrainedTokenizerBase) -> int:
         if token is not None:
             return int(token)
     raise UserError("the tokenizer has neither a beginning nor an end token, so the first token cannot be scored")
-
-
-def chat_prompt(
-    tokenizer: PreTrainedTokenizerBase,
-    solved: Sequence[tuple[str, str]],
-    question: str,
-    options: Mapping[str, Any] | None = None,
-) -> str:
-    """Return the text after which the assistant answers.
-
-    Args:
-        tokenizer: A tokenizer with a chat template.
-        solved: Questions and answers that come before.
-        question: The question.
-        options: What the template may read besides the messages, such as ``{"enable_thinking": False}``; ``date``
-            (ISO) is today for it, 2025-01-01 if omitted.
-
-    Raises:
-        UserError: If the tokenizer has no chat template, or it fails.
-
-    Example:
-        >>> from transformers import ByT5Tokenizer
-        >>> tokenizer = ByT5Tokenizer()
-        >>> tokenizer.chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }}; {% endfor %}assistant:"
-        >>> chat_prompt(tokenizer, [("2 + 2?", "4")], "3 + 3?")
-        'user: 2 + 2?; assistant: 4; user: 3 + 3?; assistant:'
-    """
-    turns = [(role, text.strip()) for pair in solved for role, text in zip(("user", "assistant"), pair, strict=True)]
-    messages = [{"role": role, "content": text} for role, text in [*turns, ("user", question.strip())]]
-    return render_chat(tokenizer, messages, options or {})

@@ -4,7 +4,7 @@ Decoding itself is transformers' ``generate``, so that the output is what it giv
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -18,14 +18,15 @@ from transformers import (
     StoppingCriteriaList,
 )
 
-from mlprune.errors import ExampleError
+from mlprune.errors import ExampleError, UserError
 from mlprune.evaluation.encoder_decoder import decoder_start
 from mlprune.evaluation.encoding import TextEncoder
-from mlprune.evaluation.lengths import max_length
+from mlprune.evaluation.lengths import TooLong, check_too_long, max_length
 from mlprune.evaluation.padding import pad, together
 from mlprune.evaluation.plain_search import RefuseNonFinite, plain_search
 from mlprune.evaluation.prefixes import prefix_tree
 from mlprune.evaluation.shared import PrefixCache, run_tree, sharing_of
+from mlprune.log import log
 from mlprune.models.blocks import model_device
 from mlprune.models.decoder_start import decoder_start_of
 from mlprune.models.language_tokens import has_languages
@@ -36,12 +37,44 @@ BATCH_TOKENS_ELSEWHERE = 1 << 16
 
 
 @dataclass(frozen=True)
+class Search:
+    """How texts are continued: see :func:`generate`.
+
+    Args:
+        max_new_tokens: Longest continuation, in tokens.
+        num_beams: 1 for greedy search.
+        too_long: What to do with a prompt that leaves no room for it.
+        batch_size: At most so many prompts in a batch; a token budget alone decides if omitted.
+
+    Raises:
+        UserError: If a value is not allowed.
+
+    Example:
+        >>> Search(num_beams=4).max_new_tokens
+        64
+    """
+
+    max_new_tokens: int = 64
+    num_beams: int = 1
+    too_long: TooLong = "error"
+    batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        for key in ("max_new_tokens", "num_beams", "batch_size"):
+            value = getattr(self, key)
+            if value is not None and value < 1:
+                raise UserError(f"{key} {value} is not allowed; give at least 1")
+        check_too_long(self.too_long)
+
+
+@dataclass(frozen=True)
 class Continuation:
     """What a model wrote after a prompt.
 
     Args:
         text: The continuation without the stop text and surrounding blanks.
         stopped: The stop text that ended it, ``end`` for the end token, or ``length`` for neither.
+        tokens_cut: How many tokens its prompt lost, as it was too long.
 
     Example:
         >>> Continuation("It rains.", stopped="\\n").text
@@ -50,6 +83,7 @@ class Continuation:
 
     text: str
     stopped: str
+    tokens_cut: int = 0
 
 
 class _StopTexts(StoppingCriteria):
@@ -75,6 +109,8 @@ def generate(
     stop: Sequence[str] = ("\n",),
     num_beams: int = 1,
     special_tokens: bool = True,
+    too_long: TooLong = "error",
+    batch_size: int | None = None,
 ) -> list[Continuation]:
     """Continue prompts, greedily or by beam search.
 
@@ -86,6 +122,9 @@ def generate(
         stop: Texts that end a continuation; it is cut before the first of them. Blanks at its beginning do not count.
         num_beams: 1 for greedy search.
         special_tokens: Whether the tokenizer adds its special tokens; not where a chat template already has.
+        too_long: What to do with a prompt that leaves no room for its continuation: ``error``, or ``truncate`` to drop
+            tokens at its beginning, after the first.
+        batch_size: At most so many prompts in a batch; a token budget alone decides if omitted.
 
     Raises:
         UserError: If a prompt and its continuation do not fit into the model, or its logits are not finite.
@@ -102,23 +141,39 @@ def generate(
     else:
         encoder = TextEncoder(tokenizer)
         ids = [encoder(prompt, special_tokens) for prompt in prompts]
-    limit = None if model.config.is_encoder_decoder else max_length(model)
-    for i, prompt in enumerate(ids):
-        if limit is not None and len(prompt) + max_new_tokens > limit:
-            raise ExampleError(
-                i,
-                f"its prompt has {len(prompt)} tokens and may grow by {max_new_tokens}; the model takes {limit}; "
-                "use fewer shots or a smaller max_new_tokens",
-            )
+    Search(max_new_tokens, num_beams, too_long, batch_size)
+    ids, cut = _fit(model, ids, max_new_tokens, too_long)
     device = model_device(model)
     budget = BATCH_TOKENS.get(device.type, BATCH_TOKENS_ELSEWHERE)
     longest = max(map(len, ids), default=0) + max_new_tokens
-    rows = max(budget // (longest * num_beams), 1)
+    rows = min(max(budget // (longest * num_beams), 1), batch_size or len(ids))
     results: dict[int, Continuation] = {}
     for part in together(model, ids, rows):
         found = _continue(model, tokenizer, [ids[i] for i in part], max_new_tokens, stop, num_beams)
         results |= dict(zip(part, found, strict=True))
-    return [results[i] for i in range(len(ids))]
+    return [replace(results[i], tokens_cut=cut[i]) for i in range(len(ids))]
+
+
+def _fit(
+    model: PreTrainedModel, ids: list[list[int]], max_new_tokens: int, too_long: TooLong
+) -> tuple[list[list[int]], list[int]]:
+    """Make room for continuations; return the prompts and how many tokens each lost."""
+    limit = max_length(model)
+    if limit is None:
+        return ids, [0] * len(ids)
+    room = limit if model.config.is_encoder_decoder else limit - max_new_tokens
+    over = [max(len(prompt) - room, 0) for prompt in ids]
+    for i, (prompt, drop) in enumerate(zip(ids, over, strict=True)):
+        if drop and (too_long == "error" or room < 2):
+            raise ExampleError(
+                i,
+                f"its prompt has {len(prompt)} tokens and may grow by {max_new_tokens}; the model takes {limit}; "
+                "use fewer shots, a smaller max_new_tokens, or too_long: truncate",
+            )
+    if any(over):
+        count = sum(drop > 0 for drop in over)
+        log.warning("%d of %d prompts were too long for the model: up to %d tokens cut", count, len(ids), max(over))
+    return [[*prompt[:1], *prompt[1 + drop :]] for prompt, drop in zip(ids, over, strict=True)], over
 
 
 def _continue(

@@ -1,7 +1,7 @@
 """How long a text may be for a model, and what happens to longer ones: an error, or a truncation that is counted."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 from transformers import PreTrainedModel
 
@@ -11,6 +11,12 @@ from mlprune.log import log
 TooLong = Literal["error", "truncate"]
 # position tables that these models' configs mention but do not have: ALiBi and relative positions
 UNLIMITED = ("bloom", "mpt", "t5", "mt5", "umt5", "longt5")
+
+
+def check_too_long(value: str) -> None:
+    """Raise UserError unless a setting ``too_long`` is known."""
+    if value not in get_args(TooLong):
+        raise UserError(f"too_long '{value}' is not allowed; give {' or '.join(get_args(TooLong))}")
 
 
 def max_length(model: PreTrainedModel) -> int | None:
@@ -83,8 +89,6 @@ def fit(
         >>> fit(model, [[[1, 2, 3, 4, 5, 6], [1, 2, 3, 4]]], [[3, 3]], "truncate")
         ([[[1, 4, 5, 6], [1, 4]]], [[1, 1]])
     """
-    if too_long not in ("error", "truncate"):
-        raise UserError(f"too_long '{too_long}' is not allowed; give error or truncate")
     limit = max_length(model)
     fitted, starts, cut = [], [], []
     for i, (example, begin, drop) in enumerate(zip(ids, first, tokens_over(model, ids), strict=True)):

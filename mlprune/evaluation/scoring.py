@@ -11,7 +11,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -21,15 +21,55 @@ from mlprune.errors import NOT_FINITE, ExampleError, UserError
 from mlprune.evaluation.encoder_decoder import decoder_hidden, encode_answers
 from mlprune.evaluation.encoding import encode_candidates
 from mlprune.evaluation.forward import Scorer, scorer_of
-from mlprune.evaluation.lengths import TooLong, fit
+from mlprune.evaluation.lengths import TooLong, check_too_long, fit
 from mlprune.evaluation.prefixes import Node, prefix_tree
 from mlprune.evaluation.shared import run_tree, sharing_of
 from mlprune.models.tokens import embedding_rows
 
 Normalization = Literal["token", "sum", "paper"]
-NORMALIZATIONS = ("token", "sum", "paper")
 TREE_CACHE_BYTES = 1 << 28  # shared prefixes whose keys and values are held at a time
 HEAD_ROWS = 512  # positions that go to the output head together
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How candidates are scored: see :func:`score_candidates`.
+
+    Args:
+        normalization: What the sum of log-probabilities is divided by.
+        ranking_only: Leave out what all candidates of an example share.
+        too_long: What to do with texts beyond the model's length.
+        batch_size: At most so many texts in a batch; a token budget alone decides if omitted.
+
+    Raises:
+        UserError: If a value is not allowed.
+
+    Example:
+        >>> Scoring("sum").divisor(tokens=5, given=1)
+        1
+    """
+
+    normalization: Normalization = "token"
+    ranking_only: bool = False
+    too_long: TooLong = "error"
+    batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.normalization not in get_args(Normalization):
+            allowed = ", ".join(get_args(Normalization))
+            raise UserError(f"normalization '{self.normalization}' is not allowed; give one of {allowed}")
+        check_too_long(self.too_long)
+        if self.batch_size is not None and self.batch_size < 1:
+            raise UserError(f"batch_size {self.batch_size} is not allowed; give at least 1")
+
+    def divisor(self, tokens: int, given: int) -> int:
+        """Return what a candidate's sum of log-probabilities is divided by.
+
+        Args:
+            tokens: Its number of tokens.
+            given: How many of them are not scored.
+        """
+        return {"sum": 1, "paper": tokens, "token": tokens - given}[self.normalization]
 
 
 def score_candidates(
@@ -126,14 +166,11 @@ def score_candidate_ids(
         >>> torch.allclose(score_candidate_ids(model, [[[5, 6]]])[0, 0], expected)
         True
     """
-    if normalization not in NORMALIZATIONS:
-        raise UserError(f"normalization '{normalization}' is not allowed; give one of {', '.join(NORMALIZATIONS)}")
+    scoring = Scoring(normalization, ranking_only, too_long, batch_size)
     _check_sides(model, context_ids)
     has_encoder = model.config.is_encoder_decoder
     if context_ids is not None and len(context_ids) != len(ids):
         raise UserError(f"{len(context_ids)} contexts for {len(ids)} examples; give one for each")
-    if batch_size is not None and batch_size < 1:
-        raise UserError(f"batch_size {batch_size} is not allowed; give at least 1")
     _check_vocabulary(model, [*(c for example in ids for c in example), *(context_ids or [])])
     first = given or [[0 if has_encoder else 1] * len(example) for example in ids]
     ids, first = fit(model, ids, first, too_long)
@@ -143,7 +180,7 @@ def score_candidate_ids(
             raise UserError(f"example {empty}: its context has no tokens")
         fitted, _ = fit(model, [[context] for context in context_ids], [[0]] * len(context_ids), too_long)
         context_ids = [context for (context,) in fitted]
-    spans = _spans(ids, first, normalization, ranking_only)
+    spans = _spans(ids, first, scoring)
     was_training = model.training
     model.eval()
     try:
@@ -190,18 +227,15 @@ class _Span:
     divisor: int
 
 
-def _spans(
-    ids: list[list[list[int]]], first: list[list[int]], normalization: Normalization, ranking_only: bool
-) -> list[_Span]:
+def _spans(ids: list[list[list[int]]], first: list[list[int]], scoring: Scoring) -> list[_Span]:
     spans = []
     for i, (example, starts) in enumerate(zip(ids, first, strict=True)):
-        counts = {len(c) if normalization == "paper" else len(c) - s for c, s in zip(example, starts, strict=True)}
+        divisors = [scoring.divisor(len(c), start) for c, start in zip(example, starts, strict=True)]
         skip = 0
-        if ranking_only and len(example) > 1 and len(set(starts)) == 1 and (normalization == "sum" or len(counts) == 1):
+        if scoring.ranking_only and len(example) > 1 and len(set(starts)) == len(set(divisors)) == 1:
             skip = _common(example)
         for j, (candidate, start) in enumerate(zip(example, starts, strict=True)):
-            divisor = {"sum": 1, "paper": len(candidate), "token": len(candidate) - start}[normalization]
-            spans.append(_Span(i, j, tuple(candidate), max(start, skip), divisor))
+            spans.append(_Span(i, j, tuple(candidate), max(start, skip), divisors[j]))
     return spans
 
 

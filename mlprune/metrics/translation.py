@@ -92,17 +92,18 @@ class Translation(AdditiveMetric):
         self.bleu_scorer.num_refs = self.chrf_scorer.num_refs = 1  # their signatures name it
 
     def statistics(self, records: Sequence[Record]) -> Array:
-        """Return sacrebleu's statistics, (n, 34): 10 of BLEU, 24 of chrF++."""
+        """Return sacrebleu's statistics, (n, 35): 10 of BLEU, 24 of chrF++, and whether the prompt was cut."""
         if not records:
-            return np.zeros((0, BLEU_STATISTICS + 3 * self.chrf_scorer.order))
+            return np.zeros((0, BLEU_STATISTICS + 3 * self.chrf_scorer.order + 1))
         outputs, references = ([record[key] for record in records] for key in ("output", "reference"))
         scorers = (self.bleu_scorer, self.chrf_scorer)
         parts = [scorer._extract_corpus_statistics(outputs, [references]) for scorer in scorers]
+        parts.append([["tokens_cut" in record] for record in records])
         return np.concatenate([np.array(part, dtype=np.float64) for part in parts], axis=1)
 
     def values(self, sums: Array) -> dict[str, Array]:
         """Return sacrebleu's own score of one vector of sums, and the same to the last bits but few of many."""
-        bleu, chrf = sums[..., :BLEU_STATISTICS], sums[..., BLEU_STATISTICS:]
+        bleu, chrf = sums[..., :BLEU_STATISTICS], sums[..., BLEU_STATISTICS:-1]
         if sums.ndim > 1:
             return {"bleu": corpus_bleu(bleu), "chrf": corpus_chrf(chrf, self.chrf_scorer.beta)}
         parts = ((self.bleu_scorer, bleu), (self.chrf_scorer, chrf))
@@ -110,13 +111,15 @@ class Translation(AdditiveMetric):
         return {"bleu": np.asarray(scores[0]), "chrf": np.asarray(scores[1])}
 
     def compute(self) -> dict[str, Any]:
-        """Return ``bleu`` and ``chrf`` (0 to 100), ``chrf_variant``, ``signatures`` and ``n``."""
+        """Return ``bleu`` and ``chrf`` (0 to 100), ``chrf_variant``, ``signatures``, ``n``; ``truncated`` if any."""
         found: dict[str, Any] = super().compute()
         if found["n"] == 0:
             return found
         scorers = {"bleu": self.bleu_scorer, "chrf": self.chrf_scorer}
         signatures = {name: str(scorer.get_signature()) for name, scorer in scorers.items()}
-        return found | {"chrf_variant": "chrF++ (word order 2)", "signatures": signatures}
+        cut = int(self.sums()[-1])
+        about = {"chrf_variant": "chrF++ (word order 2)", "signatures": signatures}
+        return found | about | ({"truncated": cut} if cut else {})
 
 
 def corpus_bleu(sums: Array) -> Array:

@@ -24,7 +24,7 @@ from mlprune.data.corpora import Bundled, LocalFiles
 from mlprune.evaluation import score_candidate_ids, score_candidates
 from mlprune.evaluation.encoding import encode_candidates
 from mlprune.evaluation.tasks import Bmlama, CandidateTask
-from mlprune.evaluation.tasks.candidates import ScoredTask
+from mlprune.evaluation.tasks.scored import ScoredTask
 from mlprune.models.loading import ModelSource
 
 CLOCK = time.perf_counter
@@ -119,7 +119,7 @@ def bench(name: str, model: Any, tokenizer: Any, texts: Texts, labels: Sequence[
 
 def texts_of(task: ScoredTask, lang: str, rows: int) -> tuple[Texts, list[int]]:
     """Texts and labels of a task."""
-    task.limit = rows
+    task.limit_to(rows)
     examples = task.examples(lang)
     return [list(example.candidates) for example in examples], [example.label for example in examples]
 

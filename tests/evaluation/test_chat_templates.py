@@ -14,8 +14,8 @@ from transformers import PreTrainedTokenizerFast
 
 from mlprune.data.corpora import Bundled
 from mlprune.errors import UserError
-from mlprune.evaluation import chat
-from mlprune.evaluation.encoding import chat_prompt
+from mlprune.evaluation import chat_template
+from mlprune.evaluation.chat import Chat
 from mlprune.evaluation.tasks import CandidateTask, TranslationTask, Xnli
 from mlprune.models.loading import ModelSource
 
@@ -59,7 +59,7 @@ def test_template_options_among_the_tokenizers_are_refused(mlprune, tiny_folder)
 
 def test_the_date_is_fixed() -> None:
     tokenizer = tokenizer_with("Today: {{ strftime_now('%d %b %Y') }} " + TURNS)
-    assert chat_prompt(tokenizer, [], "2 + 2?") == "Today: 01 Jan 2025 <user>2 + 2?"
+    assert Chat(True).prompt(tokenizer, [], "2 + 2?") == "Today: 01 Jan 2025 <user>2 + 2?"
 
 
 @pytest.mark.parametrize(
@@ -77,9 +77,9 @@ def test_the_date_is_fixed() -> None:
     ids=["raises", "syntax", "undefined", "division", "unsafe", "long text", "no end", "memory"],
 )
 def test_a_template_that_fails_is_one_line(template: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chat, "TIMEOUT_S", 1.0)
+    monkeypatch.setattr(chat_template, "TIMEOUT_S", 1.0)
     with pytest.raises(UserError, match="chat template") as error:
-        chat_prompt(tokenizer_with(template), [], "2 + 2?")
+        Chat(True).prompt(tokenizer_with(template), [], "2 + 2?")
     assert "\n" not in str(error.value)
 
 
@@ -94,21 +94,21 @@ def test_the_date_must_be_a_day(value: object) -> None:
 @pytest.mark.parametrize("value", ["2026-03-09", date(2026, 3, 9)])  # as YAML reads it without quotes
 def test_another_date(value: object) -> None:
     tokenizer = tokenizer_with("{{ strftime_now('%A %d %B %Y') }}, {{ date is defined }}{{ messages[0].content }}")
-    assert chat_prompt(tokenizer, [], "?", {"date": value}) == "Monday 09 March 2026, False?"
-    assert chat_prompt(tokenizer, [], "?") == "Wednesday 01 January 2025, False?"
+    assert Chat(True, {"date": value}).prompt(tokenizer, [], "?") == "Monday 09 March 2026, False?"
+    assert Chat(True).prompt(tokenizer, [], "?") == "Wednesday 01 January 2025, False?"
 
 
 def test_chance_in_a_template_is_the_same_each_time() -> None:
     tokenizer = tokenizer_with("{{ range(10**4) | random }} {{ lipsum(1) }}" + TURNS)
     state = random.getstate()
-    assert chat_prompt(tokenizer, [], "?") == chat_prompt(tokenizer, [], "?")
+    assert Chat(True).prompt(tokenizer, [], "?") == Chat(True).prompt(tokenizer, [], "?")
     assert random.getstate() == state
 
 
 @pytest.mark.parametrize("name", ["enable_thinkin", "bos", "max_length", "padding", "return_dict", "self"])
 def test_options_that_the_template_does_not_read_are_refused(name: str) -> None:
     with pytest.raises(UserError, match=rf"chat_template_options.{name} does nothing"):
-        chat_prompt(tokenizer_with(THINKS), [], "?", {name: False})
+        Chat(True, {name: False}).prompt(tokenizer_with(THINKS), [], "?")
 
 
 PARTS = (
@@ -119,7 +119,10 @@ PARTS = (
 
 def test_a_template_that_reads_parts_of_messages_is_given_parts() -> None:
     """As those of multimodal models; from a plain text they write nothing, and the question would not be asked."""
-    assert chat_prompt(tokenizer_with(PARTS), [("1 + 1?", "2")], "2 + 2?") == "user: 1 + 1? assistant: 2 user: 2 + 2? "
+    assert (
+        Chat(True).prompt(tokenizer_with(PARTS), [("1 + 1?", "2")], "2 + 2?")
+        == "user: 1 + 1? assistant: 2 user: 2 + 2? "
+    )
 
 
 @pytest.mark.parametrize(
@@ -134,7 +137,7 @@ def test_a_template_that_reads_parts_of_messages_is_given_parts() -> None:
 )
 def test_a_template_that_leaves_out_what_is_asked_is_refused(template: str, lost: str) -> None:
     with pytest.raises(UserError, match=f"chat template does not write the prompt's '{lost}'"):
-        chat_prompt(tokenizer_with(template), [("1 + 1?", "2")], "2 + 2?")
+        Chat(True).prompt(tokenizer_with(template), [("1 + 1?", "2")], "2 + 2?")
 
 
 def test_what_the_task_decides_is_no_option() -> None:
@@ -144,9 +147,9 @@ def test_what_the_task_decides_is_no_option() -> None:
 
 def test_limits_end_with_the_rendering() -> None:
     before = resource.getrlimit(resource.RLIMIT_AS), sys.gettrace()
-    chat_prompt(tokenizer_with(TURNS), [], "?")
+    Chat(True).prompt(tokenizer_with(TURNS), [], "?")
     with pytest.raises(UserError, match="takes more than 1 GiB"):
-        chat_prompt(tokenizer_with("{{ 'x' * 10 ** 10 }}"), [], "?")
+        Chat(True).prompt(tokenizer_with("{{ 'x' * 10 ** 10 }}"), [], "?")
     assert (resource.getrlimit(resource.RLIMIT_AS), sys.gettrace()) == before
 
 

@@ -135,4 +135,4 @@ def test_texts_are_those_of_the_harness_own_tasks(file: str, tmp_path: Path, mon
     assert [context + continuation for context, continuation in requests] == list(example.candidates)
     assert [context for context, _ in requests] == list(example.given or [""] * len(requests))
     assert len(theirs.doc_to_choice(theirs.eval_docs[0])) == len(example.candidates)
-    assert task.normalization == "sum"
+    assert task.scoring.normalization == "sum"

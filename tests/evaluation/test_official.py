@@ -222,7 +222,7 @@ def test_native_and_translated_words_of_xnli(tmp_path: Path) -> None:
     write(tmp_path / "xnli.test.tsv", CASES[0].official[1])
     native = Xnli(["fr"], path=str(tmp_path), template="xnli-native")
     assert native.examples("fr")[0].candidates[1] == " Il pleut., correct? Aussi, Il fait mauvais."
-    assert (native.normalization, native.start_token) == ("sum", True)
+    assert (native.scoring.normalization, native.start_token) == ("sum", True)
     translated = Xnli(["fr"], path=str(tmp_path), template="xnli-translated")
     assert translated.examples("fr")[0].candidates[1] == "Il pleut. , non?  De plus , Il fait mauvais."
     with pytest.raises(UserError, match="no template for language 'sw'; there is one for en, fr"):

@@ -15,8 +15,8 @@ from mlprune.errors import UserError
 from mlprune.evaluation.encoding import encode_candidates, with_start
 from mlprune.evaluation.results import summarize
 from mlprune.evaluation.tasks import CandidateTask, ClozeTask, PerplexityTask, Xcopa, XWinograd
-from mlprune.evaluation.tasks.base import sample_groups
-from mlprune.evaluation.tasks.candidates import pick
+from mlprune.evaluation.tasks.scored import pick
+from mlprune.evaluation.tasks.selection import sample_groups
 
 CHAT = (
     "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}\n{% endfor %}"
@@ -111,7 +111,7 @@ def test_limit_takes_whole_triplets_spread_over_the_file() -> None:
 
 @pytest.mark.parametrize(("limit", "expected"), [(None, 30), (30, 30), (99, 30), (7, 6), (3, 3), (1, 1), (29, 27)])
 def test_sizes_of_samples(limit: int | None, expected: int) -> None:
-    assert len(sample_groups(list(range(30)), limit, 3, seed=0)) == expected
+    assert len(sample_groups(list(map(str, range(30))), limit, 3, seed=0)) == expected
 
 
 def test_predictions_are_the_likeliest_texts() -> None:
@@ -356,7 +356,7 @@ def test_cloze_answers_of_several_names() -> None:
         (OWN | {"verbalizer": {"bad": "poor", "good": "poor"}}, "labels share a word in 'en': poor, poor"),
         (OWN | {"verbalizer": {"bad": "poor"}}, "bad alone would always be right; give two or more"),
         (OWN | {"group_size": 0}, "group_size 0 is not allowed; give at least 1"),
-        (OWN | {"shots": 2}, "shots 2 is not allowed without a fewshot corpus"),
+        (OWN | {"shots": 2}, "shots 2 needs fewshot"),
         (OWN | {"chat_template": True}, "chat_template needs question and answer"),
         (OWN | {"limit": 0}, "limit 0 is not allowed; give at least 1"),
         (OWN | {"languages": ["en", "en"]}, "give each once"),

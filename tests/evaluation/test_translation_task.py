@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from tiny import tiny_model, tiny_tokenizer
+from tokenizer_kinds import TRANSLATING
 
 from mlprune.data.corpora import Bundled, LocalFiles
 from mlprune.errors import UserError
@@ -70,7 +71,7 @@ def test_records_and_figures(family: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"shots": 0}, "shots 0 is not allowed; give at least 1"),
+        ({"shots": -1}, "shots -1 is not allowed; give 0 or more"),
         ({"num_beams": 0}, "num_beams 0 is not allowed"),
         ({"languages": ["en"]}, r"languages \['en'\] has none to translate into 'en'"),
         ({"target_lang": "xx"}, "language 'xx' is not known"),
@@ -114,3 +115,11 @@ def test_corpora_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
         own.prompts(tiny_tokenizer(), "fr", [example.source])
     own.examples("fr")
     assert len(read) == count == 4  # two languages, in the task's corpus and in that of solved examples
+
+
+def test_a_translation_model_needs_no_examples() -> None:
+    task = TranslationTask(["fr"], shots=0, limit=2)
+    sources = [example.source for example in task.examples("fr")]
+    assert task.prompts(TRANSLATING["NLLB"].make(), "fr", sources) == sources  # its language codes say what to do
+    assert task.prompts(tiny_tokenizer(), "fr", ["Oui."]) == ["French: Oui.\nEnglish:"]
+    assert task.used_rows()[task.fewshot.identity] == {example.id for example in task.examples("fr")}

@@ -63,8 +63,8 @@ def test_the_papers_settings(model: str, pair: str, built) -> None:
     assert ("code" in data.demonstrations) == ("contrastive" in model)
     tasks = {task.name: task for task in data.tasks}
     assert set(tasks) == {"xnli", "marc", "premise", "hypothesis"}
-    assert tasks["xnli"].limit == tasks["marc"].limit == 1000
-    assert (tasks["premise"].shots, tasks["premise"].max_chars, tasks["premise"].max_new_tokens) == (4, 100, 64)
+    assert tasks["xnli"].selection.limit == tasks["marc"].selection.limit == 1000
+    assert (tasks["premise"].shots, tasks["premise"].max_chars, tasks["premise"].search.max_new_tokens) == (4, 100, 64)
 
 
 @pytest.mark.parametrize("control", CONTROLS, ids=lambda path: path.stem)

@@ -62,6 +62,26 @@ class Template:
     origin: str = "given by the user"
     version: int = 1
 
+    def check(self, lang: str) -> None:
+        """Raise UserError if it gives no candidates in a language, or ones that cannot be told apart."""
+        parts = (self.question, self.answer, self.template)
+        question, answer, text = (slots(of_language(part, lang, "template")) for part in parts)
+        names = self.names(lang)
+        slot = "candidate" if self.candidates else "label"
+        if slot not in (text or question | answer):
+            raise UserError(f"its template has no {{{slot}}}")
+        for name in [*names, *self.labels.values()]:
+            if not isinstance(name, str):
+                raise UserError(f"label {name} is no text; quote it, as YAML reads no as false")
+        if len(names) < 2:
+            raise UserError(f"{', '.join(names)} alone would always be right; give two or more")
+        words = [] if self.candidates else [str(word) for word in self.words_for(lang).values()]
+        if len(set(words)) < len(words):
+            raise UserError(f"labels share a word in '{lang}': {', '.join(words)}")
+        unknown = [label for label in self.labels.values() if label not in names]
+        if unknown:
+            raise UserError(f"labels name '{unknown[0]}', which is none of {', '.join(names)}")
+
     def names(self, lang: str) -> tuple[str, ...]:
         """Return the names of the candidates, in order: labels, or columns."""
         return tuple(self.candidates or self.words_for(lang))

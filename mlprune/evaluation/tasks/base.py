@@ -1,12 +1,11 @@
 """What every evaluation task is: examples in several languages, predictions, and metrics over them."""
 
 import copy
-import itertools
-import random
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from torchmetrics import Metric
@@ -16,6 +15,7 @@ from mlprune.data.corpora import Corpus
 from mlprune.data.rows import Row
 from mlprune.data.usable import Needs, UsableRows
 from mlprune.errors import ExampleError, UserError
+from mlprune.evaluation.tasks.selection import Selection
 from mlprune.languages import language
 from mlprune.metrics import PairMetric, Record, measures_of
 from mlprune.metrics.description import describe_metric
@@ -29,12 +29,12 @@ class Task(ABC):
         name: Name in results and file names: letters, digits, ``_`` and ``-``.
         languages: Codes of the languages.
         corpus: Where rows come from.
-        limit: At most so many examples a language; all if omitted.
-        seed: Seed of their choice.
         metrics: Further metrics of its records, besides its own.
+        selection: Which rows are evaluated: see :class:`mlprune.evaluation.tasks.selection.Selection`. Subclasses pass
+            on the options that they do not take themselves, as ``**options``.
 
     Raises:
-        UserError: If the name or a language is not allowed.
+        UserError: If the name, a language or a row is not allowed.
 
     Example:
         >>> from mlprune.evaluation.tasks import PerplexityTask
@@ -51,14 +51,12 @@ class Task(ABC):
         name: str,
         languages: list[str],
         corpus: Corpus,
-        limit: int | None = None,
-        seed: int = 0,
+        *,
         metrics: list[Metric] | None = None,
+        **selection: Any,
     ) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
             raise UserError(f"task name '{name}' is not allowed; use letters, digits, _ and -")
-        if limit is not None and limit < 1:
-            raise UserError(f"task '{name}': limit {limit} is not allowed; give at least 1")
         if not languages or len(set(languages)) != len(languages):
             raise UserError(f"task '{name}': languages {languages} are not allowed; give each once, at least one")
         for lang in languages:
@@ -66,10 +64,14 @@ class Task(ABC):
         self.name = name
         self.languages = languages
         self.corpus = corpus
-        self.limit = limit
-        self.seed = seed
+        with in_task(name):
+            self.selection = Selection(**selection)
         self.further_metrics = metrics or []
         self._usable: dict[int, UsableRows] = {}
+
+    def limit_to(self, limit: int) -> None:
+        """Evaluate at most so many examples a language."""
+        self.selection = replace(self.selection, limit=min(limit, self.selection.limit or limit))
 
     def check(self) -> None:
         """Raise UserError if the corpus lacks a language, without reading the data."""
@@ -118,23 +120,30 @@ class Task(ABC):
 
         Args:
             lang: The language.
-            group_size: See :func:`sample_groups`.
+            group_size: So many consecutive rows are chosen together.
             exclude: Ids that are not to be asked.
 
         Raises:
             UserError: If none is left.
         """
-        usable = self.usable(self.corpus)
+        usable, selection = self.usable(self.corpus), self.selection
         with_own = [other for other in self.row_languages if other == lang or other not in self.languages]
         ids = usable.shared(with_own)
         if not ids:
             raise UserError(f"task '{self.name}': no row of '{lang}' has the id of one in '{with_own[-1]}'")
-        if self.limit is not None and self.aligned:
+        if selection.limit is not None and self.aligned:
             ids = usable.shared(self.row_languages) or ids
-        chosen = sample_groups(ids, self.limit, group_size, self.seed, usable.unusable(lang) | set(exclude))
+        reference = self._reference(usable, lang) if selection.rows is not None else ids
+        with in_task(self.name):
+            chosen = selection.choose(ids, reference, group_size, usable.unusable(lang) | set(exclude))
         if not chosen:
             raise UserError(f"task '{self.name}': no row of '{lang}' is left to ask")
         return chosen
+
+    def _reference(self, usable: UsableRows, lang: str) -> list[str]:
+        """Ids of all rows, by which ``rows`` counts: of all languages, so that it means the same rows in each."""
+        languages = self.row_languages if self.aligned else [lang]
+        return list(dict.fromkeys(row_id for other in languages for row_id in usable.ids(other)))
 
     @property
     def left_out(self) -> dict[str, int]:
@@ -201,32 +210,13 @@ class Task(ABC):
         return {}
 
 
-def sample_groups(
-    rows: Sequence[Any], limit: int | None, group_size: int, seed: int, left_out: Collection[Any] = ()
-) -> list[Any]:
-    """Return at most ``limit`` rows as whole groups, spread evenly over the list.
-
-    Args:
-        rows: All rows; ``group_size`` consecutive ones belong together.
-        limit: How many at most.
-        group_size: Rows in a group (three for XNLI, where a premise has three hypotheses).
-        seed: Where in each stretch a group is taken.
-        left_out: Rows that are not to be taken; the others of their group are.
-
-    Example:
-        >>> sample_groups(list(range(12)), 6, 3, seed=0)
-        [3, 4, 5, 9, 10, 11]
-    """
-    kept = [row not in left_out for row in rows]
-    if limit is None or limit >= sum(kept):
-        return list(itertools.compress(rows, kept))
-    groups = [start for start in range(0, len(rows), group_size) if any(kept[start : start + group_size])]
-    wanted = min(max(limit // group_size, 1), len(groups))
-    generator = random.Random(seed)
-    edges = [round(i * len(groups) / wanted) for i in range(wanted + 1)]
-    starts = [groups[generator.randrange(start, end)] for start, end in itertools.pairwise(edges)]
-    members = (i for start in starts for i in range(start, min(start + group_size, len(rows))) if kept[i])
-    return [rows[i] for i in members][:limit]
+@contextmanager
+def in_task(name: str) -> Iterator[None]:
+    """While open, errors say which task they are of."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"task '{name}': {error}") from error
 
 
 @contextmanager

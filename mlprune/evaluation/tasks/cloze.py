@@ -1,8 +1,7 @@
 """Factual probes: a prompt with ``<mask>`` and several candidates, as in BMLAMA."""
 
 import random
-
-from torchmetrics import Metric
+from typing import Any
 
 from mlprune.data.cells import as_text, is_blank, text_of
 from mlprune.data.corpora import Bundled, Corpus, HubDataset
@@ -10,9 +9,7 @@ from mlprune.data.official import BmlamaFolder
 from mlprune.data.rows import Row
 from mlprune.data.usable import Needs
 from mlprune.errors import UserError
-from mlprune.evaluation.lengths import TooLong
-from mlprune.evaluation.scoring import Normalization
-from mlprune.evaluation.tasks.candidates import CandidateExample, ScoredTask
+from mlprune.evaluation.tasks.scored import CandidateExample, ScoredTask
 
 
 class ClozeTask(ScoredTask):
@@ -27,13 +24,7 @@ class ClozeTask(ScoredTask):
         languages: Codes of the languages.
         corpus: Columns ``prompt``, ``answer`` and ``candidates`` (a list, or one text separated by ``, ``); the bundled
             facts if omitted.
-        limit: At most so many examples a language.
-        seed: Seed of their choice and of the shuffling.
-        normalization: See :func:`mlprune.evaluation.score_candidates`.
-        ranking_only: See there.
-        too_long: See there.
-        rankc_matrix: Report RankC of every pair of languages, not only of English with each.
-        metrics: Further metrics of its records, besides its own.
+        options: Those of :class:`ScoredTask`, :class:`PromptedTask` and :class:`Task`; ``seed`` also shuffles.
 
     Example:
         >>> from mlprune.data.corpora import LocalFiles
@@ -41,53 +32,28 @@ class ClozeTask(ScoredTask):
         'facts'
     """
 
-    def __init__(
-        self,
-        name: str,
-        languages: list[str],
-        corpus: Corpus | None = None,
-        limit: int | None = None,
-        seed: int = 0,
-        normalization: Normalization = "token",
-        ranking_only: bool = False,
-        too_long: TooLong = "error",
-        rankc_matrix: bool = False,
-        metrics: list[Metric] | None = None,
-    ) -> None:
-        corpus = corpus or Bundled("facts")
-        super().__init__(
-            name,
-            languages,
-            corpus,
-            limit,
-            seed,
-            normalization,
-            ranking_only,
-            too_long,
-            rankc_matrix=rankc_matrix,
-            metrics=metrics,
-        )
-
-    def examples(self, lang: str) -> list[CandidateExample]:
-        return [self._example(row, lang) for row in self.usable(self.corpus).take(lang, self.chosen(lang))]
+    def __init__(self, name: str, languages: list[str], corpus: Corpus | None = None, **options: Any) -> None:
+        super().__init__(name, languages, corpus or Bundled("facts"), **options)
 
     def needs(self, corpus: Corpus, lang: str, row: Row) -> Needs:
         return Needs(texts=("prompt", "answer"), labels=("candidates",), fault=_fault)
 
-    def _example(self, row: Row, lang: str) -> CandidateExample:
+    def example(self, row: Row, lang: str, corpus: Corpus) -> CandidateExample:
         names = candidates_of(row)
         right = next((answer for answer in [row["answer"], *row["answer"].split(", ")] if answer in names), None)
         if row["prompt"].count("<mask>") != 1 or right is None:
             raise UserError(
-                f"{self.where(lang, row['id'])}: a prompt needs one <mask> and its answer among the candidates"
+                f"{self.where(lang, row['id'], corpus)}: a prompt needs one <mask> and its answer among the candidates"
             )
         order = list(range(len(names)))
-        random.Random(f"{self.seed}:{row['id']}").shuffle(order)
+        random.Random(f"{self.selection.seed}:{row['id']}").shuffle(order)
         shuffled = tuple(names[i] for i in order)
         texts = tuple(row["prompt"].replace("<mask>", name) for name in shuffled)
         before = row["prompt"].split("<mask>")[0]
-        answers_ = tuple(text[len(before) :] for text in texts)
-        return CandidateExample(row["id"], texts, shuffled, shuffled.index(right), before.rstrip(), answers_)
+        question, answers = before.rstrip(), tuple(text[len(before) :] for text in texts)
+        if self.chat.template:  # an assistant is shown the whole prompt and names what is missing
+            question, answers = row["prompt"], shuffled
+        return CandidateExample(row["id"], texts, shuffled, shuffled.index(right), question, answers)
 
 
 def candidates_of(row: Row) -> list[str]:
@@ -122,12 +88,7 @@ class Bmlama(ClozeTask):
         path: Folder of the official files, ``<lang>.tsv`` (``BMLAMA17`` of the RankC repository).
         hub: A hub id with columns ``prompt``, ``answer``, ``candidates``, instead; the data set has none of its own.
         name: Name in results.
-        limit: At most so many examples a language.
-        seed: Seed of their choice and of the shuffling.
-        normalization: See :func:`mlprune.evaluation.score_candidates`.
-        ranking_only: See there.
-        rankc_matrix: Report RankC of every pair of languages, not only of English with each.
-        metrics: Further metrics of its records, besides its own.
+        options: Those of :class:`ScoredTask`, :class:`PromptedTask` and :class:`Task`.
 
     Example:
         >>> Bmlama(["en", "fr"], hub="someone/bmlama").corpus.config
@@ -140,24 +101,9 @@ class Bmlama(ClozeTask):
         path: str | None = None,
         hub: str | None = None,
         name: str = "bmlama",
-        limit: int | None = None,
-        seed: int = 0,
-        normalization: Normalization = "token",
-        ranking_only: bool = False,
-        rankc_matrix: bool = False,
-        metrics: list[Metric] | None = None,
+        **options: Any,
     ) -> None:
         if (path is None) == (hub is None):
             raise UserError(f"task '{name}': give path, the folder of <lang>.tsv files, or hub, a hub id")
         corpus: Corpus = BmlamaFolder(path) if path is not None else HubDataset(str(hub), config="{lang}", split="test")
-        super().__init__(
-            name,
-            languages,
-            corpus,
-            limit,
-            seed,
-            normalization,
-            ranking_only,
-            rankc_matrix=rankc_matrix,
-            metrics=metrics,
-        )
+        super().__init__(name, languages, corpus, aligned=True, **options)

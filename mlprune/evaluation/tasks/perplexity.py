@@ -1,6 +1,7 @@
 """Language modelling on plain text, in bits per character."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from torchmetrics import Metric
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -9,8 +10,8 @@ from mlprune.data.corpora import Bundled, Corpus
 from mlprune.errors import UserError
 from mlprune.evaluation.encoding import with_start
 from mlprune.evaluation.lengths import max_length, tokens_over
-from mlprune.evaluation.scoring import score_candidate_ids
-from mlprune.evaluation.tasks.base import Task, naming, refuse_too_long
+from mlprune.evaluation.scoring import Scoring, score_candidate_ids
+from mlprune.evaluation.tasks.base import Task, in_task, naming, refuse_too_long
 from mlprune.metrics import BitsPerChar, Record
 
 
@@ -36,10 +37,9 @@ class PerplexityTask(Task):
         languages: Codes of the languages.
         name: Name in predictions files.
         corpus: Column ``text``; the bundled parallel test split if omitted.
-        limit: At most so many texts a language.
-        seed: Seed of their choice.
         aligned: Whether rows of two languages with the same id are translations of each other.
-        metrics: Further metrics of its records, besides its own.
+        batch_size: At most so many texts in a batch; a token budget alone decides if omitted.
+        options: Those of :class:`Task`.
 
     Example:
         >>> task = PerplexityTask(["fr", "sw"], limit=5)
@@ -54,13 +54,15 @@ class PerplexityTask(Task):
         languages: list[str],
         name: str = "perplexity",
         corpus: Corpus | None = None,
-        limit: int | None = None,
-        seed: int = 0,
+        *,
         aligned: bool = True,
-        metrics: list[Metric] | None = None,
+        batch_size: int | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(name, languages, corpus or Bundled("parallel", split="test"), limit, seed, metrics)
+        super().__init__(name, languages, corpus or Bundled("parallel", split="test"), **options)
         self.aligned = aligned
+        with in_task(name):
+            self.scoring = Scoring("sum", batch_size=batch_size)
 
     def examples(self, lang: str) -> list[TextExample]:
         rows = self.usable(self.corpus).take(lang, self.chosen(lang))
@@ -76,7 +78,7 @@ class PerplexityTask(Task):
         ids, given, _ = with_start(tokenizer, [example.text for example in examples])
         refuse_too_long(self, lang, examples, tokens_over(model, ids), max_length(model), "give shorter texts")
         with naming(self, lang, examples):
-            scores = score_candidate_ids(model, ids, normalization="sum", given=given)
+            scores = score_candidate_ids(model, ids, given=given, **asdict(self.scoring))
         unpaired = {} if self.aligned else {"aligned": False}
         return [
             {"id": example.id, "log_prob": score, "chars": len(example.text), **unpaired}

@@ -4,14 +4,10 @@ import re
 from abc import abstractmethod
 from typing import Any
 
-from torchmetrics import Metric
-
 from mlprune.data.corpora import Corpus, HubDataset, LocalFiles
 from mlprune.data.official import XnliFile
 from mlprune.data.rows import Row
 from mlprune.errors import UserError
-from mlprune.evaluation.lengths import TooLong
-from mlprune.evaluation.scoring import Normalization
 from mlprune.evaluation.tasks.candidates import CandidateTask
 
 
@@ -24,17 +20,7 @@ class _Preset(CandidateTask):
         corpus: A corpus of your own with the same columns, instead.
         name: Name in results.
         template: Another template's name.
-        limit: At most so many examples a language.
-        seed: Seed of their choice.
-        normalization: See :func:`mlprune.evaluation.score_candidates`; the template's own if omitted.
-        ranking_only: See there.
-        too_long: See there.
-        shots: Solved examples before each question.
-        fewshot: Where they come from; needed with ``shots``.
-        chat_template: Ask through the tokenizer's chat template.
-        chat_template_options: What it reads besides, such as ``{enable_thinking: false}``; see :class:`CandidateTask`.
-        rankc_matrix: Report RankC of every pair of languages, not only of English with each.
-        metrics: Further metrics of its records, besides its own.
+        options: Those of :class:`CandidateTask`.
     """
 
     task = ""
@@ -48,37 +34,17 @@ class _Preset(CandidateTask):
         corpus: Corpus | None = None,
         name: str | None = None,
         template: str | None = None,
-        limit: int | None = None,
-        seed: int = 0,
-        normalization: Normalization | None = None,
-        ranking_only: bool = False,
-        too_long: TooLong = "error",
-        shots: int = 0,
-        fewshot: Corpus | None = None,
-        chat_template: bool = False,
-        rankc_matrix: bool = False,
-        chat_template_options: dict[str, Any] | None = None,
-        metrics: list[Metric] | None = None,
+        **options: Any,
     ) -> None:
         if path is not None and corpus is not None:
             raise UserError(f"task '{name or self.task}': give path or corpus, not both")
         super().__init__(
-            name=name or self.task,
-            languages=languages,
-            corpus=corpus or (self.hub() if path is None else self.local(path)),
-            template=template or self.task,
-            limit=limit,
-            seed=seed,
-            normalization=normalization,
-            ranking_only=ranking_only,
-            too_long=too_long,
-            shots=shots,
-            fewshot=fewshot,
-            chat_template=chat_template,
-            rankc_matrix=rankc_matrix,
-            chat_template_options=chat_template_options,
+            name or self.task,
+            languages,
+            corpus or (self.hub() if path is None else self.local(path)),
+            template or self.task,
             aligned=type(self).aligned,
-            metrics=metrics,
+            **options,
         )
 
     @abstractmethod

@@ -11,13 +11,11 @@ from mlprune.data.corpora import Bundled, Corpus
 from mlprune.data.rows import Row
 from mlprune.data.usable import Needs
 from mlprune.errors import UserError
-from mlprune.evaluation.chat import check_chat_options
-from mlprune.evaluation.encoding import chat_prompt
-from mlprune.evaluation.generation import generate
-from mlprune.evaluation.tasks.base import Task, naming
+from mlprune.evaluation.tasks.base import naming
+from mlprune.evaluation.tasks.generated import GeneratedTask
 from mlprune.languages import language
 from mlprune.metrics import Record, Translation
-from mlprune.models.language_tokens import between, language_code
+from mlprune.models.language_tokens import between, has_languages, language_code
 from mlprune.models.tokens import separator_text
 
 
@@ -35,8 +33,11 @@ class TranslationExample:
     reference: str
 
 
-class TranslationTask(Task):
+class TranslationTask(GeneratedTask):
     """Translation into one language with a few solved examples in the prompt.
+
+    Without any (``shots: 0``) the prompt ends in the target language's name; a translation model, whose tokenizer has
+    language codes, reads the sentence alone.
 
     Args:
         languages: Codes of the languages translated from; the target language among them is skipped.
@@ -47,17 +48,10 @@ class TranslationTask(Task):
         column: Column that holds the sentence, in both corpora unless ``fewshot`` lacks it and has ``text``.
         shots: Solved examples in the prompt.
         max_chars: Only solved examples shorter than this, in both languages.
-        limit: At most so many sentences a language.
-        seed: Seed of their choice.
-        max_new_tokens: Longest translation, in tokens.
-        num_beams: 1 for greedy search.
         separator: Text after each sentence (``eos`` for the tokenizer's end token). A translation ends at a new line,
             there, at the end token, or where a language's label comes again.
-        chat_template: Ask through the tokenizer's chat template: solved examples as turns of user and assistant.
-        chat_template_options: What the chat template reads besides, such as ``{enable_thinking: false}``; ``date`` is
-            what it takes for today, 2025-01-01 if omitted.
         bleu_tokenizer: A sacrebleu tokenizer name instead of the target language's own.
-        metrics: Further metrics of its records, besides its own.
+        options: Those of :class:`GeneratedTask`, :class:`PromptedTask` and :class:`Task`.
 
     Raises:
         UserError: If a number is out of range or a language is not known.
@@ -68,6 +62,7 @@ class TranslationTask(Task):
         (['fr'], 2)
     """
 
+    fewshot: Corpus
     headline = False
     pivot = None  # the average is over all directions
 
@@ -78,51 +73,37 @@ class TranslationTask(Task):
         target_lang: str = "en",
         corpus: Corpus | None = None,
         fewshot: Corpus | None = None,
+        *,
         column: str = "text",
         shots: int = 4,
         max_chars: int | None = None,
-        limit: int | None = None,
-        seed: int = 0,
-        max_new_tokens: int = 64,
-        num_beams: int = 1,
         separator: str = "\n",
-        chat_template: bool = False,
         bleu_tokenizer: str | None = None,
-        chat_template_options: dict[str, Any] | None = None,
-        metrics: list[Metric] | None = None,
+        **options: Any,
     ) -> None:
         sources = [lang for lang in languages if lang != target_lang]
         if languages and not sources:
             raise UserError(f"task '{name}': languages {languages} has none to translate into '{target_lang}'")
-        super().__init__(name, sources, corpus or Bundled("parallel", split="test"), limit, seed, metrics)
-        for key, value in (("shots", shots), ("max_new_tokens", max_new_tokens), ("num_beams", num_beams)):
-            if value < 1:
-                raise UserError(f"task '{name}': {key} {value} is not allowed; give at least 1")
-        self.fewshot = fewshot or Bundled("parallel", split="dev")
+        super().__init__(
+            name,
+            sources,
+            corpus or Bundled("parallel", split="test"),
+            shots=shots,
+            fewshot=fewshot or Bundled("parallel", split="dev"),
+            separator=separator,
+            **options,
+        )
         self.target_lang = language(target_lang).code
         self.column = column
-        self.shots = shots
         self.max_chars = max_chars
-        self.max_new_tokens = max_new_tokens
-        self.num_beams = num_beams
-        self.separator = separator
-        self.chat_template = chat_template
-        self.chat_template_options = check_chat_options(f"task '{name}'", chat_template, chat_template_options)
         self.bleu_tokenizer = bleu_tokenizer
         self._solved: dict[str, list[tuple[str, str, str]]] = {}
         self.metric(target_lang)  # a missing tokenizer is told before any model is loaded
-
-    def check(self) -> None:
-        for lang in [*self.languages, self.target_lang]:
-            self.corpus.check(lang)
-            self.fewshot.check(lang)
 
     def check_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
         super().check_tokenizer(tokenizer)
         with naming(self, self.languages[0]):
             language_code(tokenizer, self.target_lang)
-            if self.chat_template:
-                self.prompts(tokenizer, self.languages[0], [""])
 
     @property
     def row_languages(self) -> list[str]:
@@ -141,13 +122,13 @@ class TranslationTask(Task):
         return list(zip(ids, *texts, strict=True))
 
     def examples(self, lang: str) -> list[TranslationExample]:
-        same = self.fewshot.identity == self.corpus.identity
+        same = self.fewshot.identity == self.corpus.identity and self.shots > 0
         shown = {row_id for code in self.languages for row_id, _, _ in self._solved_pairs(code)} if same else set()
         return [TranslationExample(*pair) for pair in self._pairs(self.corpus, lang, self.chosen(lang, exclude=shown))]
 
     def _solved_pairs(self, lang: str) -> list[tuple[str, str, str]]:
         """The last rows of the few-shot corpus that are short enough: where calibration will not look first."""
-        if lang not in self._solved:
+        if lang not in self._solved and self.shots:
             usable = self.usable(self.fewshot)
             unusable = usable.unusable(lang)
             ids = [row_id for row_id in usable.shared([lang, self.target_lang]) if row_id not in unusable]
@@ -162,7 +143,7 @@ class TranslationTask(Task):
                     f"task '{self.name}': {self.shots} few-shot rows needed in '{lang}', {len(found)} are short enough"
                 )
             self._solved[lang] = found[-self.shots :]
-        return self._solved[lang]
+        return self._solved.get(lang, [])
 
     def shots_for(self, lang: str) -> list[tuple[str, str]]:
         """Return the solved examples of a language: sentences and their translations."""
@@ -176,12 +157,14 @@ class TranslationTask(Task):
             lang: Language translated from.
             sources: Sentences.
         """
+        if has_languages(tokenizer) and not self.shots and not self.chat.template:
+            return list(sources)  # a translation model is told the languages by their codes
         label, target = f"{language(lang).name}:", f"{language(self.target_lang).name}:"
         solved = self.shots_for(lang)
-        if self.chat_template:
-            asked = [(f"{label} {source}\n{target}", translation) for source, translation in solved]
+        if self.chat.template:
+            turns = [(f"{label} {source}\n{target}", translation) for source, translation in solved]
             questions = [f"{label} {source}\n{target}" for source in sources]
-            return [chat_prompt(tokenizer, asked, question, self.chat_template_options) for question in questions]
+            return [self.chat.prompt(tokenizer, turns, question) for question in questions]
         end = separator_text(tokenizer, self.separator)
         before = "".join(f"{label} {source}{end}{target} {translation}{end}" for source, translation in solved)
         return [f"{before}{label} {source}{end}{target}" for source in sources]
@@ -192,15 +175,8 @@ class TranslationTask(Task):
         labels = [f"{language(code).name}:" for code in (lang, self.target_lang)]
         with naming(self, lang, examples), between(tokenizer, lang, self.target_lang):
             prompts = self.prompts(tokenizer, lang, [example.source for example in examples])
-            found = generate(
-                model,
-                tokenizer,
-                prompts,
-                self.max_new_tokens,
-                stop=["\n", separator_text(tokenizer, self.separator), *labels],
-                num_beams=self.num_beams,
-                special_tokens=not self.chat_template,
-            )
+            stop = ["\n", separator_text(tokenizer, self.separator), *labels]
+            found = self.answers(model, tokenizer, prompts, stop)
         return [
             {
                 "id": example.id,
@@ -211,11 +187,12 @@ class TranslationTask(Task):
                 "target_lang": self.target_lang,
                 "bleu_tokenizer": self.bleu_tokenizer,
             }
+            | ({"tokens_cut": continuation.tokens_cut} if continuation.tokens_cut else {})
             for example, continuation in zip(examples, found, strict=True)
         ]
 
     def length(self, example: TranslationExample) -> int:
-        return len(example.source) + 4 * self.max_new_tokens
+        return len(example.source) + 4 * self.search.max_new_tokens
 
     def metric(self, lang: str) -> Metric:
         return Translation(self.target_lang, self.bleu_tokenizer)

@@ -1,0 +1,272 @@
+"""Tasks with candidate answers: each is filled into a text, and the likeliest text wins."""
+
+import itertools
+import random
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from torchmetrics import Metric
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from mlprune.data.corpora import Corpus
+from mlprune.data.rows import Row
+from mlprune.errors import UserError
+from mlprune.evaluation.encoder_decoder import encode_answers
+from mlprune.evaluation.encoding import encode_candidates
+from mlprune.evaluation.lengths import TooLong, max_length, tokens_over
+from mlprune.evaluation.scoring import Normalization, Scoring, score_candidate_ids
+from mlprune.evaluation.tasks.base import in_task, naming, refuse_too_long
+from mlprune.evaluation.tasks.prompted import PromptedTask
+from mlprune.log import log
+from mlprune.metrics import Accuracy, ExpectedRankC, PairMetric, RankC, Record
+from mlprune.models.language_tokens import between
+
+
+@dataclass(frozen=True)
+class CandidateExample:
+    """An example: its candidates, and the name of the right one.
+
+    Args:
+        id: The row's id, the same in every language.
+        candidates: Full texts.
+        names: What each candidate stands for: labels, or answers.
+        label: Position of the right one.
+        question: What precedes the answer; empty where the template has none, or one for each candidate.
+        answers: What follows the question in each candidate.
+        given: Leading part of each candidate that is not scored.
+        group: What examples of a language share that are not independent, such as hypotheses of one premise.
+
+    Example:
+        >>> CandidateExample("0", ("It is bad", "It is good"), ("negative", "positive"), label=1).names[1]
+        'positive'
+    """
+
+    id: str
+    candidates: tuple[str, ...]
+    names: tuple[str, ...]
+    label: int
+    question: str = ""
+    answers: tuple[str, ...] = ()
+    given: tuple[str, ...] = ()
+    group: str | None = None
+
+
+class ScoredTask(PromptedTask):
+    """What all tasks with candidates share: solved examples, scoring, records and accuracy.
+
+    Args:
+        name: Name in results.
+        languages: Codes of the languages.
+        corpus: Where rows come from.
+        normalization: See :func:`mlprune.evaluation.score_candidates`.
+        ranking_only: See there.
+        too_long: See there.
+        batch_size: See there.
+        rankc_matrix: Report RankC of every pair of languages, not only of English with each.
+        aligned: Whether rows of two languages with the same id are translations of each other.
+        options: Those of :class:`PromptedTask` and :class:`Task`.
+
+    Example:
+        >>> from mlprune.data.corpora import Bundled
+        >>> from mlprune.evaluation.tasks import CandidateTask
+        >>> task = CandidateTask("nli", ["fr"], Bundled("nli"), "xnli")
+        >>> metric = task.metric("fr")
+        >>> metric.update([{"label": "neutral", "prediction": "neutral"}])
+        >>> metric.compute()["accuracy"]
+        1.0
+    """
+
+    start_token = False  # whether texts are scored from their first token on: see encode_candidates
+    group_size = 1  # so many consecutive rows belong together
+
+    def __init__(
+        self,
+        name: str,
+        languages: list[str],
+        corpus: Corpus,
+        *,
+        normalization: Normalization = "token",
+        ranking_only: bool = False,
+        too_long: TooLong = "error",
+        batch_size: int | None = None,
+        rankc_matrix: bool = False,
+        aligned: bool = True,
+        **options: Any,
+    ) -> None:
+        super().__init__(name, languages, corpus, **options)
+        with in_task(name):
+            self.scoring = Scoring(normalization, ranking_only, too_long, batch_size)
+        self.rankc_matrix = rankc_matrix
+        self.aligned = aligned
+        self._solved: dict[str, list[CandidateExample]] = {}
+        self._told: set[str] = set()  # languages whose joined rows were reported
+
+    # -- examples -------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def example(self, row: Row, lang: str, corpus: Corpus) -> CandidateExample:
+        """Return the example that a row gives.
+
+        Args:
+            row: The row.
+            lang: Its language.
+            corpus: Where it comes from, for messages: the task's own or that of solved examples.
+        """
+
+    def groups(self, lang: str, rows: list[Row]) -> dict[str, str]:
+        """Return row id to the group of examples it belongs to, for rows that are not independent."""
+        return {}
+
+    def examples(self, lang: str) -> list[CandidateExample]:
+        solved = self._solved_examples(lang)
+        same = self.fewshot is not None and self.fewshot.identity == self.corpus.identity
+        used = {example.id for example in solved} if same else set()
+        rows = self.usable(self.corpus).take(lang, self.chosen(lang, self.group_size, used))
+        groups = self.groups(lang, rows)
+        examples = [replace(self.example(row, lang, self.corpus), group=groups.get(row["id"])) for row in rows]
+        if self.chat.template or not solved:
+            return examples
+        before = "".join(example.candidates[example.label] + self.separator for example in solved)
+        return [_after(before, example) for example in examples]
+
+    def _solved_examples(self, lang: str) -> list[CandidateExample]:
+        if self.fewshot is None or not self.shots:
+            return []
+        if lang not in self._solved:
+            usable = self.usable(self.fewshot)
+            unusable = usable.unusable(lang)
+            ids = [row_id for row_id in usable.ids(lang) if row_id not in unusable]
+            if len(ids) < self.shots:
+                raise UserError(f"task '{self.name}': {self.shots} shots needed in '{lang}', the corpus has {len(ids)}")
+            places = sorted(random.Random(f"{self.selection.seed}:shots").sample(range(len(ids)), self.shots))
+            rows = usable.take(lang, [ids[i] for i in places])
+            self._solved[lang] = [self.example(row, lang, self.fewshot) for row in rows]
+        return self._solved[lang]
+
+    def shots_for(self, lang: str) -> list[tuple[str, str]]:
+        return [(example.question, example.answers[example.label]) for example in self._solved_examples(lang)]
+
+    def used_rows(self) -> dict[tuple[str, ...], set[str]]:
+        """Return the rows of solved examples, which calibration must not use."""
+        if self.fewshot is None or not self.shots:
+            return {}
+        return {self.fewshot.identity: {shot.id for lang in self.languages for shot in self._solved_examples(lang)}}
+
+    def length(self, example: CandidateExample) -> int:
+        return max(map(len, example.candidates))
+
+    # -- predictions ----------------------------------------------------------------------------------------------
+
+    def predict(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, lang: str, examples: list[CandidateExample]
+    ) -> list[Record]:
+        with naming(self, lang, examples):
+            asked = self._encode(model, tokenizer, lang, examples)
+        cut = tokens_over(model, asked.ids, asked.contexts)
+        if self.scoring.too_long == "error":
+            advice = "shorten the text or set too_long: truncate"
+            refuse_too_long(self, lang, examples, cut, max_length(model), advice)
+        with naming(self, lang, examples):
+            scores = score_candidate_ids(
+                model,
+                asked.ids,
+                asked.contexts,
+                given=asked.given,
+                decoder_start=asked.decoder_start,
+                **asdict(self.scoring),
+            )
+        self._tell_joined(lang, examples, asked.joined)
+        counts = [{"tokens_cut": over, "joined": joined} for over, joined in zip(cut, asked.joined, strict=True)]
+        return [
+            self._record(example, row) | {name: count for name, count in own.items() if count}
+            for example, row, own in zip(examples, scores.double().tolist(), counts, strict=True)
+        ]
+
+    def _encode(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, lang: str, examples: list[CandidateExample]
+    ) -> "_Asked":
+        if model.config.is_encoder_decoder:
+            if not all(example.question for example in examples):
+                raise UserError(f"its template has no question for {type(model).__name__}'s encoder")
+            with between(tokenizer, lang, lang):
+                contexts = [tokenizer(example.question, verbose=False)["input_ids"] for example in examples]
+                ids, given, start = encode_answers(model, tokenizer, [example.answers for example in examples])
+            return _Asked(ids, given, [False] * len(examples), contexts, start)
+        if self.chat.template:
+            solved = self.shots_for(lang)
+            prompts = [self.chat.prompt(tokenizer, solved, example.question) for example in examples]
+            texts = [[(p + a.lstrip(), p) for a in e.answers] for p, e in zip(prompts, examples, strict=True)]
+        else:
+            texts = [list(zip(e.candidates, e.given or [""] * len(e.candidates), strict=True)) for e in examples]
+        return _Asked(*encode_candidates(tokenizer, texts, self.start_token, special_tokens=not self.chat.template))
+
+    def _tell_joined(self, lang: str, examples: list[CandidateExample], joined: list[bool]) -> None:
+        """Warn once a language; how many there are stands in the results."""
+        if any(joined) and lang not in self._told:
+            self._told.add(lang)
+            log.warning(
+                "%s: a token spans question and answer, so answers are encoded alone; "
+                'such rows are counted as "joined" in the results',
+                self.where(lang, examples[joined.index(True)].id),
+            )
+
+    def _record(self, example: CandidateExample, row: list[float]) -> Record:
+        scores = row[: len(example.candidates)]
+        best = pick(scores, f"{self.selection.seed}:{example.id}")
+        label, prediction = example.names[example.label], example.names[best]
+        record = {"id": example.id, "label": label, "scores": scores, "prediction": prediction}
+        record["text"] = example.candidates[example.label]  # so that people can read what was asked
+        if example.group is not None:
+            record["group"] = example.group
+        return record if self.aligned else record | {"aligned": False}
+
+    # -- metrics --------------------------------------------------------------------------------------------------
+
+    def metric(self, lang: str) -> Metric:
+        return Accuracy()
+
+    def pair_metrics(self) -> list[PairMetric]:
+        return [RankC(), ExpectedRankC()]
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """Return English (or the first language) with every other, or all pairs; none where rows are not aligned."""
+        if not self.aligned:
+            return []
+        if self.rankc_matrix:
+            return list(itertools.combinations(self.languages, 2))
+        pivot = self.pivot or self.languages[0]
+        return [(pivot, lang) for lang in self.languages if lang != pivot]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Examples as token ids; see :func:`mlprune.evaluation.score_candidate_ids`."""
+
+    ids: list[list[list[int]]]
+    given: list[list[int]]
+    joined: list[bool]
+    contexts: list[list[int]] | None = None
+    decoder_start: int | None = None
+
+
+def pick(scores: Sequence[float], seed: str) -> int:
+    """Return the position of the highest score; equal ones are drawn between, so that no position is favoured.
+
+    Example:
+        >>> pick([0.5, 2.0, 1.0], seed="0:row")
+        1
+        >>> sorted({pick([1.0, 1.0], seed=str(i)) for i in range(20)})
+        [0, 1]
+    """
+    best = [i for i, score in enumerate(scores) if score == max(scores)]
+    return best[0] if len(best) == 1 else random.Random(seed).choice(best)
+
+
+def _after(before: str, example: CandidateExample) -> CandidateExample:
+    """Put solved examples before an example; they are given, whatever else is."""
+    given = tuple(before + text for text in example.given) if example.given else (before,) * len(example.candidates)
+    texts = tuple(before + text for text in example.candidates)
+    question = before + example.question if example.question else ""
+    return replace(example, candidates=texts, given=given, question=question)
