@@ -6,6 +6,7 @@ Decoding itself is transformers' ``generate``, so that the output is what it giv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ from transformers import (
     StoppingCriteriaList,
 )
 
-from mlprune.errors import ExampleError, UserError
+from mlprune.errors import ExampleError, UserError, reason_of
 from mlprune.evaluation.encoder_decoder import decoder_start
 from mlprune.evaluation.encoding import TextEncoder
 from mlprune.evaluation.lengths import TooLong, check_too_long, max_length
@@ -34,6 +35,7 @@ from mlprune.models.tokens import pad_token_id
 
 BATCH_TOKENS = {"cpu": 1 << 14}  # cached tokens of the prompts that are decoded together
 BATCH_TOKENS_ELSEWHERE = 1 << 16
+UNCACHED: WeakSet[PreTrainedModel] = WeakSet()  # models whose own cache fails them (xLSTM of some sizes)
 
 
 @dataclass(frozen=True)
@@ -196,18 +198,39 @@ def _continue(
         options |= _decoder_options(model, tokenizer, len(ids))
         start = options["decoder_input_ids"].shape[1]
     ends = _end_ids(model, tokenizer)
+    options |= {
+        **padded,
+        "max_new_tokens": max_new_tokens,
+        "num_beams": num_beams,
+        "pad_token_id": padding,
+        "eos_token_id": sorted(ends) or None,
+        "logits_processor": LogitsProcessorList([RefuseNonFinite()]),
+        "stopping_criteria": StoppingCriteriaList([_StopTexts(tokenizer, start, stop)]),
+    }
     with plain_search(model, num_beams):
-        output = cast("Callable[..., Tensor]", model.generate)(
-            **padded,
-            max_new_tokens=max_new_tokens,
-            num_beams=num_beams,
-            pad_token_id=padding,
-            eos_token_id=sorted(ends) or None,
-            logits_processor=LogitsProcessorList([RefuseNonFinite()]),
-            stopping_criteria=StoppingCriteriaList([_StopTexts(tokenizer, start, stop)]),
-            **options,
-        )
+        output = _search(model, options)
     return [_finish(tokenizer, tokens, stop, ends) for tokens in output[:, start:].tolist()]
+
+
+def _search(model: PreTrainedModel, options: dict[str, Any]) -> Tensor:
+    """Run ``generate``; without a cache, slower, if the architecture's own cache fails."""
+    search = cast("Callable[..., Tensor]", model.generate)
+    try:
+        if model not in UNCACHED:
+            return search(**options)
+    except (UserError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # architectures raise what they like
+        log.warning(
+            "%s: decoding with a cache fails (%s); it runs without one", type(model).__name__, reason_of(error)[:100]
+        )
+        UNCACHED.add(model)
+    try:
+        return search(**{name: value for name, value in options.items() if name != "past_key_values"}, use_cache=False)
+    except (UserError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise UserError(f"{type(model).__name__} cannot continue texts: {reason_of(error)[:200]}") from error
 
 
 def _end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
