@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub import HfApi, constants, snapshot_download
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mlprune.errors import UserError, did_you_mean, first_line
@@ -170,9 +170,16 @@ class ModelSource:
     def _download(
         self, allow: list[str] | None = None, ignore: list[str] | None = None, revision: str | None = None
     ) -> Path:
-        at = revision or self.revision
         try:
-            return Path(snapshot_download(self.location, revision=at, allow_patterns=allow, ignore_patterns=ignore))
+            return Path(
+                snapshot_download(
+                    self.location,
+                    revision=revision or self.revision,
+                    allow_patterns=allow,
+                    ignore_patterns=ignore,
+                    local_files_only=constants.HF_HUB_OFFLINE,  # older versions list a commit's files even offline
+                )
+            )
         except (OSError, ValueError) as error:
             raise UserError(f"model.name '{self.name}' cannot be loaded: {first_line(error)}") from error
 
