@@ -13,7 +13,7 @@ from torch import Tensor
 from mlprune.callbacks.base import Schedule
 from mlprune.errors import UserError
 from mlprune.log import log
-from mlprune.models.blocks import find_blocks
+from mlprune.models.blocks import find_blocks, look_at
 from mlprune.models.saving import check_disk, save_checkpoint, write_card
 from mlprune.pruning import (
     Allocation,
@@ -176,6 +176,7 @@ class PruningCallback(Schedule):
         run, unfinished = self.run, Unfinished(self.run.folder)
         run.outcome = PruningOutcome()
         self._calibrating.enter_context(calibrating(run.model))
+        self._check_causal(run)
         if run.writes:
             unfinished.start()
         run.barrier("unfinished")
@@ -201,6 +202,16 @@ class PruningCallback(Schedule):
         if self._finished:
             log.info("(%d/%d) blocks were pruned before", len(self._finished), len(self._calibration.blocks))
         self._block_start = time.perf_counter()
+
+    @staticmethod
+    def _check_causal(run: Run) -> None:
+        """Refuse a model that fills blanks and continues no text; every task would refuse it after pruning."""
+        model = run.model
+        if not model.config.is_encoder_decoder and look_at(model, find_blocks(model)).looks_ahead:
+            raise UserError(
+                f"{type(model).__name__} lets tokens see those after them, so its texts have no likelihood; use a "
+                "causal model"
+            )
 
     def _allocate(self, run: Run, unfinished: Unfinished) -> None:
         """Decide every layer's sparsity, unless an earlier start of the run has."""

@@ -6,7 +6,7 @@ themselves. A layer is a Linear, a transformers ``Conv1D`` or a 3-D parameter th
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from mlprune.errors import UserError
 from mlprune.models.experts import ExpertProducts, experts_one_by_one, learn_storage
 from mlprune.models.layers import Layer, find_layers
-from mlprune.models.probe import TOKENS, kind_of, run_each_kind
+from mlprune.models.probe import TOKENS, Rerun, kind_of, run_each_kind
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,6 +132,7 @@ class Look:
         in_order: Whether every layer but experts sees each token once, in the order of the input.
         inputs_first: Path of each stack of experts to whether it is stored (experts, in_features, out_features).
         repeated: Paths of the layers that a block runs more than once, but for experts.
+        looks_ahead: Whether a token's output depends on later tokens, as in an encoder.
     """
 
     layers: frozenset[str]
@@ -139,6 +140,7 @@ class Look:
     in_order: bool
     inputs_first: Mapping[str, bool]
     repeated: frozenset[str] = frozenset()
+    looks_ahead: bool = False
 
 
 _LOOKS: WeakKeyDictionary[nn.Module, dict[Hashable, Look]] = WeakKeyDictionary()
@@ -168,11 +170,12 @@ def look_at(model: nn.Module, blocks: list[Block]) -> Look:
         seen = dict.fromkeys(kinds, unreached)
 
         @contextmanager
-        def watching(position: int, hidden: Tensor) -> Iterator[None]:
+        def watching(position: int, hidden: Tensor, rerun: Rerun) -> Iterator[None]:
             watch = _Watch(blocks[position])
             with watch:
                 yield
-            seen[kinds[position]] = watch.result(hidden)
+            is_routed = any(layer.is_routed for layer in blocks[position].layers.values())
+            seen[kinds[position]] = replace(watch.result(hidden), looks_ahead=_looks_ahead(hidden, rerun, is_routed))
 
         with experts_one_by_one(model):
             run_each_kind(model, [block.module for block in blocks], watching)
@@ -185,7 +188,26 @@ def look_at(model: nn.Module, blocks: list[Block]) -> Look:
     layers = frozenset(block.path + below for block, look in looks.items() for below in look.layers)
     positions = next((look.positions for look in looks.values() if look.positions % TOKENS), TOKENS)
     repeated = frozenset(block.path + below for block, look in looks.items() for below in look.repeated)
-    return Look(layers, positions, all(look.in_order for look in looks.values()), stored, repeated)
+    looks_ahead = any(look.looks_ahead for look in looks.values())
+    return Look(layers, positions, all(look.in_order for look in looks.values()), stored, repeated, looks_ahead)
+
+
+def _looks_ahead(hidden: Tensor, rerun: Rerun, is_routed: bool) -> bool:
+    """Tell whether a block's output for the first tokens moves, by more than rounding, when the later ones change.
+
+    Rounding moves it where experts get other numbers of tokens.
+    """
+    if hidden.shape[:-1] != (1, TOKENS):
+        return False  # laid out in another way
+    half = TOKENS // 2
+    changed = torch.cat([hidden[:, :half], hidden[:, half:].flip(-1)], dim=1)
+    try:
+        expected, again, found = (rerun(states.clone()).float() for states in (hidden, hidden, changed))
+    except Exception:  # a block that can run but once, as its cache grows (XLM)
+        return False
+    moved = (expected - found).abs()
+    rounding = 2e-2 if is_routed and hidden.dtype.itemsize < 4 else 1e-5
+    return torch.equal(expected, again) and bool(moved[:, :half].max() > rounding * moved.max())
 
 
 class _Watch(ExitStack):

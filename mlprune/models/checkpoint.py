@@ -15,7 +15,7 @@ from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 from mlprune.errors import UserError
 from mlprune.models.config import auto_class, config_error, read_config
 from mlprune.models.folder import CONFIG, read_object
-from mlprune.models.integrity import check_report, verdict
+from mlprune.models.integrity import check_finite, check_report, verdict
 from mlprune.models.shards import ShardReader
 from mlprune.models.skeleton import build_on_meta
 from mlprune.models.wrappers import unwrapped
@@ -71,6 +71,7 @@ class Checkpoint:
                 raise UserError(f"'{self.folder}' does not fit into memory: {self._gib(dtype):.1f} GiB") from error
             raise config_error(self.folder / CONFIG, error) from error
         check_report(model, report, self.folder)
+        check_finite(model, self.folder)
         model.eval()
         return model
 

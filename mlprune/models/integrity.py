@@ -19,10 +19,10 @@ from transformers.core_model_loading import convert_and_load_state_dict_in_model
 from transformers.modeling_utils import LoadStateDictConfig
 from transformers.utils import logging
 
-from mlprune.errors import UserError
+from mlprune.errors import NOT_FINITE, UserError
 from mlprune.log import log
 from mlprune.models.conversion import Conversion
-from mlprune.models.shards import Entry
+from mlprune.models.shards import Entry, is_finite
 
 # constants that older versions stored and newer ones compute
 CONSTANTS = re.compile(
@@ -207,6 +207,26 @@ def _quiet() -> Iterator[None]:
         library.set_verbosity(level)
         if bar:
             library.enable_progress_bar()
+
+
+def check_finite(model: PreTrainedModel, folder: str | Path) -> None:
+    """Refuse a model of which a weight is NaN or infinite, wherever it is: calibration never sees the output head.
+
+    Args:
+        model: The model, loaded.
+        folder: The checkpoint, as it is named to the user.
+
+    Raises:
+        UserError: If there is such a weight, naming it.
+    """
+    for name, parameter in model.named_parameters():
+        if parameter.is_floating_point() and parameter.itemsize > 1 and not is_finite(parameter.detach()):
+            raise not_finite(name, folder)
+
+
+def not_finite(name: str, folder: str | Path) -> UserError:
+    """Return an error that names a weight that holds NaN or Inf."""
+    return UserError(f"'{folder}': {shown(name)} holds NaN or Inf; {NOT_FINITE}")
 
 
 def check_report(model: PreTrainedModel, report: Mapping[str, Any], folder: str | Path) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mlprune.errors import UserError
 
+Rerun = Callable[[Tensor], Tensor]
 TOKENS = 31  # a prime, so that a model that pads its input by itself shows
 
 
@@ -56,14 +57,15 @@ def probe_inputs(model: Any) -> dict[str, Any]:
 def run_each_kind(
     model: Any,
     blocks: list[nn.Module],
-    watching: Callable[[int, Tensor], AbstractContextManager[None]],
+    watching: Callable[[int, Tensor, Rerun], AbstractContextManager[None]],
 ) -> None:
     """Run a model up to its output head on a few tokens.
 
     Args:
         model: A transformers model.
         blocks: Its blocks.
-        watching: Returns what is to be open while the block of this position runs on these hidden states.
+        watching: Returns what is to be open while the block of this position runs on these hidden states; its last
+            argument runs the block again, on hidden states of the same shape.
 
     Raises:
         UserError: If the model runs, but its blocks cannot, or not in this order.
@@ -83,7 +85,15 @@ def run_each_kind(
             hidden = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
             if kind in outputs:
                 return hidden if isinstance(outputs[kind], Tensor) else (hidden, *outputs[kind][1:])
-            with watching(position, hidden):
+
+            def rerun(changed: Tensor) -> Tensor:
+                if "hidden_states" in kwargs:
+                    output = original(*args, **{**kwargs, "hidden_states": changed})
+                else:
+                    output = original(changed, *args[1:], **kwargs)
+                return output if isinstance(output, Tensor) else output[0]
+
+            with watching(position, hidden, rerun):
                 outputs[kind] = original(*args, **kwargs)
             return outputs[kind]
 

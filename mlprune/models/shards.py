@@ -50,6 +50,16 @@ class Entry:
     end: int
 
 
+def is_finite(tensor: Tensor) -> bool:
+    """Tell whether a tensor holds neither NaN nor infinities, in most cases by its sum alone.
+
+    Example:
+        >>> is_finite(torch.tensor([1.0, 2.0])), is_finite(torch.tensor([1.0, float("nan")]))
+        (True, False)
+    """
+    return bool(torch.isfinite(tensor.sum(dtype=torch.float32))) or bool(torch.isfinite(tensor).all())
+
+
 def read_header(path: Path) -> tuple[dict[str, Entry], dict[str, str]]:
     """Return the tensors of a safetensors file and its metadata.
 
@@ -149,6 +159,17 @@ class ShardReader:
             for start in range(0, first.end - first.start, COPY_BYTES):
                 size = min(COPY_BYTES, first.end - first.start - start)
                 if one.read(size) != two.read(size):
+                    return False
+        return True
+
+    def is_finite(self, name: str, dtype: torch.dtype) -> bool:
+        """Tell whether a tensor holds only finite numbers in a dtype, looking at it piece by piece."""
+        entry = self.entries[name]
+        with (self.folder / entry.file).open("rb") as file:
+            file.seek(entry.start)
+            for start in range(entry.start, entry.end, COPY_BYTES):
+                piece = bytearray(file.read(min(COPY_BYTES, entry.end - start)))
+                if not is_finite(torch.frombuffer(piece, dtype=entry.dtype).to(dtype)):
                     return False
         return True
 

@@ -14,6 +14,7 @@ from mlprune.exact import accumulator_dtype
 from mlprune.log import log
 from mlprune.models.blocks import Block
 from mlprune.models.layers import Layer
+from mlprune.models.shards import is_finite
 from mlprune.pruning.allocation import Allocation
 from mlprune.pruning.importance import Decision, Importance, Wanda
 from mlprune.pruning.patterns import CHUNK_SCORES, Pattern, Unstructured
@@ -176,7 +177,7 @@ class Pruner:
             UserError: If weights or statistics hold NaN or Inf, naming the layer.
         """
         matrix = layer.matrix()
-        if not torch.isfinite(matrix.sum(dtype=torch.float32)) and not torch.isfinite(matrix).all():
+        if not is_finite(matrix):
             raise UserError(f"{layer.path}: weights hold NaN or Inf; the checkpoint is damaged")
         if self.importance.needs is not None:
             if statistics is None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from tiny import tiny_model, tiny_tokenizer
 from tiny_runs import write_config
+from transformers import BertConfig, BertLMHeadModel
 
 from mlprune.pruning import load_masks
 
@@ -74,14 +75,38 @@ def test_a_folder_that_cannot_be_made(mlprune, tmp_path: Path, tiny_folder: Path
     told_in_one_line(status, err, "file/run", "Not a directory")
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_weights_that_are_no_numbers(mlprune, tmp_path: Path, value: float) -> None:
+@pytest.mark.parametrize(
+    ("name", "value", "streaming"),
+    [
+        ("model.layers.1.mlp.up_proj", float("nan"), False),
+        ("model.layers.2.post_attention_layernorm", float("inf"), True),
+        ("model.norm", float("inf"), False),
+        ("model.norm", float("-inf"), True),
+        ("lm_head", float("nan"), False),
+        ("lm_head", float("nan"), True),
+    ],
+)
+def test_weights_that_are_no_numbers(mlprune, tmp_path: Path, name: str, value: float, streaming: bool) -> None:
     model = tiny_model("llama", max_position_embeddings=2048)
-    model.model.layers[1].mlp.up_proj.weight.data[0, 0] = value
+    model.get_parameter(f"{name}.weight").data.view(-1)[7] = value
     model.save_pretrained(tmp_path / "broken")
     tiny_tokenizer().save_pretrained(tmp_path / "broken")
-    status, _, err = mlprune("validate", "--config", write_config(tmp_path, tmp_path / "broken"))
-    told_in_one_line(status, err, "model.layers.1.mlp.up_proj", "NaN or Inf")
+    config = write_config(tmp_path, tmp_path / "broken")
+    status, _, err = mlprune("validate", "--config", config, "--pruning.streaming", str(streaming).lower())
+    told_in_one_line(status, err, name, "NaN or Inf")
+    assert not [name for name in FINAL if (RUN / name).exists()]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_model_that_fills_blanks_is_not_pruned(mlprune, tmp_path: Path, streaming: bool) -> None:
+    sizes = {"hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 2, "intermediate_size": 64}
+    config = BertConfig(vocab_size=258, max_position_embeddings=2048, **sizes)
+    torch.manual_seed(0)
+    BertLMHeadModel(config).save_pretrained(tmp_path / "bert")
+    tiny_tokenizer().save_pretrained(tmp_path / "bert")
+    run = write_config(tmp_path, tmp_path / "bert")
+    status, _, err = mlprune("validate", "--config", run, "--pruning.streaming", str(streaming).lower())
+    told_in_one_line(status, err, "BertLMHeadModel lets tokens see those after them")
     assert not [name for name in FINAL if (RUN / name).exists()]
 
 
