@@ -97,7 +97,8 @@ class Bundled(Corpus):
 
     Args:
         name: ``parallel`` (column ``text``), ``nli`` (``premise``, ``hypothesis``, ``label``), ``reviews`` (``text``,
-            ``stars``) or ``facts`` (``prompt`` with ``<mask>``, ``answer``, ``candidates``, ``subject``).
+            ``stars``), ``facts`` (``prompt`` with ``<mask>``, ``answer``, ``candidates``, ``subject``) or ``pairs``
+            (``good``, ``bad``, ``phenomenon``; its rows are not translations of each other).
         split: ``dev`` or ``test`` of ``parallel``; all rows if omitted.
 
     Raises:
@@ -108,7 +109,7 @@ class Bundled(Corpus):
         '0'
     """
 
-    NAMES = ("parallel", "nli", "reviews", "facts")
+    NAMES = ("parallel", "nli", "reviews", "facts", "pairs")
 
     def __init__(self, name: str, split: str | None = None) -> None:
         if name not in self.NAMES:

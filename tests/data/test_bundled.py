@@ -46,7 +46,7 @@ def everything(lang: str) -> list[tuple[str, str]]:
     for name in ("parallel", "nli", "reviews"):
         cells = [row[column] for row in rows(name, lang) for column in COLUMNS[name]]
         found += [(name, text) for text in dict.fromkeys(cells)]
-    return found
+    return found + [("pairs", row["good"]) for row in rows("pairs", lang)]
 
 
 @pytest.mark.parametrize("name", SIZES)
