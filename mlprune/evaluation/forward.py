@@ -150,13 +150,14 @@ class Scorer:
         bias = None if self.head.bias is None else self.head.bias[start:end]
         return self._finish(head_product(hidden, self.head.weight[start:end], bias))
 
-    def log_probs(self, hidden: Tensor, rows: Tensor, targets: Tensor) -> Tensor:
+    def log_probs(self, hidden: Tensor, rows: Tensor, targets: Tensor, likeliest: Tensor | None = None) -> Tensor:
         """Return natural log-probabilities; a position may have several targets.
 
         Args:
             hidden: (N, H).
             rows: int64 (M,), the position (0..N-1) that predicts each target.
             targets: int64 (M,).
+            likeliest: int64 (N,), filled with the likeliest token at each position (the first of equal ones), if given.
 
         Returns:
             float32 (M,).
@@ -166,10 +167,16 @@ class Scorer:
             step = max(min(step, MAX_SLICE_WEIGHTS // hidden.shape[-1]), 1)
         total: Tensor | None = None
         picked = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)
+        highest = torch.full((len(hidden),), -torch.inf, device=hidden.device)
         for start in range(0, self.head.weight.shape[0], step):
             logits = self._logits(hidden, start, start + step)
             inside = ((targets >= start) & (targets < start + step)).nonzero()[:, 0]
             picked[inside] = logits[rows[inside], targets[inside] - start]
+            if likeliest is not None:
+                top = logits.max(-1)
+                higher = top.values > highest
+                likeliest[higher] = top.indices[higher] + start
+                highest = torch.maximum(highest, top.values)
             part = logits.logsumexp(-1)
             total = part if total is None else torch.logaddexp(total, part)
         assert total is not None

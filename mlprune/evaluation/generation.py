@@ -89,16 +89,18 @@ class Continuation:
 
 
 class _StopTexts(StoppingCriteria):
-    """A row is done once its continuation holds a stop text."""
+    """A row is done once its continuation holds a stop text, after the blanks it begins with or anywhere."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, start: int, stop: Sequence[str]) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, start: int, stop: Sequence[str], after_blanks: bool) -> None:
         self.tokenizer = tokenizer
         self.start = start
         self.stop = stop
+        self.after_blanks = after_blanks
 
     def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: object) -> Tensor:
         texts = self.tokenizer.batch_decode(input_ids[:, self.start :])
-        done = [any(stop in text.lstrip() for stop in self.stop) for text in texts]
+        texts = [text.lstrip() if self.after_blanks else text for text in texts]
+        done = [any(stop in text for stop in self.stop) for text in texts]
         return torch.tensor(done, device=input_ids.device)
 
 
@@ -145,15 +147,56 @@ def generate(
         ids = [encoder(prompt, special_tokens) for prompt in prompts]
     Search(max_new_tokens, num_beams, too_long, batch_size)
     ids, cut = _fit(model, ids, max_new_tokens, too_long)
+    ends = _end_ids(model, tokenizer)
+    found = continue_ids(model, tokenizer, ids, max_new_tokens, stop, num_beams, batch_size)
+    texts = [_finish(tokenizer, tokens, stop, ends) for tokens in found]
+    return [replace(text, tokens_cut=over) for text, over in zip(texts, cut, strict=True)]
+
+
+@torch.no_grad()
+def continue_ids(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    ids: Sequence[list[int]],
+    max_new_tokens: int,
+    stop: Sequence[str],
+    num_beams: int = 1,
+    batch_size: int | None = None,
+    after_blanks: bool = True,
+) -> list[list[int]]:
+    """Continue prompts of token ids, greedily or by beam search; see :func:`generate`.
+
+    Args:
+        model: As there.
+        tokenizer: As there.
+        ids: Token ids of the prompts, or of what the encoder reads, with room for what follows.
+        max_new_tokens: As there.
+        stop: Texts after which nothing more is needed.
+        num_beams: As there.
+        batch_size: As there.
+        after_blanks: Whether stop texts count only after the blanks that a continuation begins with.
+
+    Returns:
+        What was written after each prompt, up to the end token or beyond the first stop text.
+
+    Raises:
+        UserError: If the logits are not finite.
+
+    Example:
+        >>> from transformers import ByT5Tokenizer, GPT2Config, GPT2LMHeadModel
+        >>> model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=1, n_embd=4, vocab_size=384)).eval()
+        >>> len(continue_ids(model, ByT5Tokenizer(), [[70, 71, 72]], max_new_tokens=1, stop=[])[0])
+        1
+    """
     device = model_device(model)
     budget = BATCH_TOKENS.get(device.type, BATCH_TOKENS_ELSEWHERE)
     longest = max(map(len, ids), default=0) + max_new_tokens
     rows = min(max(budget // (longest * num_beams), 1), batch_size or len(ids))
-    results: dict[int, Continuation] = {}
+    results: dict[int, list[int]] = {}
     for part in together(model, ids, rows):
-        found = _continue(model, tokenizer, [ids[i] for i in part], max_new_tokens, stop, num_beams)
+        found = _continue(model, tokenizer, [ids[i] for i in part], max_new_tokens, stop, num_beams, after_blanks)
         results |= dict(zip(part, found, strict=True))
-    return [replace(results[i], tokens_cut=cut[i]) for i in range(len(ids))]
+    return [results[i] for i in range(len(ids))]
 
 
 def _fit(
@@ -185,7 +228,8 @@ def _continue(
     max_new_tokens: int,
     stop: Sequence[str],
     num_beams: int,
-) -> list[Continuation]:
+    after_blanks: bool,
+) -> list[list[int]]:
     width = max(map(len, ids))
     padding = pad_token_id(tokenizer)
     padded = pad(model, ids, padding)
@@ -205,11 +249,17 @@ def _continue(
         "pad_token_id": padding,
         "eos_token_id": sorted(ends) or None,
         "logits_processor": LogitsProcessorList([RefuseNonFinite()]),
-        "stopping_criteria": StoppingCriteriaList([_StopTexts(tokenizer, start, stop)]),
+        "stopping_criteria": StoppingCriteriaList([_StopTexts(tokenizer, start, stop, after_blanks)]),
     }
     with plain_search(model, num_beams):
         output = _search(model, options)
-    return [_finish(tokenizer, tokens, stop, ends) for tokens in output[:, start:].tolist()]
+    return [_until_end(tokens, ends) for tokens in output[:, start:].tolist()]
+
+
+def _until_end(tokens: list[int], ends: set[int]) -> list[int]:
+    """Leave out what fills a row after its end token."""
+    last = next((i for i, token in enumerate(tokens) if token in ends), len(tokens))
+    return tokens[: last + 1]
 
 
 def _search(model: PreTrainedModel, options: dict[str, Any]) -> Tensor:

@@ -11,7 +11,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -181,24 +181,86 @@ def score_candidate_ids(
         fitted, _ = fit(model, [[context] for context in context_ids], [[0]] * len(context_ids), too_long)
         context_ids = [context for (context,) in fitted]
     spans = _spans(ids, first, scoring)
+    found = _score(model, spans, context_ids, scoring.batch_size, decoder_start, find_likeliest=False)
+    scores = torch.full((len(ids), max(map(len, ids), default=0)), float("nan"), dtype=torch.float64)
+    for span, scored in zip(spans, found, strict=True):
+        scores[span.example, span.candidate] = scored.log_prob / span.divisor
+    return scores.float()
+
+
+class Scored(NamedTuple):
+    """The log-probability of tokens, and whether each of them is the likeliest where it stands.
+
+    Args:
+        log_prob: Natural logarithm, summed.
+        is_greedy: Whether greedy search would write these tokens; always true where that was not asked for.
+    """
+
+    log_prob: float
+    is_greedy: bool
+
+
+@torch.no_grad()
+def score_continuations(
+    model: PreTrainedModel,
+    ids: Sequence[Sequence[int]],
+    starts: Sequence[int],
+    context_ids: Sequence[Sequence[int]] | None = None,
+) -> list[Scored]:
+    """Score the end of token sequences, and find out whether greedy search would write it.
+
+    Args:
+        model: A causal or encoder-decoder model.
+        ids: Token sequences.
+        starts: For each, the position of its first scored token.
+        context_ids: For encoder-decoder models the encoder's ids of each sequence.
+
+    Raises:
+        ExampleError: If a sequence has no token to score, or its log-probability is not finite.
+
+    Example:
+        >>> from transformers import GPT2Config, GPT2LMHeadModel
+        >>> model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=1, n_embd=4, vocab_size=8)).eval()
+        >>> with torch.no_grad():
+        ...     best = int(model(torch.tensor([[5, 6]])).logits[0, -1].argmax())
+        >>> [scored.is_greedy for scored in score_continuations(model, [[5, 6, best], [5, 6, (best + 1) % 8]], [2, 2])]
+        [True, False]
+    """
+    _check_sides(model, context_ids)
+    _check_vocabulary(model, [*ids, *(context_ids or [])])
+    for i, (own, start) in enumerate(zip(ids, starts, strict=True)):
+        if start >= len(own):
+            raise ExampleError(i, "it has no token to score")
+    spans = [_Span(i, 0, tuple(own), start, 1) for i, (own, start) in enumerate(zip(ids, starts, strict=True))]
+    return _score(model, spans, context_ids, None, None, find_likeliest=True)
+
+
+def _score(
+    model: PreTrainedModel,
+    spans: "list[_Span]",
+    context_ids: Sequence[Sequence[int]] | None,
+    batch_size: int | None,
+    decoder_start: int | None,
+    find_likeliest: bool,
+) -> list[Scored]:
+    """Score spans with the model in evaluation mode; none may be without a number."""
     was_training = model.training
     model.eval()
     try:
-        scorer = scorer_of(model)
+        targets = _Targets(scorer_of(model), find_likeliest)
         if context_ids is not None:
-            sums = _score_encoder_decoder(model, scorer, spans, context_ids, batch_size, decoder_start)
+            found = _score_encoder_decoder(model, targets, spans, context_ids, batch_size, decoder_start)
         else:
-            sums = _score_causal(model, scorer, spans, batch_size)
+            found = _score_causal(model, targets, spans, batch_size)
     finally:
         model.train(was_training)
-    scores = torch.full((len(ids), max(map(len, ids), default=0)), float("nan"), dtype=torch.float64)
-    for span, value in zip(spans, sums, strict=True):
-        if not math.isfinite(value):
+    for span, scored in zip(spans, found, strict=True):
+        if not math.isfinite(scored.log_prob):
             raise ExampleError(
-                span.example, f"the log-probability of candidate {span.candidate} is not finite ({value}); {NOT_FINITE}"
+                span.example,
+                f"the log-probability of candidate {span.candidate} is not finite ({scored.log_prob}); {NOT_FINITE}",
             )
-        scores[span.example, span.candidate] = value / span.divisor
-    return scores.float()
+    return found
 
 
 def _check_sides(model: PreTrainedModel, contexts: Sequence[object] | None) -> None:
@@ -245,18 +307,22 @@ def _common(example: list[list[int]]) -> int:
     return next((t for t, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high)))
 
 
+Key = tuple[int, int, int]  # node, position in it, target
+
+
 class _Targets:
     """Log-probabilities to be had, gathered over batches until there are enough for the output head."""
 
-    def __init__(self, scorer: Scorer) -> None:
+    def __init__(self, scorer: Scorer, find_likeliest: bool) -> None:
         self.scorer = scorer
-        self.values: dict[tuple[int, int, int], float] = {}  # (node, position in it, target) to log-probability
-        self._keys: list[tuple[int, int, int]] = []
+        self.find_likeliest = find_likeliest
+        self._values: dict[Key, Scored] = {}
+        self._keys: list[Key] = []
         self._rows: list[int] = []
         self._hidden: list[Tensor] = []
         self._size = 0
 
-    def add(self, hidden: Tensor, places: list[tuple[int, int]], keys: list[list[tuple[int, int, int]]]) -> None:
+    def add(self, hidden: Tensor, places: list[tuple[int, int]], keys: list[list[Key]]) -> None:
         """Add positions of a batch and, for each, the keys of its targets; ``hidden`` is (B, T, H)."""
         if places:
             self._hidden.append(hidden[[row for row, _ in places], [column for _, column in places]])
@@ -273,36 +339,48 @@ class _Targets:
             hidden = torch.cat(self._hidden)
             rows = torch.tensor(self._rows, device=hidden.device)
             targets = torch.tensor([target for _, _, target in self._keys], device=hidden.device)
-            found = self.scorer.log_probs(hidden, rows, targets).double().tolist()
-            self.values.update(zip(self._keys, found, strict=True))
+            likeliest = (
+                torch.zeros(len(hidden), dtype=torch.int64, device=hidden.device) if self.find_likeliest else None
+            )
+            found = self.scorer.log_probs(hidden, rows, targets, likeliest).double().tolist()
+            greedy = [True] * len(found) if likeliest is None else (likeliest[rows] == targets).tolist()
+            self._values.update(zip(self._keys, map(Scored, found, greedy), strict=True))
         self._keys, self._rows, self._hidden, self._size = [], [], [], 0
 
+    def take(self, keys: dict[int, list[Key]]) -> Iterator[tuple[int, Scored]]:
+        """Compute what was gathered; iterate over the sums of some keys each, and forget all values."""
+        self.flush()
+        for i, own in keys.items():
+            values = [self._values[key] for key in own]
+            yield i, Scored(sum(value.log_prob for value in values), all(value.is_greedy for value in values))
+        self._values = {}
 
-def _score_causal(model: PreTrainedModel, scorer: Scorer, spans: list[_Span], batch_size: int | None) -> list[float]:
-    sums = [0.0] * len(spans)
+
+def _score_causal(
+    model: PreTrainedModel, targets: _Targets, spans: list[_Span], batch_size: int | None
+) -> list[Scored]:
+    found = [Scored(0.0, True)] * len(spans)
     sharing = sharing_of(model)
     for chunk in _chunks(spans, sharing.cache_bytes):
         # the last token is only predicted, and nothing is known of a span whose start is its end
         inputs = {i: spans[i].ids[:-1] for i in chunk if spans[i].start < len(spans[i].ids)}
         levels, ends = prefix_tree(inputs.values(), sharing.min_saved)
         wanted: dict[int, dict[int, set[int]]] = defaultdict(lambda: defaultdict(set))
-        keys: dict[int, list[tuple[int, int, int]]] = {}
+        keys: dict[int, list[Key]] = {}
         for i, run in inputs.items():
             keys[i] = list(_keys(ends[run], spans[i]))
             for node, at, target in keys[i]:
                 wanted[node][at].add(target)
-        targets = _Targets(scorer)
         for nodes, hidden in run_tree(model, levels, sharing.cache_bytes, batch_size):
             places = [(row, at) for row, node in enumerate(nodes) for at in sorted(wanted.get(id(node), ()))]
             asked = [[(id(nodes[r]), at, token) for token in sorted(wanted[id(nodes[r])][at])] for r, at in places]
             targets.add(hidden, places, asked)
-        targets.flush()
-        for i, own in keys.items():
-            sums[i] = sum(targets.values[key] for key in own)
-    return sums
+        for i, scored in targets.take(keys):
+            found[i] = scored
+    return found
 
 
-def _keys(end: Node, span: _Span) -> Iterator[tuple[int, int, int]]:
+def _keys(end: Node, span: _Span) -> Iterator[Key]:
     """For each scored token: the node and the position in it that predict it, and the token."""
     for node in end.path():
         for t in range(max(node.start, span.start - 1), min(node.end, len(span.ids) - 1)):
@@ -330,20 +408,18 @@ def _chunks(spans: list[_Span], cache_bytes: int) -> Iterator[list[int]]:
 
 def _score_encoder_decoder(
     model: PreTrainedModel,
-    scorer: Scorer,
+    targets: _Targets,
     spans: list[_Span],
     context_ids: Sequence[Sequence[int]],
     batch_size: int | None,
     decoder_start: int | None,
-) -> list[float]:
-    sums = [0.0] * len(spans)
+) -> list[Scored]:
+    found = [Scored(0.0, True)] * len(spans)
     pairs = [(tuple(context_ids[span.example]), span.ids) for span in spans]
     for batch, hidden in decoder_hidden(model, pairs, batch_size, decoder_start):
-        targets = _Targets(scorer)
         keys = {i: [(i, t, spans[i].ids[t]) for t in range(spans[i].start, len(spans[i].ids))] for i in batch}
         for row, i in enumerate(batch):
             targets.add(hidden, [(row, t) for _, t, _ in keys[i]], [[key] for key in keys[i]])
-        targets.flush()
-        for i in batch:
-            sums[i] = sum(targets.values[key] for key in keys[i])
-    return sums
+        for i, scored in targets.take(keys):
+            found[i] = scored
+    return found
