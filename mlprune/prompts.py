@@ -12,6 +12,7 @@ from mlprune.evaluation.encoder_decoder import decoder_start
 from mlprune.evaluation.encoding import TextEncoder
 from mlprune.log import log
 from mlprune.models.decoder_start import decoder_start_of
+from mlprune.models.encoder import has_encoder
 from mlprune.models.language_tokens import between, has_languages
 from mlprune.models.tokens import embedding_rows, encode
 from mlprune.pruning.prune import needs_equal_lengths, reform
@@ -39,7 +40,7 @@ class PromptReader:
         Args:
             groups: Group to demonstrations and the prompts chosen of them.
         """
-        side = 0 if self.model.config.is_encoder_decoder else None
+        side = 0 if has_encoder(self.model) else None
         return {group: self._read(group, own, texts_of(chosen, side)) for group, (own, chosen) in groups.items()}
 
     def batches(self, groups: Groups, prompts: Mapping[str, list[list[int]]], max_tokens: int) -> list[dict[str, Any]]:
@@ -56,7 +57,7 @@ class PromptReader:
         rows: list[dict[str, Any]] = [
             {"input_ids": torch.tensor([ids]), "group": group} for group, own in prompts.items() for ids in own
         ]
-        if self.model.config.is_encoder_decoder:
+        if has_encoder(self.model):
             decoder = [ids for group, (own, chosen) in groups.items() for ids in self._decoder(group, own, chosen)]
             for row, ids in zip(rows, decoder, strict=True):
                 row["decoder_input_ids"] = torch.tensor([ids])

@@ -58,3 +58,8 @@ def test_the_core_is_a_library_without_lightning() -> None:
 
     code = "import sys, mlprune, mlprune.pruning; assert not any(m.split('.')[0] == 'lightning' for m in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=PACKAGE.parent)
+
+
+def test_one_place_decides_whether_a_model_has_an_encoder() -> None:
+    asking = [path for path in FILES if "is_encoder_decoder" in path.read_text(encoding="utf-8")]
+    assert asking == [PACKAGE / "models" / "encoder.py"]

@@ -14,6 +14,7 @@ from mlprune.callbacks.base import Schedule
 from mlprune.errors import UserError
 from mlprune.log import log
 from mlprune.models.blocks import find_blocks, look_at
+from mlprune.models.encoder import has_encoder
 from mlprune.models.saving import check_disk, save_checkpoint, write_card
 from mlprune.pruning import (
     Allocation,
@@ -207,7 +208,7 @@ class PruningCallback(Schedule):
     def _check_causal(run: Run) -> None:
         """Refuse a model that fills blanks and continues no text; every task would refuse it after pruning."""
         model = run.model
-        if not model.config.is_encoder_decoder and look_at(model, find_blocks(model)).looks_ahead:
+        if not has_encoder(model) and look_at(model, find_blocks(model)).looks_ahead:
             raise UserError(
                 f"{type(model).__name__} lets tokens see those after them, so its texts have no likelihood; use a "
                 "causal model"

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from mlprune.errors import UserError
 from mlprune.models.blocks import model_device
+from mlprune.models.encoder import has_encoder
 from mlprune.models.tokens import embedding_rows
 
 # lengths of the texts, and from where on their tokens are changed
@@ -58,7 +59,7 @@ def probe_text(model: PreTrainedModel, length: int, seed: int) -> Tensor:
 def probe_inputs(model: PreTrainedModel, ids: Tensor) -> dict[str, Any]:
     """Return the inputs of a forward on token ids (1, T); an encoder gets a text of its own."""
     sides = {"input_ids": ids}
-    if model.config.is_encoder_decoder:
+    if has_encoder(model):
         sides = {"input_ids": probe_text(model, CONTEXT, seed=1), "decoder_input_ids": ids}
     masks = {name.replace("input_ids", "attention_mask"): torch.ones_like(side) for name, side in sides.items()}
     taken = inspect.signature(model.forward).parameters

@@ -5,68 +5,28 @@ Decoding itself is transformers' ``generate``, so that the output is what it giv
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, cast
 from weakref import WeakSet
 
 import torch
 from torch import Tensor
-from transformers import (
-    DynamicCache,
-    LogitsProcessorList,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    StoppingCriteria,
-    StoppingCriteriaList,
-)
+from transformers import LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteriaList
 
 from mlprune.errors import ExampleError, UserError, reason_of
-from mlprune.evaluation.encoder_decoder import decoder_start
-from mlprune.evaluation.encoding import TextEncoder
-from mlprune.evaluation.lengths import TooLong, check_too_long, max_length
+from mlprune.evaluation.lengths import TooLong, max_length
+from mlprune.evaluation.model_kinds import ModelKind, model_kind
+from mlprune.evaluation.options import Search
 from mlprune.evaluation.padding import pad, together
 from mlprune.evaluation.plain_search import RefuseNonFinite, plain_search
-from mlprune.evaluation.prefixes import prefix_tree
-from mlprune.evaluation.shared import PrefixCache, run_tree, sharing_of
+from mlprune.evaluation.stopping import StopTexts, cut_at, end_ids, until_end
 from mlprune.log import log
 from mlprune.models.blocks import model_device
-from mlprune.models.decoder_start import decoder_start_of
-from mlprune.models.language_tokens import has_languages
 from mlprune.models.tokens import pad_token_id
 
 BATCH_TOKENS = {"cpu": 1 << 14}  # cached tokens of the prompts that are decoded together
 BATCH_TOKENS_ELSEWHERE = 1 << 16
 UNCACHED: WeakSet[PreTrainedModel] = WeakSet()  # models whose own cache fails them (xLSTM of some sizes)
-
-
-@dataclass(frozen=True)
-class Search:
-    """How texts are continued: see :func:`generate`.
-
-    Args:
-        max_new_tokens: Longest continuation, in tokens.
-        num_beams: 1 for greedy search.
-        too_long: What to do with a prompt that leaves no room for it.
-        batch_size: At most so many prompts in a batch; a token budget alone decides if omitted.
-
-    Raises:
-        UserError: If a value is not allowed.
-
-    Example:
-        >>> Search(num_beams=4).max_new_tokens
-        64
-    """
-
-    max_new_tokens: int = 64
-    num_beams: int = 1
-    too_long: TooLong = "error"
-    batch_size: int | None = None
-
-    def __post_init__(self) -> None:
-        for key in ("max_new_tokens", "num_beams", "batch_size"):
-            value = getattr(self, key)
-            if value is not None and value < 1:
-                raise UserError(f"{key} {value} is not allowed; give at least 1")
-        check_too_long(self.too_long)
 
 
 @dataclass(frozen=True)
@@ -86,22 +46,6 @@ class Continuation:
     text: str
     stopped: str
     tokens_cut: int = 0
-
-
-class _StopTexts(StoppingCriteria):
-    """A row is done once its continuation holds a stop text, after the blanks it begins with or anywhere."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, start: int, stop: Sequence[str], after_blanks: bool) -> None:
-        self.tokenizer = tokenizer
-        self.start = start
-        self.stop = stop
-        self.after_blanks = after_blanks
-
-    def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: object) -> Tensor:
-        texts = self.tokenizer.batch_decode(input_ids[:, self.start :])
-        texts = [text.lstrip() if self.after_blanks else text for text in texts]
-        done = [any(stop in text for stop in self.stop) for text in texts]
-        return torch.tensor(done, device=input_ids.device)
 
 
 @torch.no_grad()
@@ -140,15 +84,11 @@ def generate(
         >>> len(found)
         1
     """
-    if model.config.is_encoder_decoder:
-        ids = [tokenizer(prompt, verbose=False, add_special_tokens=special_tokens)["input_ids"] for prompt in prompts]
-    else:
-        encoder = TextEncoder(tokenizer)
-        ids = [encoder(prompt, special_tokens) for prompt in prompts]
-    Search(max_new_tokens, num_beams, too_long, batch_size)
-    ids, cut = _fit(model, ids, max_new_tokens, too_long)
-    ends = _end_ids(model, tokenizer)
+    search = Search(max_new_tokens, num_beams, too_long, batch_size)
+    kind = model_kind(model)
+    ids, cut = _fit(model, kind, kind.prompt_ids(tokenizer, prompts, special_tokens), search)
     found = continue_ids(model, tokenizer, ids, max_new_tokens, stop, num_beams, batch_size)
+    ends = end_ids(model, tokenizer)
     texts = [_finish(tokenizer, tokens, stop, ends) for tokens in found]
     return [replace(text, tokens_cut=over) for text, over in zip(texts, cut, strict=True)]
 
@@ -188,32 +128,33 @@ def continue_ids(
         >>> len(continue_ids(model, ByT5Tokenizer(), [[70, 71, 72]], max_new_tokens=1, stop=[])[0])
         1
     """
-    device = model_device(model)
+    kind, device = model_kind(model), model_device(model)
     budget = BATCH_TOKENS.get(device.type, BATCH_TOKENS_ELSEWHERE)
     longest = max(map(len, ids), default=0) + max_new_tokens
     rows = min(max(budget // (longest * num_beams), 1), batch_size or len(ids))
+    stopping = partial(StopTexts, tokenizer, stop, after_blanks)
     results: dict[int, list[int]] = {}
-    for part in together(model, ids, rows):
-        found = _continue(model, tokenizer, [ids[i] for i in part], max_new_tokens, stop, num_beams, after_blanks)
+    for part in together(ids, rows, kind.mixes_lengths(model)):
+        found = _continue(model, kind, tokenizer, [ids[i] for i in part], max_new_tokens, num_beams, stopping)
         results |= dict(zip(part, found, strict=True))
     return [results[i] for i in range(len(ids))]
 
 
 def _fit(
-    model: PreTrainedModel, ids: list[list[int]], max_new_tokens: int, too_long: TooLong
+    model: PreTrainedModel, kind: ModelKind, ids: list[list[int]], search: Search
 ) -> tuple[list[list[int]], list[int]]:
     """Make room for continuations; return the prompts and how many tokens each lost."""
     limit = max_length(model)
     if limit is None:
         return ids, [0] * len(ids)
-    room = limit if model.config.is_encoder_decoder else limit - max_new_tokens
+    room = kind.prompt_limit(limit, search.max_new_tokens)
     over = [max(len(prompt) - room, 0) for prompt in ids]
     for i, (prompt, drop) in enumerate(zip(ids, over, strict=True)):
-        if drop and (too_long == "error" or room < 2):
+        if drop and (search.too_long == "error" or room < 2):
             raise ExampleError(
                 i,
-                f"its prompt has {len(prompt)} tokens and may grow by {max_new_tokens}; the model takes {limit}; "
-                "use fewer shots, a smaller max_new_tokens, or too_long: truncate",
+                f"its prompt has {len(prompt)} tokens and may grow by {search.max_new_tokens}; the model takes "
+                f"{limit}; use fewer shots, a smaller max_new_tokens, or too_long: truncate",
             )
     if any(over):
         count = sum(drop > 0 for drop in over)
@@ -223,43 +164,27 @@ def _fit(
 
 def _continue(
     model: PreTrainedModel,
+    kind: ModelKind,
     tokenizer: PreTrainedTokenizerBase,
     ids: list[list[int]],
     max_new_tokens: int,
-    stop: Sequence[str],
     num_beams: int,
-    after_blanks: bool,
+    stopping: Callable[[int], StopTexts],
 ) -> list[list[int]]:
-    width = max(map(len, ids))
-    padding = pad_token_id(tokenizer)
-    padded = pad(model, ids, padding)
-    options: dict[str, Any] = {}
-    sharing = None if model.config.is_encoder_decoder else sharing_of(model)
-    if sharing is not None and sharing.min_saved is not None and width > 1:
-        options["past_key_values"] = _prefilled(model, ids, sharing.cache_bytes, num_beams)
-    start = width
-    if model.config.is_encoder_decoder:
-        options |= _decoder_options(model, tokenizer, len(ids))
-        start = options["decoder_input_ids"].shape[1]
-    ends = _end_ids(model, tokenizer)
+    padding, ends = pad_token_id(tokenizer), end_ids(model, tokenizer)
+    options, start = kind.generation_options(model, tokenizer, ids, num_beams)
     options |= {
-        **padded,
+        **pad(ids, padding, kind.padding_side, model_device(model)),
         "max_new_tokens": max_new_tokens,
         "num_beams": num_beams,
         "pad_token_id": padding,
         "eos_token_id": sorted(ends) or None,
         "logits_processor": LogitsProcessorList([RefuseNonFinite()]),
-        "stopping_criteria": StoppingCriteriaList([_StopTexts(tokenizer, start, stop, after_blanks)]),
+        "stopping_criteria": StoppingCriteriaList([stopping(start)]),
     }
     with plain_search(model, num_beams):
         output = _search(model, options)
-    return [_until_end(tokens, ends) for tokens in output[:, start:].tolist()]
-
-
-def _until_end(tokens: list[int], ends: set[int]) -> list[int]:
-    """Leave out what fills a row after its end token."""
-    last = next((i for i, token in enumerate(tokens) if token in ends), len(tokens))
-    return tokens[: last + 1]
+    return [until_end(tokens, ends) for tokens in output[:, start:].tolist()]
 
 
 def _search(model: PreTrainedModel, options: dict[str, Any]) -> Tensor:
@@ -283,55 +208,9 @@ def _search(model: PreTrainedModel, options: dict[str, Any]) -> Tensor:
         raise UserError(f"{type(model).__name__} cannot continue texts: {reason_of(error)[:200]}") from error
 
 
-def _end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """Return the tokens that end a continuation: those of the generation_config and the tokenizer's own.
-
-    A chat model's turn ends with the tokenizer's; where the generation_config lacks that one, what the model writes
-    after its turn would be taken for a part of the translation.
-    """
-    given = model.generation_config.eos_token_id
-    ids = given if isinstance(given, list) else [given]
-    return {token for token in [*ids, tokenizer.eos_token_id] if token is not None}
-
-
-def _decoder_options(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, count: int) -> dict[str, Any]:
-    """What the decoder starts from: its start token, and the target language where the tokenizer knows languages."""
-    start, lead = decoder_start(model, tokenizer) if has_languages(tokenizer) else (None, [])
-    start = decoder_start_of(model) if start is None else start
-    ids = torch.tensor([[start, *lead]] * count, device=model_device(model))
-    return {"decoder_start_token_id": start, "decoder_input_ids": ids}
-
-
-def _prefilled(model: PreTrainedModel, ids: list[list[int]], cache_bytes: int, num_beams: int) -> DynamicCache:
-    """Run all prompts but for their last tokens, what they share once."""
-    inputs = [tuple(prompt[:-1]) for prompt in ids]
-    levels, ends = prefix_tree(inputs)
-    prefixes = PrefixCache(keep_all=True)
-    for _ in run_tree(model, levels, cache_bytes, prefixes=prefixes):
-        pass
-    cache, _ = prefixes.up_to([(ends[run], len(run)) for run in inputs])
-    if num_beams > 1:
-        cache.batch_repeat_interleave(num_beams)
-    return cache
-
-
 def _finish(tokenizer: PreTrainedTokenizerBase, tokens: list[int], stop: Sequence[str], ends: set[int]) -> Continuation:
     last = next((i for i, token in enumerate(tokens) if token in ends), None)
     decoded = tokenizer.decode(tokens[:last], skip_special_tokens=True)
     assert isinstance(decoded, str)
     text, mark = cut_at(decoded, stop)
     return Continuation(text, mark or ("length" if last is None else "end"))
-
-
-def cut_at(text: str, stop: Sequence[str]) -> tuple[str, str]:
-    """Cut a continuation before the first stop text, leading blanks dropped first; return it and the stop text.
-
-    Example:
-        >>> cut_at(" Hello.\\nFrench: Bonjour", ["\\n", "French:"])
-        ('Hello.', '\\n')
-        >>> cut_at(" Hello.", ["\\n"])
-        ('Hello.', '')
-    """
-    text = text.lstrip()
-    found = min(((text.index(mark), mark) for mark in stop if mark in text), default=(len(text), ""))
-    return text[: found[0]].strip(), found[1]

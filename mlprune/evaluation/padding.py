@@ -10,7 +10,6 @@ from transformers import PreTrainedModel
 
 from mlprune.evaluation.causality import probe_text
 from mlprune.evaluation.forward import hidden_states
-from mlprune.models.blocks import model_device
 
 PADS = 3
 _NEUTRAL: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
@@ -50,19 +49,22 @@ def _last(model: PreTrainedModel, ids: Tensor, pads: int) -> Tensor:
     return hidden_states(model, inputs if pads else {"input_ids": ids, "use_cache": False})[0, -1].float()
 
 
-def together(model: PreTrainedModel, ids: Sequence[Sequence[int]], rows: int) -> Iterator[list[int]]:
+def together(ids: Sequence[Sequence[int]], rows: int, mixes_lengths: bool) -> Iterator[list[int]]:
     """Yield positions of prompts to be continued together, the longest first.
 
     Args:
-        model: The model.
         ids: Token ids of the prompts.
         rows: At most so many in a batch.
+        mixes_lengths: Whether prompts of unequal lengths can be in one.
+
+    Example:
+        >>> list(together([[1], [1, 2], [3]], rows=2, mixes_lengths=False))
+        [[1], [0, 2]]
     """
     order = sorted(range(len(ids)), key=lambda i: (-len(ids[i]), i))
-    mixes = model.config.is_encoder_decoder or left_padding_is_neutral(model)
     part: list[int] = []
     for i in order:
-        if part and (len(part) == rows or not (mixes or len(ids[i]) == len(ids[part[0]]))):
+        if part and (len(part) == rows or not (mixes_lengths or len(ids[i]) == len(ids[part[0]]))):
             yield part
             part = []
         part.append(i)
@@ -70,20 +72,19 @@ def together(model: PreTrainedModel, ids: Sequence[Sequence[int]], rows: int) ->
         yield part
 
 
-def pad(model: PreTrainedModel, ids: Sequence[Sequence[int]], token: int) -> dict[str, Tensor]:
-    """Return ``input_ids`` and ``attention_mask``, padded on the left, or on the right for an encoder.
+def pad(ids: Sequence[Sequence[int]], token: int, side: str, device: torch.device) -> dict[str, Tensor]:
+    """Return ``input_ids`` and ``attention_mask``.
 
     Args:
-        model: The model.
         ids: Token ids of B prompts.
         token: The padding token.
+        side: ``left`` or ``right``: where it goes.
+        device: Where the tensors are made.
 
     Returns:
         Both int64 (B, T).
     """
-    side = "right" if model.config.is_encoder_decoder else "left"
-    device = model_device(model)
-    texts = [torch.tensor(own, device=device) for own in ids]
+    texts = [torch.tensor(prompt, device=device) for prompt in ids]
     masks = [torch.ones_like(text) for text in texts]
     return {
         "input_ids": pad_sequence(texts, batch_first=True, padding_value=token, padding_side=side),

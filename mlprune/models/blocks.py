@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mlprune.errors import UserError
+from mlprune.models.encoder import has_encoder
 from mlprune.models.experts import ExpertProducts, experts_one_by_one, learn_storage
 from mlprune.models.layers import Layer, find_layers
 from mlprune.models.probe import TOKENS, Rerun, kind_of, run_each_kind
@@ -90,7 +91,7 @@ def _blocks_of(model: nn.Module) -> list[Block]:
 
 def _language_model(model: Any) -> nn.Module:
     config = getattr(model, "config", None)
-    is_plain = config is None or config.is_encoder_decoder or config.get_text_config() is config
+    is_plain = config is None or has_encoder(config) or config.get_text_config() is config
     found: nn.Module = model if is_plain else model.get_decoder()
     return found
 

@@ -7,6 +7,7 @@ from typing import Any
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedConfig
 
 from mlprune.errors import UserError, reason_of
+from mlprune.models.encoder import has_encoder
 from mlprune.models.folder import CONFIG, read_object
 
 MOST_LAYERS = 1000
@@ -40,7 +41,7 @@ def read_config(folder: Path, trust_remote_code: bool = False, num_tensors: int 
 
 def auto_class(config: PreTrainedConfig) -> Any:
     """Return what builds a model: one that continues text, or one that reads a text and writes another."""
-    return AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+    return AutoModelForSeq2SeqLM if has_encoder(config) else AutoModelForCausalLM
 
 
 def config_error(file: Path, error: BaseException) -> UserError:

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from mlprune.errors import UserError, did_you_mean, first_line
 from mlprune.models.checkpoint import Checkpoint, read_checkpoint
 from mlprune.models.config import read_config
+from mlprune.models.encoder import has_encoder
 from mlprune.models.folder import (
     INDEX,
     SINGLE,
@@ -107,7 +108,7 @@ class ModelSource:
 
     def has_encoder(self) -> bool:
         """Tell from the configuration alone whether this is an encoder-decoder model."""
-        return bool(read_config(self.folder(weights=False), self.trust_remote_code).is_encoder_decoder)
+        return has_encoder(read_config(self.folder(weights=False), self.trust_remote_code))
 
     @cached_property
     def checkpoint(self) -> Checkpoint:

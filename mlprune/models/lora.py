@@ -5,6 +5,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from mlprune.errors import UserError
+from mlprune.models.encoder import has_encoder
 
 
 def check_lora(options: dict[str, Any] | None) -> None:
@@ -34,7 +35,7 @@ def add_lora(model: PreTrainedModel, options: dict[str, Any]) -> Any:
     """
     from peft import LoraConfig, get_peft_model
 
-    kind = "SEQ_2_SEQ_LM" if model.config.is_encoder_decoder else "CAUSAL_LM"
+    kind = "SEQ_2_SEQ_LM" if has_encoder(model) else "CAUSAL_LM"
     return get_peft_model(model, LoraConfig(**{"task_type": kind, "target_modules": "all-linear"} | options))
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mlprune.errors import UserError
+from mlprune.models.encoder import has_encoder
 
 Rerun = Callable[[Tensor], Tensor]
 TOKENS = 31  # a prime, so that a model that pads its input by itself shows
@@ -48,7 +49,7 @@ def probe_inputs(model: Any) -> dict[str, Any]:
     device = next((p.device for p in model.parameters() if not p.is_meta), torch.device("cpu"))
     ids = torch.arange(11, 11 + TOKENS, device=device)[None] % model.get_input_embeddings().weight.shape[0]
     inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "use_cache": False}
-    if model.config.is_encoder_decoder:
+    if has_encoder(model):
         inputs |= {"decoder_input_ids": ids, "decoder_attention_mask": torch.ones_like(ids)}
     return inputs
 

@@ -163,7 +163,7 @@ def bench_lm_eval(model: Any, tokenizer: Any, texts: Texts) -> None:
         seconds["lm_eval"] += CLOCK() - begun
         theirs.append(torch.tensor([value for value, _ in found]).view(len(part), -1))
         begun = CLOCK()
-        ids, given = encode_candidates(
+        ids, given, _ = encode_candidates(
             tokenizer, [[(text, "") for text in example] for example in part], start_token=True
         )
         ours.append(score_candidate_ids(model, ids, normalization="sum", given=given))

@@ -17,7 +17,7 @@ from transformers import StoppingCriteriaList
 
 from mlprune.data.corpora import Bundled, FloresFolder
 from mlprune.evaluation import generate
-from mlprune.evaluation.generation import _StopTexts, cut_at
+from mlprune.evaluation.stopping import StopTexts, cut_at
 from mlprune.evaluation.tasks import TranslationTask
 from mlprune.languages import language
 from mlprune.models.loading import ModelSource
@@ -31,7 +31,7 @@ def plain(
     tokenizer.padding_side = "left"
     encoded = tokenizer(prompts, return_tensors="pt", padding=True)
     start = encoded["input_ids"].shape[1]
-    criteria = StoppingCriteriaList([_StopTexts(tokenizer, start, stop)] if early else [])
+    criteria = StoppingCriteriaList([StopTexts(tokenizer, stop, True, start)] if early else [])
     output = model.generate(
         **encoded,
         max_new_tokens=max_new_tokens,

@@ -9,7 +9,8 @@ from transformers import PreTrainedModel
 
 from mlprune.errors import UserError
 from mlprune.evaluation import generate
-from mlprune.evaluation.generation import Continuation, cut_at
+from mlprune.evaluation.generation import Continuation
+from mlprune.evaluation.stopping import cut_at
 
 SHOTS = "French: Le chat dort.\nEnglish: The cat sleeps.\nFrench: Il pleut.\nEnglish: It rains.\n"
 PROMPTS = [

@@ -15,8 +15,9 @@ from tiny import VOCABULARY, tiny_model, tiny_tokenizer
 from transformers import AutoModelForCausalLM, BertConfig, BertLMHeadModel, PreTrainedModel
 
 from mlprune.errors import UserError
-from mlprune.evaluation import forward, score_candidate_ids, score_candidates, scoring
+from mlprune.evaluation import forward, score_candidate_ids, score_candidates, targets
 from mlprune.evaluation.forward import hidden_states
+from mlprune.evaluation.model_kinds import causal
 from mlprune.evaluation.shared import sharing_of
 
 CAUSAL = {
@@ -162,8 +163,8 @@ def test_ranking_only_keeps_the_ranking(normalization: str) -> None:
 def test_small_memory_for_prefixes_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     model, ids = tiny_model("gemma3"), random_ids()
     expected = score_candidate_ids(model, ids)
-    monkeypatch.setattr(scoring, "TREE_CACHE_BYTES", 1)  # one example a chunk
-    monkeypatch.setattr(scoring, "HEAD_ROWS", 3)
+    monkeypatch.setattr(causal, "TREE_CACHE_BYTES", 1)  # one example a chunk
+    monkeypatch.setattr(targets, "HEAD_ROWS", 3)
     torch.testing.assert_close(score_candidate_ids(model, ids), expected, atol=1e-4, rtol=0, equal_nan=True)
 
 

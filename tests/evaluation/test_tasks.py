@@ -237,7 +237,7 @@ NOUNS = Rows([{"sentence": "It fell as _ broke.", "option1": "the cup", "option2
     ids=["none", "none after shots", "one a candidate"],
 )
 def test_encoder_decoder_needs_a_question(task: CandidateTask) -> None:
-    with pytest.raises(UserError, match="its template has no question for MT5ForConditionalGeneration's encoder"):
+    with pytest.raises(UserError, match="it has no question for MT5ForConditionalGeneration's encoder"):
         task.predict(tiny_model("mt5"), tiny_tokenizer(), "en", task.examples("en"))
 
 

@@ -9,7 +9,7 @@ from mlprune.data.rows import Row
 from mlprune.data.templates import Template, load_template
 from mlprune.data.usable import Needs
 from mlprune.errors import UserError
-from mlprune.evaluation.scoring import Normalization
+from mlprune.evaluation.options import Normalization
 from mlprune.evaluation.tasks.base import in_task
 from mlprune.evaluation.tasks.scored import CandidateExample, ScoredTask
 

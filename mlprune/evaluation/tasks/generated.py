@@ -7,8 +7,9 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mlprune.data.corpora import Corpus
-from mlprune.evaluation.generation import Continuation, Search, generate
+from mlprune.evaluation.generation import Continuation, generate
 from mlprune.evaluation.lengths import TooLong
+from mlprune.evaluation.options import Search
 from mlprune.evaluation.tasks.base import in_task
 from mlprune.evaluation.tasks.prompted import PromptedTask
 

@@ -1,6 +1,6 @@
 """Language modelling on plain text, in bits per character."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from torchmetrics import Metric
@@ -10,9 +10,12 @@ from mlprune.data.corpora import Bundled, Corpus
 from mlprune.errors import UserError
 from mlprune.evaluation.encoding import with_start
 from mlprune.evaluation.lengths import max_length, tokens_over
-from mlprune.evaluation.scoring import Scoring, score_candidate_ids
+from mlprune.evaluation.model_kinds import Request
+from mlprune.evaluation.options import Scoring
+from mlprune.evaluation.scoring import score_request
 from mlprune.evaluation.tasks.base import Task, in_task, naming, refuse_too_long
 from mlprune.metrics import BitsPerChar, Record
+from mlprune.models.encoder import has_encoder
 
 
 @dataclass(frozen=True)
@@ -71,14 +74,14 @@ class PerplexityTask(Task):
     def predict(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, lang: str, examples: list[TextExample]
     ) -> list[Record]:
-        if model.config.is_encoder_decoder:
+        if has_encoder(model):
             raise UserError(
                 f"task '{self.name}' needs a model that continues text; {type(model).__name__} has an encoder"
             )
-        ids, given, _ = with_start(tokenizer, [example.text for example in examples])
-        refuse_too_long(self, lang, examples, tokens_over(model, ids), max_length(model), "give shorter texts")
+        request = Request(*with_start(tokenizer, [example.text for example in examples]))
+        refuse_too_long(self, lang, examples, tokens_over(model, request.ids), max_length(model), "give shorter texts")
         with naming(self, lang, examples):
-            scores = score_candidate_ids(model, ids, given=given, **asdict(self.scoring))
+            scores = score_request(model, request, self.scoring)
         unpaired = {} if self.aligned else {"aligned": False}
         return [
             {"id": example.id, "log_prob": score, "chars": len(example.text), **unpaired}

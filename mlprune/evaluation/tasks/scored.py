@@ -4,7 +4,7 @@ import itertools
 import random
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torchmetrics import Metric
@@ -13,10 +13,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from mlprune.data.corpora import Corpus
 from mlprune.data.rows import Row
 from mlprune.errors import UserError
-from mlprune.evaluation.encoder_decoder import encode_answers
-from mlprune.evaluation.encoding import encode_candidates
 from mlprune.evaluation.lengths import TooLong, max_length, tokens_over
-from mlprune.evaluation.scoring import Normalization, Scoring, score_candidate_ids
+from mlprune.evaluation.model_kinds import CandidateTexts, model_kind
+from mlprune.evaluation.options import Normalization, Scoring
+from mlprune.evaluation.scoring import score_request
 from mlprune.evaluation.tasks.base import in_task, naming, refuse_too_long
 from mlprune.evaluation.tasks.prompted import PromptedTask
 from mlprune.log import log
@@ -162,54 +162,47 @@ class ScoredTask(PromptedTask):
     def predict(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, lang: str, examples: list[CandidateExample]
     ) -> list[Record]:
-        with naming(self, lang, examples):
-            asked = self._encode(model, tokenizer, lang, examples)
-        cut = tokens_over(model, asked.ids, asked.contexts)
+        with naming(self, lang, examples), between(tokenizer, lang, lang):
+            request = model_kind(model).request(
+                model, tokenizer, self._texts(tokenizer, lang, examples), self.start_token, not self.chat.template
+            )
+        cut = tokens_over(model, request.ids, request.contexts)
         if self.scoring.too_long == "error":
             advice = "shorten the text or set too_long: truncate"
             refuse_too_long(self, lang, examples, cut, max_length(model), advice)
         with naming(self, lang, examples):
-            scores = score_candidate_ids(
-                model,
-                asked.ids,
-                asked.contexts,
-                given=asked.given,
-                decoder_start=asked.decoder_start,
-                **asdict(self.scoring),
-            )
-        self._tell_joined(lang, examples, asked.joined)
-        counts = [{"tokens_cut": over, "joined": joined} for over, joined in zip(cut, asked.joined, strict=True)]
+            scores = score_request(model, request, self.scoring)
+        self._tell_joined(lang, examples, request.joined)
+        counts = [{"tokens_cut": over, "joined": joined} for over, joined in zip(cut, request.joined, strict=True)]
         return [
             self._record(example, row) | {name: count for name, count in own.items() if count}
             for example, row, own in zip(examples, scores.double().tolist(), counts, strict=True)
         ]
 
-    def _encode(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, lang: str, examples: list[CandidateExample]
-    ) -> "_Asked":
-        if model.config.is_encoder_decoder:
-            if not all(example.question for example in examples):
-                raise UserError(f"its template has no question for {type(model).__name__}'s encoder")
-            with between(tokenizer, lang, lang):
-                contexts = [tokenizer(example.question, verbose=False)["input_ids"] for example in examples]
-                ids, given, start = encode_answers(model, tokenizer, [example.answers for example in examples])
-            return _Asked(ids, given, [False] * len(examples), contexts, start)
-        if self.chat.template:
-            solved = self.shots_for(lang)
-            prompts = [self.chat.prompt(tokenizer, solved, example.question) for example in examples]
-            texts = [[(p + a.lstrip(), p) for a in e.answers] for p, e in zip(prompts, examples, strict=True)]
-        else:
-            texts = [list(zip(e.candidates, e.given or [""] * len(e.candidates), strict=True)) for e in examples]
-        return _Asked(*encode_candidates(tokenizer, texts, self.start_token, special_tokens=not self.chat.template))
+    def _texts(
+        self, tokenizer: PreTrainedTokenizerBase, lang: str, examples: list[CandidateExample]
+    ) -> list[CandidateTexts]:
+        """What is asked: a chat's question is the whole prompt, after which the answer comes."""
+        if not self.chat.template:
+            given = [e.given or [""] * len(e.candidates) for e in examples]
+            full = [list(zip(e.candidates, own, strict=True)) for e, own in zip(examples, given, strict=True)]
+            return [CandidateTexts(e.question or None, e.answers, own) for e, own in zip(examples, full, strict=True)]
+        solved = self.shots_for(lang)
+        texts = []
+        for example in examples:
+            prompt = self.chat.prompt(tokenizer, solved, example.question)
+            answers = [answer.lstrip() for answer in example.answers]
+            texts.append(CandidateTexts(prompt, answers, [(prompt + answer, prompt) for answer in answers]))
+        return texts
 
-    def _tell_joined(self, lang: str, examples: list[CandidateExample], joined: list[bool]) -> None:
+    def _tell_joined(self, lang: str, examples: list[CandidateExample], joined: Sequence[bool]) -> None:
         """Warn once a language; how many there are stands in the results."""
         if any(joined) and lang not in self._told:
             self._told.add(lang)
             log.warning(
                 "%s: a token spans question and answer, so answers are encoded alone; "
                 'such rows are counted as "joined" in the results',
-                self.where(lang, examples[joined.index(True)].id),
+                self.where(lang, examples[list(joined).index(True)].id),
             )
 
     def _record(self, example: CandidateExample, row: list[float]) -> Record:
@@ -238,17 +231,6 @@ class ScoredTask(PromptedTask):
             return list(itertools.combinations(self.languages, 2))
         pivot = self.pivot or self.languages[0]
         return [(pivot, lang) for lang in self.languages if lang != pivot]
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """Examples as token ids; see :func:`mlprune.evaluation.score_candidate_ids`."""
-
-    ids: list[list[list[int]]]
-    given: list[list[int]]
-    joined: list[bool]
-    contexts: list[list[int]] | None = None
-    decoder_start: int | None = None
 
 
 def pick(scores: Sequence[float], seed: str) -> int:

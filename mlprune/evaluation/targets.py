@@ -1,0 +1,86 @@
+"""Tokens whose log-probabilities are wanted, gathered over batches until the output head is worth running.
+
+Shapes: B rows of a batch, T positions, H hidden size.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mlprune.evaluation.forward import Scorer
+
+HEAD_ROWS = 512  # positions that go to the output head together
+
+Key = tuple[int, int, int]  # what a token is the target of, such as a node, a position in it, and the token
+
+
+class Scored(NamedTuple):
+    """The log-probability of tokens, and whether each of them is the likeliest where it stands.
+
+    Args:
+        log_prob: Natural logarithm, summed.
+        is_greedy: Whether greedy search would write these tokens; always true where that was not asked for.
+    """
+
+    log_prob: float = 0.0
+    is_greedy: bool = True
+
+
+class Targets:
+    """Gathers hidden states and their targets, and scores them.
+
+    Args:
+        scorer: The model's.
+        find_likeliest: Whether to find out also which tokens are the likeliest.
+    """
+
+    def __init__(self, scorer: Scorer, find_likeliest: bool) -> None:
+        self.scorer = scorer
+        self.find_likeliest = find_likeliest
+        self._values: dict[Key, Scored] = {}
+        self._forget_gathered()
+
+    def _forget_gathered(self) -> None:
+        self._keys: list[Key] = []
+        self._rows: list[int] = []
+        self._hidden: list[Tensor] = []
+        self._size = 0
+
+    def add(self, hidden: Tensor, places: list[tuple[int, int]], keys: list[list[Key]]) -> None:
+        """Add positions of a batch.
+
+        Args:
+            hidden: What the output head would receive, (B, T, H).
+            places: Row and position of each.
+            keys: For each the keys of its targets; the last part of a key is the token.
+        """
+        if places:
+            self._hidden.append(hidden[[row for row, _ in places], [column for _, column in places]])
+        for at, targets in enumerate(keys, start=self._size):
+            self._keys += targets
+            self._rows += [at] * len(targets)
+        self._size += len(places)
+        if self._size >= HEAD_ROWS:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Score what was gathered."""
+        if self._keys:
+            hidden = torch.cat(self._hidden)
+            rows = torch.tensor(self._rows, device=hidden.device)
+            targets = torch.tensor([target for _, _, target in self._keys], device=hidden.device)
+            likeliest = rows.new_zeros(len(hidden)) if self.find_likeliest else None
+            found = self.scorer.log_probs(hidden, rows, targets, likeliest).double().tolist()
+            greedy = [True] * len(found) if likeliest is None else (likeliest[rows] == targets).tolist()
+            self._values.update(zip(self._keys, map(Scored, found, greedy), strict=True))
+        self._forget_gathered()
+
+    def take(self, keys: Mapping[int, Sequence[Key]]) -> Iterator[tuple[int, Scored]]:
+        """Score what was gathered; iterate over the sums of some keys each, and forget all values."""
+        self._flush()
+        for i, members in keys.items():
+            values = [self._values[key] for key in members]
+            yield i, Scored(sum(value.log_prob for value in values), all(value.is_greedy for value in values))
+        self._values = {}
