@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from mlprune.text import visible
+
 
 class UserError(ValueError):
     """A mistake in what the user gave: shown as one line, without a traceback.
@@ -37,23 +39,23 @@ class ExampleError(UserError):
 
 
 def one_line(message: str) -> str:
-    """Fold a message of several lines into one.
+    r"""Fold a message of several lines into one, its control characters written out.
 
     Example:
-        >>> one_line("Parser key 'a':\\n  not allowed\\n")
+        >>> one_line("Parser key 'a':\n  not allowed\n")
         "Parser key 'a': not allowed"
     """
-    return " ".join(part.strip() for part in message.splitlines() if part.strip())
+    return visible(" ".join(part.strip() for part in message.splitlines() if part.strip()))
 
 
 def reason_of(error: BaseException) -> str:
-    """Return an error's text on one line, or its class where it has none.
+    r"""Return an error's text on one line, or its class where it has none.
 
     Example:
-        >>> reason_of(ValueError("no such\\n  split")), reason_of(ValueError())
+        >>> reason_of(ValueError("no such\n  split")), reason_of(ValueError())
         ('no such split', 'ValueError')
     """
-    return " ".join(str(error).split()) or type(error).__name__
+    return visible(" ".join(str(error).split())) or type(error).__name__
 
 
 def first_line(error: BaseException) -> str:
@@ -63,7 +65,7 @@ def first_line(error: BaseException) -> str:
         >>> first_line(ValueError("no such split\\nmore"))
         'no such split'
     """
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return visible((str(error).strip() or type(error).__name__).splitlines()[0])
 
 
 def did_you_mean(value: str, allowed: Iterable[str]) -> str:

@@ -3,12 +3,14 @@
 import logging
 
 from mlprune.distributed import rank
+from mlprune.text import visible
 
 
 class _RankZeroOrWarning(logging.Filter):
-    """Let every record of the first process pass, and only errors of the others."""
+    """Let every record of the first process pass, and only errors of the others; control characters are written out."""
 
     def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = visible(record.getMessage()), None
         return rank() == 0 or record.levelno >= logging.ERROR
 
 

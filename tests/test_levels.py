@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "mlprune"
-BOTTOM = {"distributed", "errors", "files", "languages", "log", "batching", "exact", "allocator"}
+BOTTOM = {"distributed", "errors", "files", "languages", "log", "batching", "exact", "allocator", "text"}
 ALLOWED = {
     "models": BOTTOM,
     "data": BOTTOM | {"models"},

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mlprune.analysis.overlap import largest
 from mlprune.models.paths import LayerPath
+from mlprune.text import plot_text
 
 COLUMNS = 5
 COLORS = ("#0b6e99", "#c2571a", "#3f7d20", "#8a4fa3", "#7a6a00", "#5b6472")
@@ -31,7 +32,7 @@ def top_bars(magnitudes: Mapping[str, Tensor], title: str, top: int = 20) -> Fig
         axes.set_xticks(range(len(dims)), [str(dim) for dim in dims], rotation=90, fontsize=6)
         axes.tick_params(axis="y", labelsize=6, which="both")
         axes.set_title(name, fontsize=8)
-    figure.suptitle(f"{title}: the {top} largest features of each layer")
+    figure.suptitle(f"{plot_text(title)}: the {top} largest features of each layer")
     figure.supylabel("l2 norm over a prompt's tokens, log axis; under each bar the dimension", fontsize=8)
     return figure
 
@@ -61,7 +62,7 @@ def top_lines(magnitudes: Mapping[str, Tensor], kinds: Mapping[str, list[str]], 
         axes.set_xticks(middles, [str(LayerPath.of(path).block) for path in paths], fontsize=6)
         axes.set_title(f"input of {kind}", fontsize=8)
         axes.set_xlabel("block", fontsize=7)
-    figure.suptitle(f"{title}: the {top} largest input features of each linear layer")
+    figure.suptitle(f"{plot_text(title)}: the {top} largest input features of each linear layer")
     figure.supylabel("l2 norm over a prompt's tokens, log axis", fontsize=8)
     return figure
 
@@ -73,7 +74,7 @@ def overlap_maps(table: Mapping[str, Any], what: str) -> Figure:
         table: What :func:`mlprune.analysis.overlap.overlap_table` returned.
         what: Whose features, for the title.
     """
-    groups, percent = table["groups"], table["percent"]
+    groups, percent = list(map(plot_text, table["groups"])), table["percent"]
     names = layer_titles(table["layers"])
     figure, grid = _grid(len(names), 2.3, 2.3)
     high = 100 * max(max(max(row) for row in layer) for layer in table["overlap"]) or 1.0
@@ -103,8 +104,8 @@ def overlap_curves(tables: Mapping[str, Mapping[str, Any]]) -> Figure:
     names: dict[str, Any] = {}
     for axes, (title, table) in zip(grid, tables.items(), strict=False):
         for number, (name, values) in enumerate(table["curves"].items()):
-            color = COLORS[number % len(COLORS)]
-            names[name] = axes.plot([100 * value for value in values], label=name, color=color, marker=".")[0]
+            color, heights = COLORS[number % len(COLORS)], [100 * value for value in values]
+            names[plot_text(name)] = axes.plot(heights, color=color, marker=".")[0]
         blocks = all(layer.startswith("block ") for layer in table["layers"])
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("block" if blocks else "layer (0: after the embedding)")

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure as Picture
 from mlprune.metrics.measure import Figure
 from mlprune.present.curves import Curve
 from mlprune.present.rows import grouped, language_labels, title_of
+from mlprune.text import plot_text
 
 COLORS = ("#8a94a6", "#0b6e99")  # of the first system, and of the last
 
@@ -43,10 +44,14 @@ def task_bars(systems: Mapping[str, Sequence[Figure]]) -> dict[str, Picture]:
             heights, below, above = zip(*bars, strict=True)
             x = [i + (place - (len(systems) - 1) / 2) * width for i in range(len(languages))]
             color = COLORS[place - len(systems)]
-            axes.bar(x, heights, width, label=name, color=color, yerr=(below, above), ecolor="#444", capsize=2)
-        axes.set_xticks(range(len(languages)), language_labels(languages), rotation=30, ha="right")
-        axes.set_ylabel(shown.label)
-        axes.set_title(title_of(task, shown))
+            axes.bar(
+                x, heights, width, label=plot_text(name), color=color, yerr=(below, above), ecolor="#444", capsize=2
+            )
+        axes.set_xticks(
+            range(len(languages)), list(map(plot_text, language_labels(languages))), rotation=30, ha="right"
+        )
+        axes.set_ylabel(plot_text(shown.label))
+        axes.set_title(plot_text(title_of(task, shown)))
         picture.legend(loc="outside lower center", ncols=2, fontsize="small")
         pictures[task] = picture
     return pictures
@@ -76,9 +81,9 @@ def sparsity_curves(curves: Sequence[Curve]) -> Picture:
         scale, before = curve.measure.scale, curve.reference.before
         shown = [(sparsity, row) for sparsity, row in curve.points if row.after is not None]
         if before is not None:
-            axes.axhline(scale * before, color=COLORS[0], linestyle="--", label=curve.reference.reference)
+            axes.axhline(scale * before, color=COLORS[0], linestyle="--", label=plot_text(curve.reference.reference))
         places, heights = [x for x, _ in shown], [scale * (row.after or 0.0) for _, row in shown]
-        axes.plot(places, heights, color=COLORS[1], marker="o", label=curve.reference.system)
+        axes.plot(places, heights, color=COLORS[1], marker="o", label=plot_text(curve.reference.system))
         known = [
             (x, scale * (before + row.low), scale * (before + row.high))
             for x, row in shown
@@ -87,7 +92,7 @@ def sparsity_curves(curves: Sequence[Curve]) -> Picture:
         if known:
             label = "95% interval of the difference"
             axes.fill_between(*zip(*known, strict=True), color=COLORS[1], alpha=0.15, label=label)
-        axes.set_title(curve.title, fontsize="medium")
+        axes.set_title(plot_text(curve.title), fontsize="medium")
         axes.set_xlabel("sparsity")
     for axes in panels[len(curves) :]:
         axes.remove()

@@ -3,7 +3,6 @@
 import csv
 import io
 import textwrap
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -12,10 +11,11 @@ import rich.box
 import rich.table
 from rich.text import Text
 
+from mlprune.text import visible
+
 SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 SPECIAL |= {character: f"\\{character}" for character in "&%$#_{}"}
 HEAD = 7  # letters in a line of a column's head, on the console, where words allow
-HIDDEN = ("Cc", "Cf", "Zl", "Zp")  # control and format characters, separators of lines
 
 
 @dataclass(frozen=True)
@@ -39,17 +39,6 @@ class Table:
     rows: Sequence[Sequence[str]]
     notes: Sequence[str] = ()
     prose: bool = False
-
-
-def visible(text: str) -> str:
-    r"""Return text in which control characters, such as a terminal's escapes, are written out.
-
-    Example:
-        >>> print(visible("a\x1b[31m\n"))
-        a\x1b[31m\n
-    """
-    shown = (ascii(c)[1:-1] if unicodedata.category(c) in HIDDEN and c not in "\u200c\u200d" else c for c in text)
-    return "".join(shown)  # the joiners stand within words of Persian and Hindi
 
 
 def to_markdown(table: Table) -> str:

@@ -14,6 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from mlprune.text import plot_text, visible
+
 if TYPE_CHECKING:
     from matplotlib.typing import RcKeyType
 
@@ -66,11 +68,11 @@ def bar_chart(series: Mapping[str, Bars], label: str, alt: str, line: tuple[str,
             errors = [[max(v - lo, 0) for v, lo, _ in values], [max(hi - v, 0) for v, _, hi in values]]
             shown = errors if any(map(any, errors)) else None
             style: dict[str, Any] = {"color": SERIES[(i + first) % NUM_COLOURS], "edgecolor": INK, "linewidth": 0.4}
-            axes.bar(places, heights, width * 0.94, label=name, yerr=shown, ecolor=INK, capsize=2, **style)
+            axes.bar(places, heights, width * 0.94, label=plot_text(name), yerr=shown, ecolor=INK, capsize=2, **style)
         if line is not None:
-            axes.axhline(line[1], color=INK, linewidth=0.8, linestyle="--", label=line[0])
-        axes.set_xticks(range(len(categories)), categories)
-        axes.set_ylabel(label)
+            axes.axhline(line[1], color=INK, linewidth=0.8, linestyle="--", label=plot_text(line[0]))
+        axes.set_xticks(range(len(categories)), list(map(plot_text, categories)))
+        axes.set_ylabel(plot_text(label))
         if not any(value for bars in series.values() for value, _, _ in bars.values()):
             axes.set_ylim(0, 1)  # bars of no height
         axes.yaxis.grid(True)
@@ -95,9 +97,9 @@ def line_chart(series: Mapping[str, Sequence[tuple[float, float]]], labels: tupl
             styles[name] |= {"marker": "o", "markersize": 3}
         for name, points in series.items():
             x, y = zip(*points, strict=True) if points else ((), ())
-            axes.plot(x, y, label=name, linewidth=1.6, **styles[name])
-        axes.set_xlabel(labels[0])
-        axes.set_ylabel(labels[1])
+            axes.plot(x, y, label=plot_text(name), linewidth=1.6, **styles[name])
+        axes.set_xlabel(plot_text(labels[0]))
+        axes.set_ylabel(plot_text(labels[1]))
         locator = axes.xaxis.get_major_locator()
         assert isinstance(locator, MaxNLocator)
         locator.set_params(integer=True)
@@ -150,7 +152,8 @@ def to_svg(figure: Figure, alt: str) -> str:
     box = re.search(r'viewBox="([^"]+)"', svg)
     assert box is not None
     spaces = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
-    svg = f'<svg viewBox="{box[1]}" role="img" aria-label="{escape(alt)}" {spaces}>' + svg[svg.index(">") + 1 :]
+    head = f'<svg viewBox="{box[1]}" role="img" aria-label="{escape(visible(alt))}" {spaces}>'
+    svg = head + svg[svg.index(">") + 1 :]
     return svg.replace("font: 10px sans-serif", "font-size: 10px").replace("sans-serif", "inherit")
 
 

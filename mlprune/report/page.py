@@ -20,6 +20,7 @@ from mlprune.report.headline import headline, question
 from mlprune.report.sweep import sweep_section
 from mlprune.report.tables import layer_summary, settings_rows
 from mlprune.runs.content import RunContent
+from mlprune.text import visible
 
 MAX_BYTES = 3_000_000
 
@@ -50,6 +51,7 @@ def render(runs: Sequence[RunContent]) -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=lambda value: value if isinstance(value, Markup) or not isinstance(value, str) else visible(value),
     )
     environment.filters["lang"] = language_name
     environment.filters["table"] = lambda table: Markup(to_html(table))

@@ -1,0 +1,29 @@
+"""Text of others, such as names, labels and messages, made safe for where it is shown."""
+
+import unicodedata
+
+HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # control and format characters, halves of characters, separators of lines
+JOINERS = "\u200c\u200d"  # which stand within words of Persian and Hindi
+LONGEST = 40  # characters of a name in a picture
+
+
+def visible(text: str) -> str:
+    r"""Return text in which control characters, such as a terminal's escapes or changes of direction, are written out.
+
+    Example:
+        >>> print(visible("a\x1b[31m\n"))
+        a\x1b[31m\n
+    """
+    return "".join(ascii(c)[1:-1] if unicodedata.category(c) in HIDDEN and c not in JOINERS else c for c in text)
+
+
+def plot_text(text: str) -> str:
+    r"""Return a name as matplotlib draws it: not as a formula, and not longer than a picture has room for.
+
+    Example:
+        >>> plot_text("$x_$"), len(plot_text("a" * 300))
+        ('\\$x_\\$', 40)
+    """
+    shown = visible(text)
+    shown = shown if len(shown) <= LONGEST else f"{shown[: LONGEST - 3]}..."
+    return shown.replace("$", r"\$")
