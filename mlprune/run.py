@@ -1,7 +1,8 @@
 """A run is an object: what it works with, where it writes, and what it found so far."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,9 +15,12 @@ from transformers import PreTrainedModel
 
 from mlprune.batching import deal
 from mlprune.datamodule import PruningDataModule
+from mlprune.errors import reason_of
+from mlprune.log import log
 from mlprune.module import PruningModule
 from mlprune.pruning import LayerReport
 from mlprune.runs.folder import claim, claim_named, numbered, versions
+from mlprune.runs.warnings import keep_warnings
 
 if TYPE_CHECKING:
     from mlprune.callbacks.base import RunCallback, Schedule
@@ -78,6 +82,7 @@ class Run:
         self.outcome = PruningOutcome()
         self.callbacks: list[RunCallback] = []
         self.schedule: Schedule | None = None
+        self._failed: dict[str, str] = {}  # viewer to warning
         self._claimed: Path | None = None
         self._folder = resumed
 
@@ -138,6 +143,28 @@ class Run:
     def barrier(self, name: str) -> None:
         """Wait for all processes."""
         self.trainer.strategy.barrier(f"mlprune-{name}")
+
+    @property
+    def warnings(self) -> list[str]:
+        """What could not be shown so far, a line each."""
+        return list(self._failed.values())
+
+    @contextmanager
+    def viewer(self, name: str, remedy: str = "") -> Iterator[None]:
+        """While open, only shows what was computed: an error is one warning, on stderr and in the run's folder.
+
+        Args:
+            name: What shows it, such as ``report.html``; one that fails again is not reported again.
+            remedy: How to make it later.
+        """
+        try:
+            yield
+        except Exception as error:
+            if name not in self._failed:
+                self._failed[name] = f"{name} failed: {reason_of(error)}{remedy and f'; {remedy}'}"
+                log.warning("warning: %s", self._failed[name])
+                if self.writes and (self._folder or self._claimed):
+                    keep_warnings(self.folder, self.warnings)
 
 
 def claim_folder(trainer: Trainer) -> Path:

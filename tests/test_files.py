@@ -4,6 +4,7 @@ import resource
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from mlprune.files import Partial, whole_file, whole_folder, write_json, write_t
 from mlprune.models.blocks import find_blocks
 from mlprune.models.convert import convert
 from mlprune.models.packaged import PACKAGED
-from mlprune.models.saving import save_checkpoint
+from mlprune.models.saving import save_checkpoint, write_card
 from mlprune.pruning import LayerReport, LayerStatistics, prune_streaming, save_masks, save_statistics
 from mlprune.pruning.streaming import MaskWriter
 from mlprune.report import read_run, write_report
@@ -92,7 +93,8 @@ def streamed_masks(folder: Path) -> Callable[[], object]:
 
 def checkpoint(folder: Path) -> None:
     recipe, card = {"importance": "Wanda", "sparsity": 0.3}, {"base_model": "tiny", "license": "mit", "notice": ""}
-    save_checkpoint(tiny_model("llama"), tiny_tokenizer(), folder / "pruned", recipe, card)
+    describe = partial(write_card, recipe=recipe, card=card)
+    save_checkpoint(tiny_model("llama"), tiny_tokenizer(), folder / "pruned", describe)
 
 
 def statistics() -> dict[str, LayerStatistics]:

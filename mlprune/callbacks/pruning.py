@@ -5,6 +5,8 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
@@ -12,10 +14,11 @@ from torch import Tensor
 
 from mlprune.callbacks.base import Schedule
 from mlprune.errors import UserError
+from mlprune.files import write_json
 from mlprune.log import log
 from mlprune.models.blocks import find_blocks, look_at
 from mlprune.models.encoder import has_encoder
-from mlprune.models.saving import check_disk, save_checkpoint, write_card
+from mlprune.models.saving import CARD, RECIPE, check_disk, save_checkpoint, write_card
 from mlprune.pruning import (
     Allocation,
     BlockStep,
@@ -146,9 +149,10 @@ class PruningCallback(Schedule):
 
     def _open_stream(self, run: Run) -> None:
         source, folder = run.module.source, run.folder
+        target = folder / "pruned"  # which an earlier start of the run may have completed
         self._stream = StreamedPruning(
             source.checkpoint,
-            folder / "pruned" if run.writes and self.save_model else None,
+            target if run.writes and self.save_model and not target.exists() else None,
             source.dtype,
             run.device,
             folder / "masks.safetensors" if run.writes else None,
@@ -324,11 +328,17 @@ class PruningCallback(Schedule):
         self.pruner.on_scores = None
 
     def _finish_stream(self, run: Run, stream: StreamedPruning) -> None:
-        stream.finish()
+        stream.finish(partial(self._describe, run))
         self._stream = None
-        if run.writes and self.save_model:
-            write_card(run.folder / "pruned", run.module.recipe, run.module.source.card())
         self._remove_hidden(run)
+
+    @staticmethod
+    def _describe(run: Run, checkpoint: Path) -> None:
+        """Write the recipe and the model card, without which a checkpoint is complete too."""
+        (checkpoint / CARD).unlink(missing_ok=True)  # the base model's
+        write_json(checkpoint / RECIPE, run.module.recipe)
+        with run.viewer("model card"):
+            write_card(checkpoint, run.module.recipe, run.module.source.card())
 
     @staticmethod
     def _remove_hidden(run: Run) -> None:
@@ -339,7 +349,7 @@ class PruningCallback(Schedule):
         module, target = run.module, run.folder / "pruned"
         if self.save_model:
             if run.writes and not target.exists():
-                save_checkpoint(run.model, module.tokenizer, target, module.recipe, module.source.card())
+                save_checkpoint(run.model, module.tokenizer, target, partial(self._describe, run))
             run.barrier("saved")
 
     def recipe(self, run: Run) -> dict[str, Any]:

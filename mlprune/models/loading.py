@@ -204,4 +204,7 @@ class ModelSource:
         recipe = read_object(file)
         if not isinstance(recipe.get("base_model", ""), str) or not isinstance(recipe.get("layers"), dict):
             raise UserError(f"'{file}' is damaged: base_model is a name, layers maps each layer to its sparsity")
+        sparsity = recipe.get("sparsity", 0.0)
+        if not isinstance(sparsity, int | float) or not 0 <= sparsity <= 1:
+            raise UserError(f"'{file}' is damaged: sparsity {sparsity} is not a number from 0 to 1")
         return recipe

@@ -1,24 +1,27 @@
 """Saving a pruned model as an ordinary Hugging Face checkpoint that needs nothing of ours to load."""
 
 import html
+import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import yaml
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mlprune.errors import UserError
-from mlprune.files import whole_folder, write_json, write_text
+from mlprune.files import whole_folder, write_text
+from mlprune.text import visible
 
-CARD = """---
-license: {license}
-base_model: {base_model}
-tags: [pruned, mlprune]
----
+RECIPE = "mlprune.json"  # which says of a checkpoint that it is pruned, and how
+CARD = "README.md"
+TEMPLATE = """---
+{header}---
 
 # {base_model}, {percent:.1f}% of the prunable weights set to zero
 
-Pruned without training by mlprune with {importance}; the recipe is in `mlprune.json`.
+Pruned by mlprune with {importance}, {training}; the recipe is in `mlprune.json`.
 The zeros are stored like any other weight: the file is no smaller and the model no faster by itself.
 
 Base model: {base_model}. {notice}
@@ -26,20 +29,15 @@ Base model: {base_model}. {notice}
 
 
 def save_checkpoint(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    folder: Path,
-    recipe: dict[str, Any],
-    card: dict[str, str],
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, describe: Callable[[Path], None]
 ) -> None:
-    """Write safetensors, tokenizer, generation config, model card and ``mlprune.json``; all or nothing.
+    """Write safetensors, tokenizer, generation config, and what describes them; all or nothing.
 
     Args:
         model: The pruned model.
         tokenizer: Its tokenizer.
         folder: Target; it appears only when complete.
-        recipe: What goes into ``mlprune.json``; ``importance`` and ``sparsity`` also go into the card.
-        card: ``base_model``, ``license`` and ``notice``.
+        describe: Writes ``mlprune.json`` and the model card into the folder, before that has its name.
 
     Raises:
         UserError: If the folder exists, cannot be written, or the disk has too little room.
@@ -48,33 +46,38 @@ def save_checkpoint(
     with whole_folder(folder) as partial:
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
-        write_card(partial, recipe, card)
+        describe(partial)
 
 
 def write_card(folder: Path, recipe: dict[str, Any], card: dict[str, str]) -> None:
-    """Write the model card, the base model's notice and ``mlprune.json`` into a checkpoint.
+    """Write the model card and the base model's notice into a checkpoint.
 
     Args:
         folder: The checkpoint.
-        recipe: As for :func:`save_checkpoint`.
-        card: As for :func:`save_checkpoint`.
+        recipe: What ``mlprune.json`` says, of which ``importance``, ``sparsity`` and ``trained`` go into the card.
+        card: ``base_model``, ``license`` and ``notice``.
+
+    Raises:
+        UserError: If a file cannot be written.
     """
-    text = CARD.format(
-        base_model=_escaped(card["base_model"]),
-        license=_escaped(card["license"]) or "other",
-        notice=_escaped(card["notice"]),
+    facts = {name: _escaped(text) for name, text in card.items()}
+    header = {"license": facts["license"] or "other", "base_model": facts["base_model"], "tags": ["pruned", "mlprune"]}
+    text = TEMPLATE.format(
+        header=yaml.safe_dump(header, sort_keys=False, allow_unicode=True, width=math.inf, default_flow_style=None),
+        base_model=facts["base_model"],
+        notice=facts["notice"],
         percent=100 * recipe["sparsity"],
         importance=_escaped(recipe["importance"]),
+        training="then trained with the zeros held" if recipe.get("trained") else "without training",
     )
-    write_text(folder / "README.md", text)
+    write_text(folder / CARD, text)
     if card["notice"]:
-        write_text(folder / "NOTICE", card["notice"] + "\n")
-    write_json(folder / "mlprune.json", recipe)
+        write_text(folder / "NOTICE", "".join(f"{visible(line)}\n" for line in card["notice"].splitlines()))
 
 
 def _escaped(text: str) -> str:
     """One line without markup, so that a name can add neither a line to the card's header nor HTML to its page."""
-    return html.escape(" ".join(text.split()), quote=False)
+    return visible(html.escape(" ".join(text.split()), quote=False))
 
 
 def check_disk(folder: str | Path, num_bytes: int) -> None:

@@ -5,7 +5,7 @@ never resident.
 """
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from fnmatch import fnmatch
 from functools import partial
@@ -268,8 +268,12 @@ class StreamedModel:
             self._partial.abandon()
             raise
 
-    def finish(self) -> None:
-        """Copy what no block holds, then everything that is not weights, and give the folder its name."""
+    def finish(self, describe: Callable[[Path], None] | None = None) -> None:
+        """Copy what no block holds, then everything that is not weights, and give the folder its name.
+
+        Args:
+            describe: Writes what else is to be in the folder before it has its name.
+        """
         for block in self._resident:
             self._release(self._in_blocks[block])
         self._resident = set()
@@ -282,6 +286,8 @@ class StreamedModel:
         self.writer.close()
         with writing(self.target):
             self._copy_rest(self._partial.path)
+            if describe is not None:
+                describe(self._partial.path)
         self._partial.complete()
 
     def _copy_rest(self, folder: Path) -> None:

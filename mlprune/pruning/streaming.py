@@ -1,7 +1,7 @@
 """Prune a checkpoint that does not fit into memory."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -104,12 +104,16 @@ class StreamedPruning:
             self._masks.write(reports)
         self.streamed.write(block)
 
-    def finish(self) -> None:
-        """Name the checkpoint and the masks."""
-        self.streamed.finish()
+    def finish(self, describe: Callable[[Path], None] | None = None) -> None:
+        """Name the masks, and last the checkpoint.
+
+        Args:
+            describe: Writes what is to be in the checkpoint besides weights, before it has its name.
+        """
         if self._masks is not None:
             self._masks.finish()
         self._remove_hidden()
+        self.streamed.finish(describe)
 
     def abandon(self) -> None:
         """Remove what has no final name yet."""

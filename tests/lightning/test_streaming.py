@@ -74,6 +74,31 @@ def test_a_streamed_run_goes_on(mlprune, tmp_path: Path, tiny_folder: Path, monk
     same(Path("whole", RUN), Path("broken", RUN))
 
 
+@pytest.mark.parametrize("moment", ["before its card", "after its name"])
+def test_a_streamed_checkpoint_is_named_when_it_is_complete(
+    mlprune, tmp_path: Path, tiny_folder: Path, monkeypatch, moment: str
+) -> None:
+    whole = write_config(tmp_path, tiny_folder)
+    assert mlprune("validate", "--config", whole, "--trainer.default_root_dir", "whole")[0] == 0
+    config = write_config(tmp_path, tiny_folder, pruning={"streaming": True})
+    place = "callbacks.pruning.write_card" if moment == "before its card" else "callbacks.report.write_report"
+
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"mlprune.{place}", interrupted)
+        with pytest.raises(SystemExit):
+            mlprune("validate", "--config", config, "--trainer.default_root_dir", "broken")
+    pruned = Path("broken", RUN, "pruned")
+    assert pruned.exists() == (moment == "after its name")
+    assert not pruned.exists() or {"README.md", "mlprune.json"} <= {file.name for file in pruned.iterdir()}
+    status, _, err = mlprune("validate", "--resume", Path("broken", RUN))
+    assert status == 0, err
+    same(Path("whole", RUN), Path("broken", RUN))
+    assert sorted(file.name for file in pruned.parent.iterdir() if file.name.startswith(".")) == []
+
+
 def test_two_processes(mlprune, tmp_path: Path, tiny_folder: Path) -> None:
     config = write_config(tmp_path, tiny_folder, pruning={"streaming": True})
     assert mlprune("validate", "--config", config, "--trainer.default_root_dir", "one")[0] == 0

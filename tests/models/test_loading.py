@@ -12,7 +12,7 @@ from mlprune.models.blocks import find_blocks
 from mlprune.models.convert import main as convert
 from mlprune.models.loading import ModelSource
 from mlprune.models.packaged import PACKAGED, packaged_folder
-from mlprune.models.saving import save_checkpoint
+from mlprune.models.saving import save_checkpoint, write_card
 
 
 @pytest.fixture
@@ -108,32 +108,30 @@ def test_embeddings_and_head_are_never_layers() -> None:
 
 
 def test_the_card_carries_licence_and_notice_and_nothing_that_a_name_could_smuggle_in(tmp_path: Path) -> None:
-    model, tokenizer = tiny_model("llama"), tiny_tokenizer()
     card = {"base_model": "x\nlicense: mit\n---\n<script>", "license": "gemma", "notice": "Provided under terms."}
-    save_checkpoint(model, tokenizer, tmp_path / "pruned", {"sparsity": 0.3, "importance": "Wanda()"}, card)
-    text = (tmp_path / "pruned" / "README.md").read_text()
+    write_card(tmp_path, {"sparsity": 0.3, "importance": "Wanda()"}, card)
+    text = (tmp_path / "README.md").read_text()
     header = text.split("---")[1]
     assert [line for line in header.splitlines() if line.startswith("license:")] == ["license: gemma"]
     assert "<script>" not in text
     assert "Provided under terms." in text
-    assert (tmp_path / "pruned" / "NOTICE").is_file()
+    assert (tmp_path / "NOTICE").is_file()
 
 
 def test_a_full_disk_is_told_before_and_leaves_nothing(tmp_path: Path, monkeypatch) -> None:
     model, tokenizer = tiny_model("llama"), tiny_tokenizer()
-    recipe, card = {"sparsity": 0.3, "importance": "Wanda()"}, {"base_model": "x", "license": "", "notice": ""}
     usage = type("Usage", (), {"free": 1000})
     with monkeypatch.context() as patch:
         patch.setattr("shutil.disk_usage", lambda path: usage)
         with pytest.raises(UserError, match=r"GiB free, .* needed for the model; set pruning.save_model: false"):
-            save_checkpoint(model, tokenizer, tmp_path / "pruned", recipe, card)
+            save_checkpoint(model, tokenizer, tmp_path / "pruned", lambda folder: None)
 
     def full(folder: Path) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(tokenizer, "save_pretrained", full)
     with pytest.raises(UserError, match=r"cannot be written.*No space left"):
-        save_checkpoint(model, tokenizer, tmp_path / "pruned", recipe, card)
+        save_checkpoint(model, tokenizer, tmp_path / "pruned", lambda folder: None)
     assert list(tmp_path.iterdir()) == []
 
 
