@@ -3,6 +3,7 @@
 A writer works beside the target, under a hidden name; when it is done the content is flushed to the disk and renamed.
 """
 
+import hashlib
 import json
 import math
 import os
@@ -14,6 +15,23 @@ from pathlib import Path
 from typing import Any
 
 from mlprune.errors import NOT_FINITE, UserError, reason_of
+
+LONGEST_NAME = 120  # bytes, of the 255 that file systems take; endings and ".partial" come on top
+
+
+def file_name(name: str) -> str:
+    """Return a file name for a name that people chose: no separators, not hidden, not too long, as distinct as it was.
+
+    Example:
+        >>> file_name("fr/en"), file_name("中文.nli"), len(file_name("a" * 300))
+        ('fr%2Fen', '中文.nli', 120)
+    """
+    safe = "".join(c if c.isalnum() or c in " ,+-_." else f"%{ord(c):02X}" for c in name)
+    safe = re.sub(r"^\.", "%2E", safe)
+    if len(safe.encode()) <= LONGEST_NAME:
+        return safe
+    end = "~" + hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return safe.encode()[: LONGEST_NAME - len(end)].decode(errors="ignore") + end
 
 
 @contextmanager

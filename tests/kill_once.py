@@ -11,7 +11,8 @@ class KillOnce(RunCallback):
     """Send SIGKILL to this process before a batch, unless the marker file says that it was done.
 
     Args:
-        stage: ``validation`` (a batch is a block), ``calibration`` (a batch within a block), ``test`` or ``train``.
+        stage: ``validation`` (a batch is a block), ``calibration`` (a batch within a block), ``test``, ``train``
+            or ``end`` (before the report).
         batch: How many batches of the stage (over all its loaders) to let pass.
         marker: File that is made on the way.
         how: Name of the signal.
@@ -38,3 +39,6 @@ class KillOnce(RunCallback):
 
     def on_train_batch_start(self, *args) -> None:
         self._count("train")
+
+    def on_run_end(self, *args) -> None:
+        self._count("end")

@@ -1,7 +1,7 @@
 """Lightning callbacks: pruning, the run's folder, tables on the console."""
 
 from mlprune.callbacks.ablation import FeatureAblation
-from mlprune.callbacks.base import RunCallback
+from mlprune.callbacks.base import RunCallback, Viewer
 from mlprune.callbacks.console import ResultsTable
 from mlprune.callbacks.evaluated_features import EvaluatedFeatures
 from mlprune.callbacks.features import FeatureAnalysis
@@ -28,4 +28,5 @@ __all__ = [
     "RunWriter",
     "SaveConfig",
     "TensorBoard",
+    "Viewer",
 ]

@@ -1,7 +1,8 @@
 """The callback that knows of its run, and whose hooks see what Lightning's do not."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import wraps
 from typing import Any
 
 from lightning.pytorch import Callback
@@ -92,6 +93,36 @@ class RunCallback(Callback):
 
     def on_run_end(self, run: Run) -> None:
         """Called once, when everything else of the run is done and written."""
+
+
+class Viewer(RunCallback):
+    """A callback that only shows what was computed: if its hooks raise, that is one warning of the run.
+
+    Attributes:
+        shows: What warnings call it; its class if empty.
+
+    Example:
+        >>> class Plot(Viewer):
+        ...     def on_run_end(self, run):
+        ...         raise RuntimeError("no display")
+    """
+
+    shows = ""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name, hook in list(vars(cls).items()):
+            if name.startswith("on_"):
+                setattr(cls, name, _guarded(hook))
+
+
+def _guarded(hook: Callable[..., None]) -> Callable[..., None]:
+    @wraps(hook)
+    def guarded(self: Viewer, *args: Any, **kwargs: Any) -> None:
+        with self.run.viewer(self.shows or type(self).__name__):
+            hook(self, *args, **kwargs)
+
+    return guarded
 
 
 class Schedule(RunCallback, ABC):

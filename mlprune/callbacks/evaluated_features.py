@@ -1,5 +1,6 @@
 """The callback that measures features on the evaluated texts, dense against pruned."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -65,10 +66,10 @@ class EvaluatedFeatures(RunCallback):
         self._magnitudes = None
         if not self.run.writes:
             return
-        rows = {f"{stage},{group}": layers for stage, means in self._means.items() for group, layers in means.items()}
+        rows = {(stage, *group.split(",")): own for stage, means in self._means.items() for group, own in means.items()}
         write_text(self.run.folder / "features.test.csv", csv_text(rows, ("stage", "task", "language")))
         if len(self._means) == 2:
-            save_figures(self.run, {"features.test": stage_curves(self._means, self.percent)})
+            save_figures(self.run, {"features.test": partial(stage_curves, self._means, self.percent)})
 
 
 def evaluated_text(example: Any) -> str:

@@ -1,7 +1,10 @@
 """The callback that measures features in place of pruning: which are large in which demonstrations."""
 
-from collections.abc import Iterator
+import csv
+import io
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
@@ -9,6 +12,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from safetensors.torch import save_file
+from torch import Tensor
 
 from mlprune.analysis.feature_figures import overlap_curves, overlap_maps, top_bars, top_lines
 from mlprune.analysis.figures import picture
@@ -18,12 +22,15 @@ from mlprune.analysis.overlap import overlap_table, part_of
 from mlprune.callbacks.base import Schedule
 from mlprune.data.demonstrations import MonolingualDemonstrations, TranslationDemonstrations
 from mlprune.errors import UserError
-from mlprune.files import whole_file, write_json, write_text
+from mlprune.files import file_name, whole_file, write_json, write_text
 from mlprune.log import log
 from mlprune.models.paths import LayerPath
 from mlprune.pruning import calibrating
 from mlprune.run import Run
 from mlprune.runs.facts import calibration_facts, versions
+
+Layers = Mapping[str, Tensor]  # layer to magnitudes
+Drawings = dict[str, Callable[[], Figure]]  # name to what draws it
 
 
 class FeatureStep:
@@ -104,42 +111,56 @@ class FeatureAnalysis(Schedule):
         self._calibrating.close()
 
     def _write(self, run: Run, magnitudes: Magnitudes) -> None:
-        folder, names = run.folder, run.groups
-        facts = {"model": run.module.source.name, "seed": run.data.seed, "calibration": calibration_facts(run.prompts)}
-        facts["versions"] = versions()
+        names = run.groups
         kinds = {name: kind(group) for name, group in run.data.demonstrations.items()}
         hidden = {name: magnitudes.hidden()[name] for name in names}
-        write_text(folder / "features.csv", csv_text(hidden))
+        write_text(run.folder / "features.csv", csv_text({(name,): layers for name, layers in hidden.items()}))
         table = overlap_table(hidden, self.percent, kinds)
-        write_json(folder / "overlap.json", facts | table)
-        what = "hidden states"
-        drawn = {"overlap": overlap_maps(table, what), "overlap.depth": overlap_curves({what: table})}
-        drawn |= {f"top{self.top}.{name}": top_bars(hidden[name], name, self.top) for name in names}
+        facts = {"model": run.module.source.name, "seed": run.data.seed, "calibration": calibration_facts(run.prompts)}
+        write_json(run.folder / "overlap.json", facts | {"versions": versions()} | table)
+        drawn = self._draw_hidden(hidden, table)
         if self.linear_inputs:
             inputs = {name: magnitudes.inputs()[name] for name in names}
-            with whole_file(folder / "features.linear.safetensors") as partial:
-                tensors = {f"{name}/{path}": v for name, own in inputs.items() for path, v in own.items()}
-                save_file({name: values.float().contiguous() for name, values in tensors.items()}, partial)
-            linear = overlap_table(inputs, self.percent, kinds)
             layers = layers_by_kind(inputs[names[0]])
-            write_json(folder / "overlap.linear.json", linear | {"layers_by_kind": layers})
-            tables = {
-                f"input of {layer}": part_of(linear, {path: f"block {LayerPath.of(path).block}" for path in paths})
-                for layer, paths in layers.items()
-            }
-            drawn["overlap.linear.depth"] = overlap_curves(tables)
-            for layer, (title, part) in zip(layers, tables.items(), strict=True):
-                drawn[f"overlap.linear.{layer.partition(',')[0].replace(': ', '.')}"] = overlap_maps(part, title)
-            drawn |= {f"top{self.top}.linear.{name}": top_lines(inputs[name], layers, name, self.top) for name in names}
+            linear = overlap_table(inputs, self.percent, kinds)
+            self._write_inputs(run, inputs, linear | {"layers_by_kind": layers})
+            drawn |= self._draw_inputs(inputs, layers, linear)
         if self.figures:
             save_figures(run, drawn)
-        only = sum(map(len, table["only_translation"]))
         log.info(
             "measured %d groups over %d layers; large only under translation: %d features of hidden states",
             len(names),
             len(table["layers"]),
-            only,
+            sum(map(len, table["only_translation"])),
         )
+
+    @staticmethod
+    def _write_inputs(run: Run, inputs: Means, table: dict[str, Any]) -> None:
+        tensors = {f"{name}/{path}": values for name, layers in inputs.items() for path, values in layers.items()}
+        with whole_file(run.folder / "features.linear.safetensors") as file:
+            save_file({name: values.float().contiguous() for name, values in tensors.items()}, file)
+        write_json(run.folder / "overlap.linear.json", table)
+
+    def _draw_hidden(self, hidden: Means, table: dict[str, Any]) -> Drawings:
+        what = "hidden states"
+        return {
+            "overlap": partial(overlap_maps, table, what),
+            "overlap.depth": partial(overlap_curves, {what: table}),
+            **{f"top{self.top}.{name}": partial(top_bars, layers, name, self.top) for name, layers in hidden.items()},
+        }
+
+    def _draw_inputs(self, inputs: Means, layers: dict[str, list[str]], table: dict[str, Any]) -> Drawings:
+        parts = {
+            f"input of {layer}": part_of(table, {path: f"block {LayerPath.of(path).block}" for path in paths})
+            for layer, paths in layers.items()
+        }
+        drawn: Drawings = {"overlap.linear.depth": partial(overlap_curves, parts)}
+        for layer, (title, part) in zip(layers, parts.items(), strict=True):
+            name = layer.partition(",")[0].replace(": ", ".")
+            drawn[f"overlap.linear.{name}"] = partial(overlap_maps, part, title)
+        for name, own in inputs.items():
+            drawn[f"top{self.top}.linear.{name}"] = partial(top_lines, own, layers, name, self.top)
+        return drawn
 
 
 def kind(demonstrations: Any) -> str:
@@ -156,33 +177,37 @@ def kind(demonstrations: Any) -> str:
     return type(demonstrations).__name__.removesuffix("Demonstrations").lower()
 
 
-def csv_text(means: Means, columns: tuple[str, ...] = ("group",)) -> str:
+def csv_text(means: Mapping[tuple[str, ...], Layers], columns: tuple[str, ...] = ("group",)) -> str:
     """Return magnitudes as lines ``group,layer,dimension,magnitude``.
 
     Args:
-        means: Group to layer to magnitudes; names of several columns are joined by commas already.
-        columns: Header of what the group's name holds.
+        means: What was measured, a name a column, to layer to magnitudes.
+        columns: Head of the columns that the names fill.
 
     Example:
         >>> import torch
-        >>> print(csv_text({"mt": {"0": torch.tensor([0.5])}}), end="")
+        >>> print(csv_text({("mt",): {"0": torch.tensor([0.5])}}), end="")
         group,layer,dimension,magnitude
         mt,0,0,0.5
     """
-    lines = [",".join((*columns, "layer", "dimension", "magnitude"))]
-    for group, layers in means.items():
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow((*columns, "layer", "dimension", "magnitude"))
+    for names, layers in means.items():
         for layer, values in layers.items():
-            lines += [f"{group},{layer},{dim},{value:.9g}" for dim, value in enumerate(values.tolist())]
-    return "\n".join(lines) + "\n"
+            writer.writerows((*names, layer, dim, f"{value:.9g}") for dim, value in enumerate(values.tolist()))
+    return out.getvalue()
 
 
-def save_figures(run: Run, figures: dict[str, Figure]) -> None:
-    """Write figures as ``figures/<name>.png``, and to TensorBoard; each is drawn once."""
-    for name, figure in figures.items():
-        drawn = picture(figure)
-        with whole_file(run.folder / "figures" / f"{name}.png") as partial:
-            imsave(partial, drawn, format="png")
-        for writer in run.trainer.loggers:
-            if isinstance(writer, TensorBoardLogger):
-                tag = f"features/{name.removeprefix('features.')}"
-                writer.experiment.add_image(tag, drawn, dataformats="HWC")
+def save_figures(run: Run, drawings: Drawings) -> None:
+    """Draw figures, once each, as ``figures/<name>.png`` and for TensorBoard; one that fails is a warning."""
+    for name, draw in drawings.items():
+        with run.viewer(f"figure '{name}'"):
+            drawn = picture(draw())
+            with whole_file(run.folder / "figures" / f"{file_name(name)}.png") as file:
+                imsave(file, drawn, format="png")
+            with run.viewer("TensorBoardLogger"):
+                for writer in run.trainer.loggers:
+                    if isinstance(writer, TensorBoardLogger):
+                        tag = f"features/{name.removeprefix('features.')}"
+                        writer.experiment.add_image(tag, drawn, dataformats="HWC")

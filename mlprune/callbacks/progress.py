@@ -10,12 +10,12 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from mlprune.callbacks.base import RunCallback
+from mlprune.callbacks.base import Viewer
 from mlprune.log import log
 from mlprune.run import Run
 
 
-class ProgressDisplay(RunCallback, ProgressBar):
+class ProgressDisplay(Viewer, ProgressBar):
     """Shows how far a run is: a live line on a terminal, now and then a plain line elsewhere.
 
     Args:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import shlex
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
@@ -36,7 +37,9 @@ class ReportCallback(RunCallback):
     def on_run_end(self, run: Run) -> None:
         """Write the report."""
         if run.writes:
-            log.info("report: %s", write_report([read_run(run.folder)], run.folder / "report.html"))
+            again = f"python -m mlprune.report {shlex.quote(str(run.folder))} writes it"
+            with run.viewer("report.html", remedy=again):
+                log.info("report: %s", write_report([read_run(run.folder)], run.folder / "report.html"))
 
     @staticmethod
     def _rows(run: Run) -> list[dict[str, Any]]:

@@ -99,18 +99,17 @@ class RunWriter(RunCallback):
         print(f"interrupted; {told}", file=sys.stderr)  # the log would break the line
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the evaluation, on one process; log its figures, unless it is one of several."""
+        """Write the evaluation, on one process; then log its figures, unless it is one of several."""
         run = self.run
+        if run.writes:
+            for (task, lang), records in run.module.records.items():
+                where = f"task '{task}', language '{lang}'"
+                lines = "".join(to_json(record, where) + "\n" for record in records)
+                write_text(run.folder / "predictions" / f"{task}.{lang}.jsonl", lines)
+            write_json(run.folder / "results.json", self.results(run))
         if not run.is_experiment:
             for logger in trainer.loggers:
                 logger.log_metrics(scalars(run.module.pruning_stage, run.module.results), step=0)
-        if not run.writes:
-            return
-        for (task, lang), records in run.module.records.items():
-            where = f"task '{task}', language '{lang}'"
-            lines = "".join(to_json(record, where) + "\n" for record in records)
-            write_text(run.folder / "predictions" / f"{task}.{lang}.jsonl", lines)
-        write_json(run.folder / "results.json", self.results(run))
 
     def results(self, run: Run) -> dict[str, Any]:
         """Return the content of results.json."""
@@ -124,4 +123,5 @@ class RunWriter(RunCallback):
             "versions": versions(),
             **({} if run.module.recipe else {INPUTS: evaluation_inputs(run.module, run.data)}),
             **run.module.results,
+            **({"warnings": run.warnings} if run.warnings else {}),
         }

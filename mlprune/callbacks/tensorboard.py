@@ -10,7 +10,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
 from mlprune.analysis.figures import layer_map, picture
-from mlprune.callbacks.base import RunCallback
+from mlprune.callbacks.base import Viewer
 from mlprune.comparison import read_figures
 from mlprune.metrics.measure import AVERAGE, Figure, change
 from mlprune.models.blocks import find_blocks
@@ -24,7 +24,7 @@ from mlprune.run import Run
 SETTINGS = ("importance", "pattern", "allocation", "propagate")
 
 
-class TensorBoard(RunCallback):
+class TensorBoard(Viewer):
     """Logs pruning and evaluation for TensorBoard, where the run has a ``TensorBoardLogger``.
 
     Args:
@@ -32,6 +32,8 @@ class TensorBoard(RunCallback):
         figures: Draw each task's figures and the map of kept importance as images.
         histograms: Histograms of every layer's importance scores and input energies; slow on large models.
     """
+
+    shows = "TensorBoardLogger"
 
     def __init__(self, output_error: bool = True, figures: bool = True, histograms: bool = False) -> None:
         self.output_error = output_error

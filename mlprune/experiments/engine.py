@@ -19,7 +19,8 @@ from mlprune.callbacks import (
     TensorBoard,
 )
 from mlprune.callbacks.base import RunCallback, Schedule, ScheduleLoader
-from mlprune.callbacks.console import console
+from mlprune.callbacks.console import print_line, print_tables
+from mlprune.callbacks.loggers import guard_loggers
 from mlprune.comparison import read_figures
 from mlprune.datamodule import PruningDataModule
 from mlprune.errors import UserError
@@ -28,7 +29,7 @@ from mlprune.experiments.dense import check_dense, has_dense, keep_dense, take_d
 from mlprune.experiments.sweep import Sweep
 from mlprune.log import log
 from mlprune.module import PruningModule
-from mlprune.present import figure_tables, to_console
+from mlprune.present import figure_tables
 from mlprune.run import Run
 from mlprune.runs.folder import release
 from mlprune.runs.unfinished import Unfinished
@@ -95,6 +96,7 @@ class Engine:
         self.dense = None if dense is None else Path(dense)
         self._sweep: Sweep | None = None
         self._add_callbacks(config or {}, command)
+        guard_loggers(self.run)
 
     def _add_callbacks(self, config: Mapping[str, Any], command: str) -> None:
         """Add what settles the folder, prunes, writes and shows; the others look at the work of those before them."""
@@ -280,19 +282,20 @@ class Engine:
         if self._sweep is not None:
             return {"sweep": self._sweep.write()}
         if has_dense(run.folder):
-            return compare_with_dense(run.folder, run.data.seed)
-        for table in figure_tables({run.module.pruning_stage: read_figures(run.module.results)}):
-            console().print(to_console(table))
+            return compare_with_dense(run)
+        with run.viewer("console table"):
+            print_tables(figure_tables({run.module.pruning_stage: read_figures(run.module.results)}))
         return {}
 
     def _finish(self) -> None:
-        """Say where everything is, forget what was kept to resume, and let callbacks report: every run ends here."""
+        """Let callbacks report, say where everything is, and only then forget what was kept to resume."""
         run = self.run
-        if run.writes:
-            here = Path.cwd()
-            shown = run.folder.relative_to(here) if run.folder.is_relative_to(here) else run.folder
-            console().print(f"Run folder: {shown}", soft_wrap=True)
-            Unfinished(run.folder).remove()
         for callback in run.callbacks:
             callback.on_run_end(run)
         run.barrier("end")
+        if run.writes:
+            with run.viewer("console table"):
+                here = Path.cwd()
+                shown = run.folder.relative_to(here) if run.folder.is_relative_to(here) else run.folder
+                print_line(f"Run folder: {shown}", wrap=False)
+            Unfinished(run.folder).remove()

@@ -9,11 +9,11 @@ from typing import Any
 
 from mlprune.callbacks.base import Schedule
 from mlprune.callbacks.calibration import DenseCalibration
-from mlprune.callbacks.console import console
+from mlprune.callbacks.console import print_tables
 from mlprune.callbacks.pruning import PruningCallback
 from mlprune.comparison import compare, read_differences
 from mlprune.files import whole_file, write_json, write_text
-from mlprune.present import Table, curves_of, curves_table, raw_table, to_console, to_csv
+from mlprune.present import Table, curves_of, curves_table, raw_table, to_csv
 from mlprune.present.figures import sparsity_curves
 from mlprune.pruning import Pruner, sweep
 from mlprune.run import Run
@@ -101,7 +101,8 @@ class Sweep:
         lines = [line for table in tables for line in table.rows]
         write_text(folder / "sweep.csv", to_csv(Table("", tables[0].columns, lines)))
         curves = curves_of([(level, row) for level, rows in found.items() for row in rows])
-        with whole_file(folder / "figures" / "sweep.png") as partial:
+        with self.run.viewer("figures/sweep.png"), whole_file(folder / "figures" / "sweep.png") as partial:
             sparsity_curves(curves).savefig(partial, dpi=120, format="png")
-        console().print(to_console(curves_table(curves)))
+        with self.run.viewer("console table"):
+            print_tables([curves_table(curves)])
         return [{"sparsity": level} | row.to_json() for level, rows in found.items() for row in rows]

@@ -1,10 +1,12 @@
 """A comparison as a run's folder has it: for people, for papers, for programs."""
 
+from collections.abc import Callable
 from typing import Any
 
 from mlprune.comparison import read_differences
 from mlprune.present.rows import comparison_tables, raw_table
-from mlprune.present.table import to_csv, to_latex, to_markdown, visible
+from mlprune.present.table import Table, to_csv, to_latex, to_markdown
+from mlprune.text import visible
 
 METHOD = (
     "Intervals: 95%; examples are resampled in clusters (translations of one another, or examples that share a text) "
@@ -28,15 +30,16 @@ def comparison_markdown(comparison: dict[str, Any]) -> str:
     """
     before, after = comparison.get("systems", ["dense", "pruned"])
     title = "Dense against pruned" if (before, after) == ("dense", "pruned") else f"{before} against {after}"
-    tables = map(to_markdown, comparison_tables(read_differences(comparison)))
+    tables = map(to_markdown, _tables(comparison))
     return "\n\n".join([f"# {visible(title)}", visible(comparison["headline"]), *tables, METHOD]) + "\n"
 
 
-def comparison_files(comparison: dict[str, Any]) -> dict[str, str]:
-    """Return the files that hold a comparison besides comparison.json, name to text."""
-    rows = read_differences(comparison)
-    return {
-        "comparison.md": comparison_markdown(comparison),
-        "comparison.csv": to_csv(raw_table(rows)),
-        "comparison.tex": "\n\n".join(map(to_latex, comparison_tables(rows))) + "\n",
-    }
+def _tables(comparison: dict[str, Any]) -> list[Table]:
+    return comparison_tables(read_differences(comparison))
+
+
+COMPARISON_FILES: dict[str, Callable[[dict[str, Any]], str]] = {  # what comparison.json holds, for reading
+    "comparison.md": comparison_markdown,
+    "comparison.csv": lambda comparison: to_csv(raw_table(read_differences(comparison))),
+    "comparison.tex": lambda comparison: "\n\n".join(map(to_latex, _tables(comparison))) + "\n",
+}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mlprune.errors import UserError
 from mlprune.runs.reading import Json, read_json, read_predictions, read_yaml
+from mlprune.runs.warnings import read_warnings
 
 Predictions = dict[str, dict[str, dict[str, Json]]]  # task, language, id
 
@@ -26,6 +27,7 @@ class RunContent:
         sweep: Rows of sweep.csv: figures by sparsity.
         overlap: overlap.json of a feature analysis.
         overlap_linear: overlap.linear.json of a feature analysis.
+        warnings: What could not be shown when the run ended.
     """
 
     folder: Path
@@ -39,6 +41,7 @@ class RunContent:
     sweep: list[dict[str, str]] = field(default_factory=list)
     overlap: Json = field(default_factory=dict)
     overlap_linear: Json = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def final(self) -> Json:
@@ -80,6 +83,7 @@ def read_run(folder: Path) -> RunContent:
         sweep=_rows(folder / "sweep.csv"),
         overlap=read_json(folder / "overlap.json"),
         overlap_linear=read_json(folder / "overlap.linear.json"),
+        warnings=read_warnings(folder),
     )
     if not (run.config or run.results or run.recipe or run.layers or run.overlap):
         raise UserError(f"'{folder}' is no run folder; give one that fit, validate or test wrote")

@@ -33,7 +33,8 @@ def written(path: Path) -> list[tuple[str, str]]:
                 owner = ast.unparse(target.value)
                 if not owner.startswith("config."):  # settings as parsed, before anything is built of them
                     found.append((owner.rpartition(".")[2], target.attr))
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("setattr", "delattr"):
+        calls = isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("setattr", "delattr")
+        if calls and ast.unparse(node.args[0]) != "cls":  # a class that is being made
             found.append(("setattr", ast.unparse(node)))
     return found
 

@@ -11,8 +11,8 @@ from rich.console import Console
 from mlprune.comparison import Difference
 from mlprune.metrics import Figure, Measure
 from mlprune.present import (
+    COMPARISON_FILES,
     Table,
-    comparison_files,
     comparison_tables,
     figure_tables,
     to_console,
@@ -21,7 +21,7 @@ from mlprune.present import (
     to_latex,
     to_markdown,
 )
-from mlprune.present.table import visible
+from mlprune.text import visible
 
 NASTY = "a|b & 50% <b>x</b> [red]y[/red] \x1b[31m $_{^~\\ \u202e\n"
 TABLE = Table(f"T {NASTY}", ("name", NASTY), [(NASTY, "1"), ("plain", "2")], (f"Note {NASTY}",))
@@ -105,7 +105,8 @@ def test_systems_side_by_side() -> None:
 
 def test_files_hold_the_same_rows() -> None:
     rows = [difference("a", "fr", low=-0.1, high=0.6, p=0.2, n=4), difference("a", "average", p=0.0001)]
-    files = comparison_files({"headline": "So.", "systems": ["old", "new"], "differences": [r.to_json() for r in rows]})
+    content = {"headline": "So.", "systems": ["old", "new"], "differences": [row.to_json() for row in rows]}
+    files = {name: render(content) for name, render in COMPARISON_FILES.items()}
     assert set(files) == {"comparison.md", "comparison.csv", "comparison.tex"}
     assert files["comparison.md"].startswith("# old against new\n\nSo.\n\n## a: F1, %\n")
     lines = list(csv.DictReader(io.StringIO(files["comparison.csv"])))
