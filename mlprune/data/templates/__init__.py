@@ -114,7 +114,7 @@ class Template:
             UserError: If a slot has no column.
         """
         try:
-            cells = self.cut(row, lang)
+            cells = dict(self.cut(row, lang))
             cells |= {slot: self._word(slot, row, lang) for slot in self.words}
             cells |= {"candidate": row[name]} if self.candidates else {"label": self.words_for(lang)[name]}
             question, answer, text = (
