@@ -106,15 +106,24 @@ def families(own: TaskRecords, clusters: Mapping[str, Indices]) -> list[Family]:
         clusters: For each language the cluster of each record.
     """
     found: dict[tuple[int, tuple[Measure, ...]], list[Channel]] = {}
-    for lang, rows in own.records.items():
+    for lang, records in own.records.items():
         for place, metric in enumerate(own.metrics[lang]):
-            channel = Channel(lang, metric, rows, clusters[lang], lang != own.pivot)
-            found.setdefault((place, measures_of(metric)), []).append(channel)
+            measured = _measured(metric, records)
+            if measured or not records:
+                rows = [records[i] for i in measured]
+                channel = Channel(lang, metric, rows, clusters[lang][measured], lang != own.pivot)
+                found.setdefault((place, measures_of(metric)), []).append(channel)
     for place, metric in enumerate(own.pair_metrics):
         channels = [_pairs(own, metric, pair, clusters) for pair in own.pairs if set(pair) <= own.records.keys()]
         if channels := [channel for channel in channels if channel.rows]:
             found[-1 - place, measures_of(metric)] = channels
     return [Family(measures, channels) for (_, measures), channels in found.items()]
+
+
+def _measured(metric: Metric, records: Sequence[Record]) -> list[int]:
+    """Where the records are that a metric measures: all, unless it says so."""
+    selects = getattr(metric, "selects", None)
+    return [i for i, record in enumerate(records) if selects is None or selects(record)]
 
 
 def _pair_metric(description: Description) -> PairMetric:

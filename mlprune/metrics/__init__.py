@@ -1,6 +1,6 @@
 """Metrics, and what they declare of their figures: accuracy, RankC, BLEU and chrF++, bits per character."""
 
-from mlprune.metrics.accuracy import Accuracy, mcnemar_exact, wilson_interval
+from mlprune.metrics.accuracy import Accuracy, AccuracyIn, mcnemar_exact, wilson_interval
 from mlprune.metrics.additive import AdditiveMetric, PairMetric, Record
 from mlprune.metrics.bits_per_char import BitsPerChar
 from mlprune.metrics.measure import Figure, Measure, measures_of
@@ -10,6 +10,7 @@ from mlprune.metrics.translation import Translation
 
 __all__ = [
     "Accuracy",
+    "AccuracyIn",
     "AdditiveMetric",
     "BitsPerChar",
     "ExpectedRankC",

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -98,5 +99,47 @@ class Accuracy(AdditiveMetric):
         found: dict[str, Any] = super().compute()
         sums = self.sums()
         if found["n"]:
-            found["ci95"] = list(self.interval(sums)["accuracy"])
+            found["ci95"] = list(self.interval(sums)[self.measures[0].name])
         return found | {name: int(count) for name, count in zip(self.counted.values(), sums[2:], strict=True) if count}
+
+
+class AccuracyIn(Accuracy):
+    """Accuracy on the examples of one category, such as a grammatical phenomenon or a subject.
+
+    Records also have ``category``; those of others are passed over.
+
+    Args:
+        category: The category.
+
+    Example:
+        >>> metric = AccuracyIn("gender")
+        >>> answers = [("gender", "good"), ("gender", "bad"), ("case", "bad")]
+        >>> metric.update([{"category": own, "label": "good", "prediction": answer} for own, answer in answers])
+        >>> metric.compute()["accuracy_gender"], metric.compute()["n"]
+        (0.5, 2)
+    """
+
+    def __init__(self, category: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.category = category
+        (whole,) = Accuracy.measures
+        self.measures = (replace(whole, name=f"{whole.name}_{category}", title=f"{whole.name}: {category}"),)
+
+    def selects(self, record: Record) -> bool:
+        """Return whether a record is of the category."""
+        return record.get("category") == self.category
+
+    def values(self, sums: Array) -> dict[str, Array]:
+        return self._named(super().values(sums))
+
+    def interval(self, sums: Array) -> dict[str, tuple[float, float]]:
+        """Return Wilson's interval."""
+        return self._named(super().interval(sums))
+
+    def paired_p(self, before: Array, after: Array) -> dict[str, float]:
+        """Return McNemar's p value."""
+        return self._named(super().paired_p(before, after))
+
+    def _named(self, found: dict[str, Any]) -> dict[str, Any]:
+        (whole,), (own,) = Accuracy.measures, self.measures
+        return {own.name if name == whole.name else name: value for name, value in found.items()}

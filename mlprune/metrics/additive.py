@@ -4,7 +4,7 @@ Statistics are added up over batches, processes, resampled clusters of records, 
 """
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,15 +41,19 @@ class AdditiveMetric(ExactMetric):
         {'length': 2.5, 'n': 2}
     """
 
-    measures: ClassVar[tuple[Measure, ...]] = ()
-    answer: ClassVar[str | None] = None
-    given: ClassVar[tuple[str, ...]] = ()
+    measures: tuple[Measure, ...] = ()
+    answer: str | None = None
+    given: tuple[str, ...] = ()
     rows: list[Tensor]
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         # kept one by one and summed in sorted order, so that sums have the same bits on any number of processes
         self.add_state("rows", [], dist_reduce_fx="cat")
+
+    def selects(self, record: Any) -> bool:
+        """Return whether a record is measured at all; figures count only those that are."""
+        return True
 
     def statistics(self, records: Sequence[Any]) -> Array:
         """Return what each record adds, (n, k); of no records (0, k)."""
@@ -73,8 +77,8 @@ class AdditiveMetric(ExactMetric):
         return {}
 
     def update(self, records: Sequence[Any]) -> None:
-        """Add records."""
-        self.add(self.statistics(records))
+        """Add the records that are measured."""
+        self.add(self.statistics([record for record in records if self.selects(record)]))
 
     def add(self, rows: Array) -> None:
         """Add statistics of records, (n, k)."""

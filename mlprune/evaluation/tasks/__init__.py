@@ -3,6 +3,7 @@
 from mlprune.evaluation.tasks.base import Task
 from mlprune.evaluation.tasks.candidates import CandidateTask
 from mlprune.evaluation.tasks.cloze import Bmlama, ClozeTask
+from mlprune.evaluation.tasks.pairs import MinimalPairs, MultiBlimp
 from mlprune.evaluation.tasks.perplexity import PerplexityTask
 from mlprune.evaluation.tasks.presets import Marc, PawsX, Xcopa, Xnli, XStoryCloze, XWinograd
 from mlprune.evaluation.tasks.translation import TranslationTask
@@ -12,6 +13,8 @@ __all__ = [
     "CandidateTask",
     "ClozeTask",
     "Marc",
+    "MinimalPairs",
+    "MultiBlimp",
     "PawsX",
     "PerplexityTask",
     "Task",

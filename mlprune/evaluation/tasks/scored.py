@@ -10,6 +10,7 @@ from typing import Any
 from torchmetrics import Metric
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from mlprune.data.cells import cell_of, is_blank
 from mlprune.data.corpora import Corpus
 from mlprune.data.rows import Row
 from mlprune.errors import UserError
@@ -20,7 +21,7 @@ from mlprune.evaluation.scoring import score_request
 from mlprune.evaluation.tasks.base import in_task, naming, refuse_too_long
 from mlprune.evaluation.tasks.prompted import PromptedTask
 from mlprune.log import log
-from mlprune.metrics import Accuracy, ExpectedRankC, PairMetric, RankC, Record
+from mlprune.metrics import Accuracy, AccuracyIn, ExpectedRankC, PairMetric, RankC, Record
 from mlprune.models.language_tokens import between
 
 
@@ -37,6 +38,7 @@ class CandidateExample:
         answers: What follows the question in each candidate.
         given: Leading part of each candidate that is not scored.
         group: What examples of a language share that are not independent, such as hypotheses of one premise.
+        category: What kind of example it is, such as the grammatical phenomenon or the subject.
 
     Example:
         >>> CandidateExample("0", ("It is bad", "It is good"), ("negative", "positive"), label=1).names[1]
@@ -51,6 +53,7 @@ class CandidateExample:
     answers: tuple[str, ...] = ()
     given: tuple[str, ...] = ()
     group: str | None = None
+    category: str | None = None
 
 
 class ScoredTask(PromptedTask):
@@ -66,6 +69,7 @@ class ScoredTask(PromptedTask):
         batch_size: See there.
         rankc_matrix: Report RankC of every pair of languages, not only of English with each.
         aligned: Whether rows of two languages with the same id are translations of each other.
+        by: Column of categories, such as ``subject``: accuracy is also reported for each.
         options: Those of :class:`PromptedTask` and :class:`Task`.
 
     Example:
@@ -93,6 +97,7 @@ class ScoredTask(PromptedTask):
         batch_size: int | None = None,
         rankc_matrix: bool = False,
         aligned: bool = True,
+        by: str | None = None,
         **options: Any,
     ) -> None:
         super().__init__(name, languages, corpus, **options)
@@ -100,6 +105,8 @@ class ScoredTask(PromptedTask):
             self.scoring = Scoring(normalization, ranking_only, too_long, batch_size)
         self.rankc_matrix = rankc_matrix
         self.aligned = aligned
+        self.by = by
+        self._categories: list[str] | None = None
         self._solved: dict[str, list[CandidateExample]] = {}
         self._told: set[str] = set()  # languages whose joined rows were reported
 
@@ -125,11 +132,32 @@ class ScoredTask(PromptedTask):
         used = {example.id for example in solved} if same else set()
         rows = self.usable(self.corpus).take(lang, self.chosen(lang, self.group_size, used))
         groups = self.groups(lang, rows)
-        examples = [replace(self.example(row, lang, self.corpus), group=groups.get(row["id"])) for row in rows]
+        examples = [
+            replace(
+                self.example(row, lang, self.corpus), group=groups.get(row["id"]), category=self._category(row, lang)
+            )
+            for row in rows
+        ]
         if self.chat.template or not solved:
             return examples
         before = "".join(example.candidates[example.label] + self.separator for example in solved)
         return [_after(before, example) for example in examples]
+
+    def _category(self, row: Row, lang: str) -> str | None:
+        if self.by is None:
+            return None
+        with naming(self, lang):
+            cell = cell_of(row, self.by)
+        return None if is_blank(cell) else str(cell)
+
+    def categories(self) -> list[str]:
+        """Return the categories of the rows that can be evaluated, in all languages, sorted."""
+        if self._categories is None:
+            usable = self.usable(self.corpus) if self.by else None
+            rows = ((lang, row) for lang in self.languages if usable for row in usable.rows[lang])
+            found = {self._category(row, lang) for lang, row in rows}
+            self._categories = sorted(category for category in found if category is not None)
+        return self._categories
 
     def _solved_examples(self, lang: str) -> list[CandidateExample]:
         if self.fewshot is None or not self.shots:
@@ -213,12 +241,17 @@ class ScoredTask(PromptedTask):
         record["text"] = example.candidates[example.label]  # so that people can read what was asked
         if example.group is not None:
             record["group"] = example.group
+        if example.category is not None:
+            record["category"] = example.category
         return record if self.aligned else record | {"aligned": False}
 
     # -- metrics --------------------------------------------------------------------------------------------------
 
     def metric(self, lang: str) -> Metric:
         return Accuracy()
+
+    def metrics(self, lang: str) -> list[Metric]:
+        return [*super().metrics(lang), *map(AccuracyIn, self.categories())]
 
     def pair_metrics(self) -> list[PairMetric]:
         return [RankC(), ExpectedRankC()]
