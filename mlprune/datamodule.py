@@ -92,8 +92,8 @@ class PruningDataModule(LightningDataModule):
             task.check_metrics()
         for group in [*self.demonstrations.values(), *self.training.values()]:
             group.check()
-        self._chosen: dict[str, list[Prompt]] = {}
-        self._chosen_training: dict[str, list[Prompt]] = {}
+        self.chosen: dict[str, list[Prompt]] = {}
+        self.chosen_training: dict[str, list[Prompt]] = {}
         self._prompts: dict[str, list[list[int]]] | None = None
         self._training_batches: list[list[list[int]]] = []
         self._examples: dict[str, dict[str, dict[str, Any]]] = {}
@@ -120,11 +120,11 @@ class PruningDataModule(LightningDataModule):
         Raises:
             UserError: If a corpus has too few rows, or cannot be read.
         """
-        if self._chosen:
+        if self.chosen:
             return
-        self._chosen = self._choose(self.demonstrations, tokenizer)
-        check_words(tokenizer, {f"calibration, {group}": texts_of(own) for group, own in self._chosen.items()})
-        for group, prompts in self._chosen.items():
+        self.chosen = self._choose(self.demonstrations, tokenizer)
+        check_words(tokenizer, {f"calibration, {group}": texts_of(own) for group, own in self.chosen.items()})
+        for group, prompts in self.chosen.items():
             self.calibration_rows[group] = [prompt.row_ids for prompt in prompts]
 
     def _choose(self, groups: dict[str, Demonstrations], tokenizer: PreTrainedTokenizerBase) -> dict[str, list[Prompt]]:
@@ -168,7 +168,7 @@ class PruningDataModule(LightningDataModule):
         return reader.batches(self._groups(), self.prompts(model, tokenizer), self.max_batch_tokens)
 
     def _groups(self) -> dict[str, tuple[Demonstrations, list[Prompt]]]:
-        return {group: (own, self._chosen[group]) for group, own in self.demonstrations.items()}
+        return {group: (own, self.chosen[group]) for group, own in self.demonstrations.items()}
 
     def _limit(self, demonstrations: Demonstrations) -> int:
         return demonstrations.max_tokens or self.max_tokens
@@ -243,11 +243,9 @@ class PruningDataModule(LightningDataModule):
                 raise UserError(f"group '{group}': max_tokens {self._limit(texts)} leaves nothing to train on; give 2")
         if self.training is self.demonstrations:
             self.choose_prompts(tokenizer)
-        elif not self._chosen_training:
-            self._chosen_training = self._choose(self.training, tokenizer)
-            check_words(
-                tokenizer, {f"training, {group}": texts_of(own) for group, own in self._chosen_training.items()}
-            )
+        elif not self.chosen_training:
+            self.chosen_training = self._choose(self.training, tokenizer)
+            check_words(tokenizer, {f"training, {group}": texts_of(own) for group, own in self.chosen_training.items()})
 
     def tokenize_training(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
         """Form the batches of recovery training.
@@ -259,7 +257,7 @@ class PruningDataModule(LightningDataModule):
         if self.training is self.demonstrations:
             prompts = self.prompts(model, tokenizer)
         else:
-            groups = {group: (own, self._chosen_training[group]) for group, own in self.training.items()}
+            groups = {group: (own, self.chosen_training[group]) for group, own in self.training.items()}
             prompts = PromptReader(model, tokenizer, self.max_tokens).prompts(groups)
         rows = [ids for own in prompts.values() for ids in own if len(ids) > 1]
         batches = token_batches(list(map(len, rows)), self.max_batch_tokens)

@@ -1,66 +1,94 @@
-"""What an evaluation depends on, hashed part by part, so that its results can stand in for another's."""
+"""What a run is computed from, hashed part by part: the model's files, prompts, tasks and their examples."""
 
-import hashlib
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mlprune.data.corpora import Corpus
 from mlprune.datamodule import PruningDataModule
+from mlprune.errors import UserError
+from mlprune.models.folder import shard_files
 from mlprune.module import PruningModule
 from mlprune.runs.facts import digest
+from mlprune.runs.inputs import Part
 
 INPUTS = "inputs"  # their key in results.json
-WHOLE_BYTES, SAMPLES, SAMPLE_BYTES = 2**26, 256, 2**16
-TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "vocab*", "merges.txt", "*.model", "chat_template*")
+MODEL_FILE = "model file "
+MODEL_FILES = (  # beside the weights
+    *("*.json", "*.jinja", "additional_chat_templates/*.jinja", "*.py"),
+    *("*.txt", "*.model", "*.tiktoken", "*.bpe", "*.spm", "*.vocab"),
+)
 
 
-def evaluation_inputs(module: PruningModule, data: PruningDataModule) -> dict[str, str]:
-    """Return the hashes of everything that a dense evaluation depends on.
+def model_parts(module: PruningModule) -> dict[str, Part]:
+    """Return the model's settings and files: weights, configuration, tokenizer.
 
     Args:
         module: The model, which need not be loaded.
-        data: The tasks, whose examples have been read.
-
-    Returns:
-        Part, such as ``model weights`` or ``task nli, examples fr``, to hash.
     """
     source = module.source
-    folder = source.folder()
     settings = {
         "dtype": source.dtype,
         "attn_implementation": source.attn_implementation,
         "tokenizer_options": source.tokenizer_options,
         "interventions": plain(module.interventions),
     }
-    parts = {
-        "model settings": digest(settings),
-        "model config.json": file_digest([folder / "config.json"]),
-        "model weights": file_digest(sorted(folder.glob("*.safetensors"))),
-        "model tokenizer": file_digest(sorted({file for name in TOKENIZER_FILES for file in folder.glob(name)})),
-    }
+    folder = source.folder()
+    beside = {path for pattern in MODEL_FILES for path in folder.glob(pattern) if path.is_file()}
+    files = [*sorted(beside), *(folder / name for name in shard_files(folder))]
+    parts = {f"{MODEL_FILE}{file.relative_to(folder)}": Part.of_file(file) for file in files}
+    return {"model settings": Part(digest(settings)), **parts}
+
+
+def task_parts(data: PruningDataModule) -> dict[str, Part]:
+    """Return the tasks' settings and examples, solved ones included.
+
+    Args:
+        data: The tasks, whose examples have been read.
+    """
+    parts = {}
     for task in data.tasks:
-        parts[f"task {task.name}, settings"] = digest(plain(task))
+        parts[f"task {task.name}, settings"] = Part(digest(plain(task)))
         for lang, examples in data.examples(task).items():
-            parts[f"task {task.name}, examples {lang}"] = digest(plain(examples))
+            content = digest(plain([examples, task.shots_for(lang)]))
+            parts[f"task {task.name}, examples {lang}"] = Part(content, _origin(task.corpus, lang))
     return parts
 
 
-def file_digest(files: Iterable[Path]) -> str:
-    """Return a short SHA-256 of files: their sizes and their content; of a large one, pieces spread evenly over it."""
-    found = hashlib.sha256()
-    for path in files:
-        if not path.is_file():
-            continue
-        size = path.stat().st_size
-        found.update(f"{path.name}:{size}\n".encode())
-        with path.open("rb") as file:
-            if size <= WHOLE_BYTES:
-                found.update(file.read())
-                continue
-            for k in range(SAMPLES):
-                file.seek(k * (size - SAMPLE_BYTES) // (SAMPLES - 1))
-                found.update(file.read(SAMPLE_BYTES))
-    return found.hexdigest()[:16]
+def evaluated_parts(module: PruningModule, data: PruningDataModule) -> dict[str, Part]:
+    """Return everything that an evaluation depends on.
+
+    Args:
+        module: The model, which need not be loaded.
+        data: The tasks, whose examples have been read.
+    """
+    return {**model_parts(module), **task_parts(data)}
+
+
+def prompt_parts(data: PruningDataModule) -> dict[str, Part]:
+    """Return the prompts of calibration and the texts of recovery training, as far as they have been chosen.
+
+    Args:
+        data: Where they are.
+    """
+    parts = {}
+    for kind, demonstrations, chosen in (
+        ("calibration prompts", data.demonstrations, data.chosen),
+        ("training texts", data.training, data.chosen_training),
+    ):
+        for group, prompts in chosen.items():
+            own = demonstrations[group]
+            origins = dict.fromkeys(_origin(own.corpus, lang) for lang in own.languages())
+            parts[f"{kind} of group {group}"] = Part(digest(plain(prompts)), ", ".join(filter(None, origins)))
+    return parts
+
+
+def _origin(corpus: Corpus, lang: str) -> str:
+    try:
+        return corpus.origin(lang)
+    except UserError:  # it is gone, and its rows were given otherwise
+        return ""
 
 
 def plain(value: Any) -> Any:
@@ -79,6 +107,6 @@ def plain(value: Any) -> Any:
         items = [plain(item) for item in value]
         return sorted(items, key=str) if isinstance(value, set | frozenset) else items
     if isinstance(value, Path) or not hasattr(value, "__dict__"):
-        return str(value)
+        return re.sub(r" at 0x\w+", "", str(value))  # an address is another in every process
     settings = {name: plain(item) for name, item in vars(value).items() if not name.startswith("_")}
     return {"class": type(value).__name__, **settings}

@@ -98,6 +98,15 @@ class Run:
         assert folder is not None
         return folder
 
+    def begin_again(self) -> None:
+        """Take up nothing of what an earlier start computed."""
+        self.resumes = False
+
+    @property
+    def has_folder(self) -> bool:
+        """Whether the run's folder was claimed or settled, or is an earlier start's."""
+        return self._folder is not None or self._claimed is not None
+
     def claim_folder(self) -> Path:
         """Give the run a folder that no other run has; on the first process, before its first stage."""
         self._claimed = claim_folder(self.trainer)

@@ -9,7 +9,8 @@ from mlprune.callbacks.gradual import GradualPruning
 from mlprune.callbacks.progress import ProgressDisplay
 from mlprune.callbacks.pruning import PruningCallback
 from mlprune.callbacks.report import ReportCallback
-from mlprune.callbacks.run_folder import RunFolder, RunWriter, SaveConfig
+from mlprune.callbacks.run_folder import RunFolder
+from mlprune.callbacks.run_writer import RunWriter
 from mlprune.callbacks.sigterm import EndOnSigterm
 from mlprune.callbacks.tensorboard import TensorBoard
 
@@ -26,7 +27,6 @@ __all__ = [
     "RunCallback",
     "RunFolder",
     "RunWriter",
-    "SaveConfig",
     "TensorBoard",
     "Viewer",
 ]

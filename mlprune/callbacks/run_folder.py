@@ -1,127 +1,119 @@
-"""What a run leaves behind: config, results and predictions in the run's folder, each complete or absent."""
+"""The callback that settles a run's folder and keeps there what the run is computed from."""
 
-import shlex
-import sys
 from collections.abc import Mapping
 from typing import Any
 
+import yaml
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.cli import SaveConfigCallback
 
 from mlprune.callbacks.base import RunCallback
-from mlprune.errors import UserError
-from mlprune.files import to_json, write_json, write_text
-from mlprune.inputs import INPUTS, evaluation_inputs
-from mlprune.module import scalars
-from mlprune.run import Run
-from mlprune.runs.facts import digest, versions
-from mlprune.runs.folder import CONFIG
-from mlprune.runs.reading import SCHEMA_VERSION
-from mlprune.runs.unfinished import Unfinished
+from mlprune.distributed import gather_objects
+from mlprune.files import write_text
+from mlprune.inputs import MODEL_FILE
+from mlprune.log import log
+from mlprune.runs.facts import machine, versions
+from mlprune.runs.folder import CONFIG, clear, has_work
+from mlprune.runs.inputs import Inputs, Part, flat, hashes, read_inputs, refuse_changes, stamps_of
+
+VERSIONS = "versions"  # their key in config.yaml
 
 
 class RunFolder(RunCallback):
-    """Settles the run's folder on every process before any other callback needs it."""
+    """Writes ``config.yaml`` and ``inputs.json``, and holds a resumed run to what they say.
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Settle the folder."""
-        self.run.settle_folder()
-
-
-class SaveConfig(RunCallback, SaveConfigCallback):
-    """Writes ``config.yaml`` into the run's folder before anything else happens."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **(kwargs | {"save_to_log_dir": False}))
-
-    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        target = self.run.folder / CONFIG
-        if self.run.resumes:
-            return
-        if target.exists():
-            raise UserError(f"run folder '{target.parent}' holds a run already; remove it or choose another folder")
-        write_text(target, self.parser.dump(self.config, skip_none=False))
-
-
-class RunWriter(RunCallback):
-    """Writes results.json and the predictions after ``test``.
+    Every process settles the folder here before any other callback needs it.
 
     Args:
-        config: The run's configuration, for its hash.
-        subcommand: fit, validate or test, for the hint how to resume.
+        config: The run's whole configuration; without it no config.yaml is written.
     """
 
-    def __init__(self, config: Mapping[str, Any], subcommand: str) -> None:
-        self.config_hash = digest(config)
-        self.subcommand = subcommand
-        self._finished: dict[tuple[str, str, int], dict[str, Any]] = {}
+    def __init__(self, config: Mapping[str, Any] | None = None) -> None:
+        self.config = None if config is None else {key: value for key, value in config.items() if key != VERSIONS}
+        self._began: Inputs | None = None
+        self._parts: dict[str, Part] = {}
+        self._written: dict[str, Part] | None = None
+        self._restarts = False
 
-    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look up the records that an earlier start of the run made."""
-        run, unfinished = self.run, Unfinished(self.run.folder)
-        if run.writes:
-            unfinished.start()
-        run.barrier("unfinished")
-        self._finished = unfinished.load_records(run.module.pruning_stage) if run.resumes else {}
+    def begin(self) -> None:
+        """Write config.yaml into the folder that was claimed; of a resumed run, look up what it began with.
 
-    def on_test_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        """Take a batch's records from the earlier start, if it made all of them."""
-        places = [(batch.task.name, batch.lang, position) for position in batch.positions]
-        if all(place in self._finished for place in places):
-            batch.records = [self._finished[place] for place in places]
-
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Keep a batch's records as soon as there are any."""
-        run, places = self.run, [(batch.task.name, batch.lang, position) for position in batch.positions]
-        if batch.records and not all(place in self._finished for place in places):
-            stage, rank = run.module.pruning_stage, trainer.global_rank
-            Unfinished(run.folder).add_records(stage, rank, batch.task.name, batch.lang, batch.records)
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Say how to go on after Ctrl-C, in a line to be pasted."""
-        if not isinstance(exception, KeyboardInterrupt) or not trainer.is_global_zero:
-            return
-        folder = self.run.settle_folder()
-        program = f"python {shlex.quote(sys.argv[0])}" if sys.argv[0].endswith(".py") else "mlprune"
-        command = f"{program} {self.subcommand} --resume {shlex.quote(str(folder))}"
-        kept = (folder / CONFIG).is_file() and Unfinished(folder).folder.is_dir()
-        told = f"go on with: {command}" if kept else "nothing was kept to go on with; start it again"
-        print(f"interrupted; {told}", file=sys.stderr)  # the log would break the line
-
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the evaluation, on one process; then log its figures, unless it is one of several."""
+        Raises:
+            UserError: If a version is not the one that it began with.
+        """
         run = self.run
-        if run.writes:
-            for (task, lang), records in run.module.records.items():
-                where = f"task '{task}', language '{lang}'"
-                lines = "".join(to_json(record, where) + "\n" for record in records)
-                write_text(run.folder / "predictions" / f"{task}.{lang}.jsonl", lines)
-            write_json(run.folder / "results.json", self.results(run))
-        if not run.is_experiment:
-            for logger in trainer.loggers:
-                logger.log_metrics(scalars(run.module.pruning_stage, run.module.results), step=0)
+        if not run.resumes:
+            if run.writes and not self._restarts:
+                self._write_config()
+            return
+        self._began = read_inputs(run.folder)
+        if self._began is not None:
+            refuse_changes(run.folder, self._began.versions, versions(), "version of")
+            return
+        if has_work(run.folder):
+            log.warning("'%s' does not say what it was computed from; everything is computed again", run.folder)
+        run.begin_again()
+        self._restarts = True
 
-    def results(self, run: Run) -> dict[str, Any]:
-        """Return the content of results.json."""
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "model": run.module.source.name,
-            "stage": run.module.pruning_stage,
-            "sparsity": run.module.recipe.get("sparsity", 0.0),
-            "seed": run.data.seed,
-            "config_hash": self.config_hash,
-            "versions": versions(),
-            **({} if run.module.recipe else {INPUTS: evaluation_inputs(run.module, run.data)}),
-            **run.module.results,
-            **({"warnings": run.warnings} if run.warnings else {}),
-        }
+    def hold(self, parts: Mapping[str, Part]) -> None:
+        """Take note of what is computed from, before any of it is used.
+
+        Raises:
+            UserError: If a resumed run began with something else, naming it.
+        """
+        self._parts |= parts
+        if self._began is not None:
+            before, now = self._began.contents, hashes(self._parts)
+            names = [
+                name for name in {**before, **now} if name.startswith(MODEL_FILE) or (name in before and name in now)
+            ]
+            refuse_changes(
+                self.run.folder,
+                {name: before[name] for name in names if name in before},
+                {name: now[name] for name in names if name in now},
+                origins={name: part.origin for name, part in self._parts.items()},
+            )
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Settle the folder; before anything is computed, say where processes or starts differ, and keep the inputs."""
+        self.run.settle_folder()
+        if self._written == self._parts:
+            return
+        self._warn_of_machines()
+        if self.run.writes and self._began is None:
+            if self._restarts:
+                clear(self.run.folder)
+            self._write_config()  # again, for connecting processes may have changed the number of threads
+            self._write_inputs()
+        self._written = dict(self._parts)
+
+    def _warn_of_machines(self) -> None:
+        """Warn where processes are not alike, or a resumed run is computed on another machine than it began on."""
+        here = {**versions(), **machine()}
+        found = gather_objects(here)
+        for rank, other in enumerate(found):
+            if other != found[0]:
+                log.warning(
+                    "processes 0 and %d differ (%s); the last bits may depend on it", rank, _differing(found[0], other)
+                )
+                break
+        if self._began is not None and self._began.machine != machine():
+            log.warning(
+                "the run began on another machine than it is resumed on (%s); the last bits may depend on it",
+                _differing(self._began.machine, machine()),
+            )
+
+    def _write_config(self) -> None:
+        if self.config is not None:
+            content = {**self.config, VERSIONS: {**versions(), **machine()}}
+            write_text(
+                self.run.folder / CONFIG, yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
+            )
+
+    def _write_inputs(self) -> None:
+        stamps = stamps_of(self._parts.values())
+        Inputs(flat(self.config or {}), versions(), machine(), hashes(self._parts), stamps).write(self.run.folder)
+
+
+def _differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
+    keys = [key for key in {**first, **second} if first.get(key) != second.get(key)]
+    return ", ".join(f"{key} {first.get(key)} and {second.get(key)}" for key in keys)

@@ -13,6 +13,7 @@ from torch.nn import Parameter
 
 from mlprune.callbacks import PruningCallback
 from mlprune.errors import UserError, one_line
+from mlprune.runs.checkpoints import is_checkpoint
 
 WHOLE_LOADERS = {  # a part of these would be a part of a model, or of a test
     "overfit_batches": (0.0, "data.num_prompts or data.limit"),
@@ -54,10 +55,10 @@ def check_trainer(subcommand: str, trainer: Any) -> None:
 
 
 def check_checkpoint(path: str | None) -> None:
-    """Raise UserError if a file is no Lightning checkpoint, or holds more than tensors and plain values.
+    """Raise UserError if a file is not a Lightning checkpoint, or holds more than tensors and plain values.
 
     Args:
-        path: The file, of which only the index is read; None if there is none.
+        path: The file; None if there is none.
     """
     if path is None:
         return
@@ -65,12 +66,8 @@ def check_checkpoint(path: str | None) -> None:
         raise UserError(f"ckpt_path '{path}' is a folder; give a checkpoint of one file, or --resume its run")
     if not Path(path).is_file():
         raise UserError(f"ckpt_path '{path}' does not exist; give a Lightning checkpoint")
-    try:
-        known = "state_dict" in torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception:  # torch raises pickle, zip, OS and runtime errors here, all meaning the same
-        known = False
-    if not known:
-        raise UserError(f"ckpt_path '{path}' is no Lightning checkpoint of tensors and plain values alone")
+    if not is_checkpoint(Path(path)):
+        raise UserError(f"ckpt_path '{path}' is not a whole Lightning checkpoint of tensors and plain values alone")
 
 
 def check_strategy(trainer: Trainer) -> None:

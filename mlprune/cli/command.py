@@ -11,7 +11,8 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
-from mlprune.callbacks import ProgressDisplay, PruningCallback, SaveConfig
+from mlprune.callbacks import ProgressDisplay, PruningCallback
+from mlprune.callbacks.run_folder import VERSIONS
 from mlprune.cli.checks import (
     check_callbacks,
     check_checkpoint,
@@ -39,6 +40,7 @@ SUBCOMMANDS = {
 RESUME = "--resume RUN, in place of --config, goes on with a run that was interrupted, in its folder."
 
 DENSE = "Folder of a run of fit or test; fit takes the dense model's results from there if nothing differs."
+WROTE = "Versions, threads and instruction set that a run's config.yaml was written with; not read."
 
 
 class MlpruneCLI(LightningCLI):
@@ -50,7 +52,7 @@ class MlpruneCLI(LightningCLI):
         super().__init__(
             PruningModule,
             PruningDataModule,
-            save_config_callback=SaveConfig,
+            save_config_callback=None,
             trainer_defaults=TRAINER_DEFAULTS,
             seed_everything_default=0,
             parser_class=OneLineParser,
@@ -79,6 +81,7 @@ class MlpruneCLI(LightningCLI):
         """Add the section ``pruning``; one seed serves everything."""
         parser.add_lightning_class_args(PruningCallback, "pruning")
         parser.add_argument("--dense", type=str | None, help=DENSE)
+        parser.add_argument(f"--{VERSIONS}", type=dict[str, Any] | None, help=WROTE)
         parser.link_arguments("seed_everything", "data.seed", compute_fn=_plain_seed)
 
     def _parse_ckpt_path(self) -> None:
@@ -147,13 +150,11 @@ class MlpruneCLI(LightningCLI):
         return trainer
 
     def _engine(self, model: PruningModule, datamodule: PruningDataModule) -> Engine:
-        settings = self._settings()
-        described = {name: settings[name] for name in ("model", "data", "pruning", "seed_everything")}
         return Engine(
             model,
             datamodule,
             trainer=self.trainer,
-            config=described,
+            config=self._settings(),
             command=str(self.subcommand),
             resumed=self.resumed,
             dense=self.config[self.subcommand].dense,

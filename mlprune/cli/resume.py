@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from mlprune.callbacks.run_folder import VERSIONS
+from mlprune.cli.config_files import read_yaml
 from mlprune.errors import UserError
 from mlprune.runs.folder import CONFIG, UNFINISHED
+from mlprune.runs.inputs import MISSING, flat, read_inputs, refuse_changes
 
 FLAG = "--resume"
-MISSING = object()
 
 
 def take_resume(args: list[str]) -> tuple[list[str], Path | None]:
@@ -22,7 +22,7 @@ def take_resume(args: list[str]) -> tuple[list[str], Path | None]:
         The command line for the parser, and the run's folder, absolute; None if nothing is to be resumed.
 
     Raises:
-        UserError: If there is no such run, or it is complete.
+        UserError: If there is no such run, it is complete, or its configuration was edited since.
     """
     args = [part for arg in args for part in (arg.split("=", 1) if arg.startswith(f"{FLAG}=") else [arg])]
     if FLAG not in args:
@@ -35,23 +35,23 @@ def take_resume(args: list[str]) -> tuple[list[str], Path | None]:
     run = Path(args[place + 1])
     if not (run / CONFIG).is_file():
         raise UserError(
-            f"{FLAG} '{run}': no config.yaml there; give the folder of a run, such as lightning_logs/version_0"
+            f"{FLAG} '{run}': no {CONFIG} there; give the folder of a run, such as lightning_logs/version_0"
         )
     if not (run / UNFINISHED).is_dir():
-        raise UserError(f"{FLAG} '{run}': the run is complete; there is nothing to go on with")
+        raise UserError(f"{FLAG} '{run}': the run is complete; there is nothing to resume")
+    _refuse_edits(run)
     rest = [*args[1:place], *args[place + 2 :]]
-    return [args[0], "--config", str(run / "config.yaml"), *rest], run.resolve()
+    return [args[0], "--config", str(run / CONFIG), *rest], run.resolve()
 
 
 def refuse_differences(run: Path, settings: dict[str, Any]) -> None:
-    """Raise UserError if a configuration is not the run's own.
+    """Raise UserError if a configuration is not the run's.
 
     Args:
         run: The run's folder.
         settings: The configuration as parsed now.
     """
-    stored = flat(yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")))
-    given = flat(settings)
+    stored, given = (flat({**found, VERSIONS: None}) for found in (_config(run), settings))
     for key in sorted(stored.keys() | given.keys()):
         before, now = stored.get(key, MISSING), given.get(key, MISSING)
         if before != now:
@@ -59,18 +59,19 @@ def refuse_differences(run: Path, settings: dict[str, Any]) -> None:
             raise UserError(f"{FLAG}: {key} was {was} when the run began; leave it out, or start a new run")
 
 
-def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """Return nested mappings and lists as one level.
+def _refuse_edits(run: Path) -> None:
+    """Raise UserError if a run's config.yaml is not as the run wrote it, naming the key."""
+    began = read_inputs(run)
+    if began is not None:
+        now = flat({key: value for key, value in _config(run).items() if key != VERSIONS})
+        refuse_changes(run, began.config, now, f"{CONFIG}:")
 
-    Example:
-        >>> flat({"data": {"tasks": ["a"], "limit": None}})
-        {'data.tasks.0': 'a', 'data.limit': None}
-    """
-    items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else None
-    if items is None:
-        return {prefix: tree}
-    return {
-        key: value
-        for name, branch in items
-        for key, value in flat(branch, f"{prefix}.{name}" if prefix else str(name)).items()
-    }
+
+def _config(run: Path) -> dict[str, Any]:
+    try:
+        content = read_yaml((run / CONFIG).read_bytes())
+    except (OSError, UserError) as error:
+        raise UserError(f"{FLAG} '{run}': {CONFIG} cannot be read: {error}; start a new run") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{FLAG} '{run}': {CONFIG} holds no settings; start a new run")
+    return content

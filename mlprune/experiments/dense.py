@@ -7,8 +7,9 @@ from typing import Any
 
 from mlprune.errors import UserError
 from mlprune.files import whole_folder, write_json
-from mlprune.inputs import INPUTS, evaluation_inputs
+from mlprune.inputs import INPUTS, evaluated_parts
 from mlprune.run import Run
+from mlprune.runs.inputs import hashes
 
 RESULTS, PREDICTIONS = "results.dense.json", "predictions.dense"
 
@@ -52,7 +53,7 @@ def check_dense(other: Path, run: Run) -> None:
     there = _read(find_dense(other)[0]).get(INPUTS)
     if not isinstance(there, dict):
         raise UserError(f"--dense '{other}': its results do not say what they were computed from; leave --dense out")
-    here = evaluation_inputs(run.module, run.data)
+    here = hashes(evaluated_parts(run.module, run.data))
     differing = [part for part in {**here, **there} if here.get(part) != there.get(part)]
     if differing:
         named = "; ".join(differing[:5]) + (f" and {len(differing) - 5} more" if len(differing) > 5 else "")

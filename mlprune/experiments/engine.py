@@ -1,8 +1,8 @@
-"""The Engine: evaluate, prune, train, and the experiment that is all of them in order."""
+"""The Engine: one run's model, data and folder; it evaluates, prunes, trains, or does all of that in order."""
 
-from collections.abc import Callable, Iterator, Mapping
+import shutil
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +18,22 @@ from mlprune.callbacks import (
     RunWriter,
     TensorBoard,
 )
-from mlprune.callbacks.base import RunCallback, Schedule, ScheduleLoader
-from mlprune.callbacks.console import print_line, print_tables
+from mlprune.callbacks.base import RunCallback
+from mlprune.callbacks.console import print_line
 from mlprune.callbacks.loggers import guard_loggers
-from mlprune.comparison import read_figures
 from mlprune.datamodule import PruningDataModule
 from mlprune.errors import UserError
-from mlprune.experiments.comparing import compare_with_dense
-from mlprune.experiments.dense import check_dense, has_dense, keep_dense, take_dense
+from mlprune.experiments.experiment import Experiment, check_training
+from mlprune.experiments.stages import Stages
 from mlprune.experiments.sweep import Sweep
-from mlprune.log import log
+from mlprune.inputs import model_parts, prompt_parts, task_parts
 from mlprune.module import PruningModule
-from mlprune.present import figure_tables
 from mlprune.run import Run
 from mlprune.runs.folder import release
+from mlprune.runs.inputs import Part
 from mlprune.runs.unfinished import Unfinished
+
+DESCRIBED = ("model", "data", "pruning", "seed_everything")  # sections that config_hash is of
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     "use_distributed_sampler": False,  # batches are dealt by the data module
@@ -42,8 +43,6 @@ TRAINER_DEFAULTS: dict[str, Any] = {
     "enable_model_summary": False,
     "enable_checkpointing": False,
 }
-
-Phase = tuple[str, Callable[[], None]]
 
 
 def callbacks_of(trainer: Trainer) -> list[Callback]:
@@ -60,7 +59,7 @@ class Engine:
         data: Calibration prompts and tasks; French-English prompts and no tasks if omitted.
         pruning: How it is pruned; the trainer's own callback, or Wanda at 0.3, if omitted.
         trainer: A trainer made with ``TRAINER_DEFAULTS``; one is made of ``trainer_options`` if omitted.
-        config: The run's configuration, for its hash.
+        config: The run's whole configuration, kept as config.yaml; without it, none is written.
         command: fit, validate or test, for the hint how to resume.
         resumed: Folder of the earlier start that the run goes on from.
         dense: Folder of a run that has the dense model's results for the same model, tasks and data already.
@@ -94,18 +93,20 @@ class Engine:
         self.pruning = pruning or next(iter(own), None) or PruningCallback()
         self.run = Run(trainer, module, data or PruningDataModule(), resumed)
         self.dense = None if dense is None else Path(dense)
-        self._sweep: Sweep | None = None
-        self._add_callbacks(config or {}, command)
+        self.folder = RunFolder(config)
+        self.stages = Stages(self.run)
+        described = {name: config[name] for name in DESCRIBED if name in config} if config else {}
+        self._add_callbacks(RunWriter(described, command))
         guard_loggers(self.run)
 
-    def _add_callbacks(self, config: Mapping[str, Any], command: str) -> None:
+    def _add_callbacks(self, writer: RunWriter) -> None:
         """Add what settles the folder, prunes, writes and shows; the others look at the work of those before them."""
         callbacks = callbacks_of(self.run.trainer)
-        added: list[Callback] = [RunWriter(config, command), ResultsTable(), ReportCallback(), EndOnSigterm()]
+        added: list[Callback] = [writer, ResultsTable(), ReportCallback(), EndOnSigterm()]
         if not any(isinstance(callback, TensorBoard) for callback in callbacks):
             added.append(TensorBoard())
         others = [callback for callback in callbacks if callback is not self.pruning]
-        callbacks[:] = [RunFolder(), self.pruning, *others, *added]
+        callbacks[:] = [self.folder, self.pruning, *others, *added]
         self._join_callbacks()
 
     def _join_callbacks(self) -> None:
@@ -118,7 +119,8 @@ class Engine:
     def evaluate(self) -> dict[str, Any]:
         """Evaluate the model, dense or pruned, as ``test`` does, and return the sections of results.json."""
         with self._in_folder():
-            self._evaluate()
+            self._read(examples=True)
+            self.stages.evaluate()
             self._finish()
         return self.run.module.results
 
@@ -126,8 +128,31 @@ class Engine:
         """Calibrate and prune, as ``validate`` does; if a feature analysis is among the callbacks, measure instead."""
         analyses = [callback for callback in self.run.callbacks if isinstance(callback, FeatureAnalysis)]
         with self._in_folder():
-            self.run.data.choose_prompts(self.run.module.tokenizer)
-            self._validate(analyses[0] if analyses else self.pruning)
+            self._read(prompts=True)
+            self.stages.validate(analyses[0] if analyses else self.pruning)
+            self._finish()
+
+    def train(self, ckpt_path: str | None = None) -> None:
+        """Train a pruned model with its zeros held, and write it as ``pruned/``.
+
+        Args:
+            ckpt_path: Lightning checkpoint that training starts from.
+
+        Raises:
+            UserError: If the model is dense, the trainer's ``max_epochs`` is 0, or the model cannot be trained.
+        """
+        run = self.run
+        run.trains = bool(run.trainer.max_epochs)
+        if not run.trains:
+            raise UserError("trainer.max_epochs 0 trains nothing; give 1 or more")
+        if not run.module.recipe:
+            raise UserError(f"model.name '{run.module.source.name}' is dense; prune it first, or give a pruned model")
+        check_training(run)
+        with self._in_folder():
+            self._read(training=True)
+            if run.writes and not run.resumes:
+                shutil.rmtree(run.folder / "pruned", ignore_errors=True)  # what prune() wrote, which training replaces
+            self.stages.train(ckpt_path)
             self._finish()
 
     def experiment(self, ckpt_path: str | None = None) -> dict[str, Any]:
@@ -136,7 +161,7 @@ class Engine:
         A model that is pruned already is only trained, with its zeros held, and evaluated if there are tasks.
 
         Args:
-            ckpt_path: Lightning checkpoint that recovery training resumes from.
+            ckpt_path: Lightning checkpoint that recovery training starts from.
 
         Returns:
             The content of comparison.json on the process that writes it, or ``sweep`` with the rows of sweep.csv; empty
@@ -145,30 +170,37 @@ class Engine:
         Raises:
             UserError: If settings of recovery training do not go with the model or with one another.
         """
-        run, comparison = self.run, dict[str, Any]()
-        run.is_experiment, run.is_sweep = True, self.pruning.sweep is not None
-        run.trains = bool(run.trainer.max_epochs)
-        self._check_training()
-        self._sweep = self._begin_sweep() if run.is_sweep else None
-        if not run.module.recipe:
-            run.schedule = self.pruning if self._sweep is None else self._sweep.calibration  # checks what it needs
+        run = self.run
+        run.is_experiment, run.is_sweep, run.trains = True, self.pruning.sweep is not None, bool(run.trainer.max_epochs)
+        was_pruned = bool(run.module.recipe)
+        check_training(run)
+        if was_pruned and not run.trains:
+            name = run.module.source.name
+            raise UserError(
+                f"model.name '{name}' is pruned already; give the dense model, or trainer.max_epochs above 0"
+            )
+        sweep = self._add_sweep() if run.is_sweep else None
+        if not was_pruned:
+            run.schedule = self.pruning if sweep is None else sweep.calibration  # checks what it needs
+        experiment = Experiment(run, self.pruning, self.stages, sweep, self.dense)
         with self._in_folder():
-            run.data.choose_prompts(run.module.tokenizer)
-            if run.trains:
-                run.data.choose_training(run.module.tokenizer)
-            for phase in self._numbered(self._phases(ckpt_path)):
-                phase()
-            if run.writes:
-                comparison = self._compare()
+            self._read(prompts=True, training=run.trains, examples=bool(run.data.tasks) or not was_pruned)
+            if ckpt_path is not None:
+                self.folder.hold({"ckpt_path": Part.of_file(Path(ckpt_path))})
+            experiment.conduct(ckpt_path)
+            comparison = experiment.compare() if run.writes else {}
             self._finish()
         return comparison
+
+    # -- how every run begins and ends ----------------------------------------------------------------------------
 
     @contextmanager
     def _in_folder(self) -> Iterator[None]:
         """Claim the run's folder; a run that is refused before anything was computed leaves none behind."""
         run = self.run
-        claimed = run.claim_folder() if run.writes and not run.resumes else None
+        claimed = run.claim_folder() if run.writes and not run.has_folder else None
         try:
+            self.folder.begin()
             yield
         except (UserError, OSError):
             if claimed is not None:
@@ -179,113 +211,23 @@ class Engine:
                 callback.on_exception(run.trainer, run.module, interrupt)
             raise SystemExit(1) from interrupt  # as the trainer does
 
-    def _phases(self, ckpt_path: str | None) -> list[Phase]:
-        was_pruned = bool(self.run.module.recipe)
-        if self._sweep is not None:
-            return [self._dense_phase(), *self._sweep.phases()]
-        phases: list[Phase] = []
-        if not was_pruned:
-            phases += [self._dense_phase(), ("calibrating and pruning", partial(self._validate, self.pruning))]
-        if self.run.trains:
-            phases.append(("recovery training with the masks held", partial(self._train, ckpt_path)))
-        if self.run.data.tasks or not was_pruned:
-            phases.append(("evaluating the pruned model", self._evaluate))
-        return phases
+    def _read(self, prompts: bool = False, training: bool = False, examples: bool = False) -> None:
+        """Read what the run computes from, before any weights are loaded; hold a resumed run to what it began with."""
+        run, tokenizer = self.run, self.run.module.tokenizer
+        if prompts:
+            run.data.choose_prompts(tokenizer)
+        if training:
+            run.data.choose_training(tokenizer)
+        if examples:
+            run.data.read_examples(tokenizer)
+        tasks = task_parts(run.data) if examples else {}
+        self.folder.hold({**model_parts(run.module), **prompt_parts(run.data), **tasks})
 
-    def _begin_sweep(self) -> Sweep:
-        sweep = Sweep(self.run, self.pruning, self._validate, self._evaluate)
+    def _add_sweep(self) -> Sweep:
+        sweep = Sweep(self.run, self.pruning, self.stages)
         callbacks_of(self.run.trainer).append(sweep.calibration)
         self._join_callbacks()
         return sweep
-
-    @staticmethod
-    def _numbered(phases: list[Phase]) -> list[Callable[[], None]]:
-        def announced(number: int, caption: str, work: Callable[[], None]) -> None:
-            log.info("(%d/%d) %s", number, len(phases), caption)
-            work()
-
-        return [partial(announced, number, *phase) for number, phase in enumerate(phases, start=1)]
-
-    def _check_training(self) -> None:
-        run, epochs = self.run, self.run.trainer.max_epochs
-        name = run.module.source.name
-        if run.is_sweep and run.trains:
-            raise UserError(f"pruning.sweep trains nothing; leave trainer.max_epochs {epochs} out")
-        if run.module.lora is not None and not run.trains:
-            raise UserError("model.lora trains adapters; give trainer.max_epochs above 0, or leave it out")
-        if run.trains and run.module.source.has_encoder():
-            raise UserError(
-                f"trainer.max_epochs {epochs}: recovery training is of models that continue text; "
-                f"{name} has an encoder; leave it out"
-            )
-        if run.module.recipe and not run.trains:
-            raise UserError(
-                f"model.name '{name}' is pruned already; give the dense model, or trainer.max_epochs above 0"
-            )
-
-    # -- stages ---------------------------------------------------------------------------------------------------
-
-    def _evaluate(self) -> None:
-        run = self.run
-        run.data.read_examples(run.module.tokenizer)
-        try:
-            run.trainer.test(run.module, datamodule=run.data, verbose=False)
-        finally:
-            run.module.end_interventions()
-        for callback in run.callbacks:
-            callback.on_evaluated(run, run.module.pruning_stage, run.module.results)
-
-    def _validate(self, schedule: Schedule) -> None:
-        self.run.schedule = schedule
-        self.run.trainer.validate(self.run.module, dataloaders=ScheduleLoader(schedule), verbose=False)
-        self.run.schedule = None
-
-    def _train(self, ckpt_path: str | None) -> None:
-        run = self.run
-        checkpoint = ckpt_path or self._last_checkpoint()
-        run.trainer.fit(run.module, datamodule=run.data, ckpt_path=checkpoint, weights_only=True)
-
-    def _last_checkpoint(self) -> str | None:
-        """The newest Lightning checkpoint of an earlier start (with ``trainer.enable_checkpointing: true``)."""
-        if not self.run.resumes:
-            return None
-        files = sorted((self.run.folder / "checkpoints").glob("*.ckpt"), key=lambda file: file.stat().st_mtime)
-        return str(files[-1]) if files else None
-
-    # -- dense results and the ending -----------------------------------------------------------------------------
-
-    def _dense_phase(self) -> Phase:
-        """Evaluate the dense model, unless an earlier start of the run did, or another run that was given."""
-        run, other = self.run, self.dense
-        if run.resumes and has_dense(run.folder):
-            return "the dense model was evaluated before", lambda: None
-        if other is not None:
-            run.data.read_examples(run.module.tokenizer)
-            check_dense(other, run)
-            return f"taking the dense model's results from {other}", partial(self._take_dense, other)
-
-        def evaluate() -> None:
-            self._evaluate()
-            if run.writes:
-                keep_dense(run.folder)
-            run.barrier("dense")
-
-        return "evaluating the dense model", evaluate
-
-    def _take_dense(self, other: Path) -> None:
-        if self.run.writes:
-            take_dense(other, self.run.folder)
-
-    def _compare(self) -> dict[str, Any]:
-        """Compare with the dense model, on files and on the console; what was pruned before the run is only shown."""
-        run = self.run
-        if self._sweep is not None:
-            return {"sweep": self._sweep.write()}
-        if has_dense(run.folder):
-            return compare_with_dense(run)
-        with run.viewer("console table"):
-            print_tables(figure_tables({run.module.pruning_stage: read_figures(run.module.results)}))
-        return {}
 
     def _finish(self) -> None:
         """Let callbacks report, say where everything is, and only then forget what was kept to resume."""

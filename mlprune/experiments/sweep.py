@@ -7,11 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mlprune.callbacks.base import Schedule
 from mlprune.callbacks.calibration import DenseCalibration
 from mlprune.callbacks.console import print_tables
 from mlprune.callbacks.pruning import PruningCallback
 from mlprune.comparison import compare, read_differences
+from mlprune.experiments.stages import Stages
 from mlprune.files import whole_file, write_json, write_text
 from mlprune.present import Table, curves_of, curves_table, raw_table, to_csv
 from mlprune.present.figures import sparsity_curves
@@ -31,30 +31,22 @@ class Sweep:
     Args:
         run: The run.
         pruning: The pruning callback, whose settings all sparsities share.
-        validate: Runs a validation stage.
-        evaluate: Runs a test stage.
+        stages: What its phases are made of.
     """
 
-    def __init__(
-        self,
-        run: Run,
-        pruning: PruningCallback,
-        validate: Callable[[Schedule], None],
-        evaluate: Callable[[], None],
-    ) -> None:
+    def __init__(self, run: Run, pruning: PruningCallback, stages: Stages) -> None:
         self.run = run
         self.pruners = pruning.sweep_pruners()
         self.levels = pruning.sweep or []
         self.calibration = DenseCalibration(pruning)
-        self._validate = validate
-        self._evaluate = evaluate
+        self.stages = stages
 
     def phases(self) -> list[tuple[str, Callable[[], None]]]:
         """Return what is done after the dense evaluation, with captions."""
         known = [level for level in self.levels if self.run.resumes and self._comparison_file(level).is_file()]
         left = [pruner for pruner in self.pruners if pruner.pattern.sparsity not in known]
         return [
-            ("calibrating the dense model, once", partial(self._validate, self.calibration)),
+            ("calibrating the dense model, once", partial(self.stages.validate, self.calibration)),
             *((f"evaluating at sparsity {own.pattern.sparsity:g}", partial(self._evaluate_at, own)) for own in left),
         ]
 
@@ -64,7 +56,7 @@ class Sweep:
         for _, masks in sweep(run.model, self.calibration.statistics, [pruner]):
             pruned = sum(int((~mask).sum()) for mask in masks.values()) / sum(mask.numel() for mask in masks.values())
             run.module.mark_pruned({"sparsity": pruned, "pattern": describe(pruner.pattern)})
-            self._evaluate()
+            self.stages.evaluate()
             if run.writes:
                 self._keep(pruner.pattern.sparsity)
             run.barrier("swept")

@@ -7,7 +7,12 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
-PACKAGES = ("mlprune", "torch", "lightning", "transformers", "torchmetrics", "datasets", "sacrebleu", "safetensors")
+import torch
+
+PACKAGES = (
+    *("mlprune", "torch", "lightning", "transformers", "tokenizers", "torchmetrics", "datasets", "sacrebleu"),
+    *("safetensors", "numpy", "scipy", "jinja2"),
+)
 
 
 def describe(part: Any) -> str:
@@ -57,3 +62,13 @@ def versions() -> dict[str, str]:
         except ModuleNotFoundError:
             found[package] = "not installed"
     return found
+
+
+def machine() -> dict[str, str | int]:
+    """Return what the last bits of float32 sums depend on besides versions.
+
+    Example:
+        >>> sorted(machine())
+        ['cpu_capability', 'threads']
+    """
+    return {"threads": torch.get_num_threads(), "cpu_capability": torch.backends.cpu.get_cpu_capability()}

@@ -15,7 +15,12 @@ from mlprune.files import writing
 
 CONFIG = "config.yaml"
 UNFINISHED = ".unfinished"
-LOGGERS_OWN = re.compile(r"hparams\.yaml|metrics\.csv|events\.out\.tfevents\..*")  # made before anything is computed
+WORK = (  # what a run computes and a resumed run takes up
+    *("results.json", "predictions", "results.dense.json", "predictions.dense", "sweep", "checkpoints"),
+    *("masks.safetensors", "statistics.safetensors", "pruned"),
+)
+# what is there before anything is computed
+BEGINNING = re.compile(r"inputs\.json|config\.yaml|hparams\.yaml|metrics\.csv|events\.out\.tfevents\..*")
 
 
 def versions(parent: Path) -> Iterator[Path]:
@@ -94,6 +99,20 @@ def release(folder: Path) -> None:
     marker = folder / UNFINISHED
     if not marker.is_dir() or any(marker.iterdir()):
         return
-    others = {path.name for path in folder.iterdir()} - {UNFINISHED, CONFIG}
-    if all(LOGGERS_OWN.fullmatch(name) for name in others):
+    if all(BEGINNING.fullmatch(path.name) for path in folder.iterdir() if path != marker):
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def has_work(folder: Path) -> bool:
+    """Return whether something was computed in a run's folder."""
+    marker = folder / UNFINISHED
+    return any((folder / name).exists() for name in WORK) or (marker.is_dir() and any(marker.iterdir()))
+
+
+def clear(folder: Path) -> None:
+    """Remove what was computed in a run's folder; configuration and the logger's files stay."""
+    for path in (*(folder / name for name in WORK), *(folder / UNFINISHED).glob("*")):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)

@@ -18,7 +18,7 @@ def prompts_of(model, tokenizer, target: str = "sw") -> tuple[list[list[int]], l
     encoder = data.prompts(model, tokenizer)["mt"]
     rows = [row for batch in data.calibration_batches(model, tokenizer) for row in zip(*unpadded(batch), strict=True)]
     decoders = {tuple(ids): decoder for ids, decoder in rows}
-    return encoder, [decoders[tuple(ids)] for ids in encoder], [prompt.sides for prompt in data._chosen["mt"]]
+    return encoder, [decoders[tuple(ids)] for ids in encoder], [prompt.sides for prompt in data.chosen["mt"]]
 
 
 def unpadded(batch: dict[str, Any]) -> list[list[list[int]]]:

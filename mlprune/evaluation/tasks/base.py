@@ -205,6 +205,10 @@ class Task(ABC):
         """The language that the average over languages leaves out, if it is among the task's: English."""
         return "en" if "en" in self.languages else None
 
+    def shots_for(self, lang: str) -> list[tuple[str, str]]:
+        """Return the solved examples in a language's prompts: what is asked, and the answer; none by default."""
+        return []
+
     def used_rows(self) -> dict[tuple[str, ...], set[str]]:
         """Return the rows calibration must not use: corpus identity to row ids."""
         return {}

@@ -64,7 +64,3 @@ class PromptedTask(Task):
         for lang in self.languages if self.chat.template else []:
             with naming(self, lang):
                 self.chat.prompt(tokenizer, self.shots_for(lang), "?")
-
-    def shots_for(self, lang: str) -> list[tuple[str, str]]:
-        """Return questions and answers of a language's solved examples; none by default."""
-        return []

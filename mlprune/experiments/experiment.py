@@ -1,0 +1,114 @@
+"""The experiment: evaluate dense, prune, train if asked to, evaluate again, compare; or a sweep over sparsities."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from mlprune.callbacks import PruningCallback
+from mlprune.callbacks.console import print_tables
+from mlprune.comparison import read_figures
+from mlprune.errors import UserError
+from mlprune.experiments.comparing import compare_with_dense
+from mlprune.experiments.dense import check_dense, has_dense, keep_dense, take_dense
+from mlprune.experiments.stages import Stages
+from mlprune.experiments.sweep import Sweep
+from mlprune.log import log
+from mlprune.present import figure_tables
+from mlprune.run import Run
+
+Phase = tuple[str, Callable[[], None]]  # caption, work
+
+
+class Experiment:
+    """The phases of ``fit``, in order.
+
+    Args:
+        run: The run.
+        pruning: How it prunes.
+        stages: What the phases are made of.
+        sweep: The sweep over sparsities, if there is one.
+        dense: Folder of a run that has the dense model's results.
+    """
+
+    def __init__(
+        self, run: Run, pruning: PruningCallback, stages: Stages, sweep: Sweep | None = None, dense: Path | None = None
+    ) -> None:
+        self.run = run
+        self.pruning = pruning
+        self.stages = stages
+        self.sweep = sweep
+        self.dense = dense
+
+    def conduct(self, ckpt_path: str | None = None) -> None:
+        """Go through all phases, announcing each.
+
+        Args:
+            ckpt_path: Lightning checkpoint that recovery training starts from.
+        """
+        phases = self._phases(ckpt_path)
+        for number, (caption, work) in enumerate(phases, start=1):
+            log.info("(%d/%d) %s", number, len(phases), caption)
+            work()
+
+    def _phases(self, ckpt_path: str | None) -> list[Phase]:
+        was_pruned = bool(self.run.module.recipe)
+        if self.sweep is not None:
+            return [self._dense_phase(), *self.sweep.phases()]
+        phases: list[Phase] = []
+        if not was_pruned:
+            phases += [self._dense_phase(), ("calibrating and pruning", partial(self.stages.validate, self.pruning))]
+        if self.run.trains:
+            phases.append(("recovery training with the masks held", partial(self.stages.train, ckpt_path)))
+        if self.run.data.tasks or not was_pruned:
+            phases.append(("evaluating the pruned model", self.stages.evaluate))
+        return phases
+
+    def _dense_phase(self) -> Phase:
+        """Evaluate the dense model, unless an earlier start of the run did, or another run that was given."""
+        run, other = self.run, self.dense
+        if run.resumes and has_dense(run.folder):
+            return "the dense model was evaluated before", lambda: None
+        if other is not None:
+            check_dense(other, run)
+            return f"taking the dense model's results from {other}", partial(self._take_dense, other)
+        return "evaluating the dense model", self._evaluate_dense
+
+    def _evaluate_dense(self) -> None:
+        self.stages.evaluate()
+        if self.run.writes:
+            keep_dense(self.run.folder)
+        self.run.barrier("dense")
+
+    def _take_dense(self, other: Path) -> None:
+        if self.run.writes:
+            take_dense(other, self.run.folder)
+
+    def compare(self) -> dict[str, Any]:
+        """Compare with the dense model, on files and on the console; what was pruned before the run is only shown.
+
+        Returns:
+            The content of comparison.json, or ``sweep`` with the rows of sweep.csv; empty where nothing was compared.
+        """
+        run = self.run
+        if self.sweep is not None:
+            return {"sweep": self.sweep.write()}
+        if has_dense(run.folder):
+            return compare_with_dense(run)
+        with run.viewer("console table"):
+            print_tables(figure_tables({run.module.pruning_stage: read_figures(run.module.results)}))
+        return {}
+
+
+def check_training(run: Run) -> None:
+    """Raise UserError if settings of recovery training do not go with a run's model or with one another."""
+    epochs, name = run.trainer.max_epochs, run.module.source.name
+    if run.is_sweep and run.trains:
+        raise UserError(f"pruning.sweep trains nothing; leave trainer.max_epochs {epochs} out")
+    if run.module.lora is not None and not run.trains:
+        raise UserError("model.lora trains adapters; give trainer.max_epochs above 0, or leave it out")
+    if run.trains and run.module.source.has_encoder():
+        raise UserError(
+            f"trainer.max_epochs {epochs}: recovery training is of models that continue text; "
+            f"{name} has an encoder; leave it out"
+        )
