@@ -127,6 +127,7 @@ class Engine:
     def prune(self) -> None:
         """Calibrate and prune, as ``validate`` does; if a feature analysis is among the callbacks, measure instead."""
         analyses = [callback for callback in self.run.callbacks if isinstance(callback, FeatureAnalysis)]
+        self.run.trains = False
         with self._in_folder():
             self._read(prompts=True)
             self.stages.validate(analyses[0] if analyses else self.pruning)
@@ -142,11 +143,11 @@ class Engine:
             UserError: If the model is dense, the trainer's ``max_epochs`` is 0, or the model cannot be trained.
         """
         run = self.run
-        run.trains = bool(run.trainer.max_epochs)
-        if not run.trains:
+        if not run.trainer.max_epochs:
             raise UserError("trainer.max_epochs 0 trains nothing; give 1 or more")
         if not run.module.recipe:
             raise UserError(f"model.name '{run.module.source.name}' is dense; prune it first, or give a pruned model")
+        run.trains = True
         check_training(run)
         with self._in_folder():
             self._read(training=True)
