@@ -5,7 +5,7 @@ from typing import Any
 from mlprune.data.corpora import Bundled, Corpus, HubDataset
 from mlprune.data.rows import Row
 from mlprune.data.usable import Needs
-from mlprune.evaluation.scoring import Normalization
+from mlprune.evaluation.options import Normalization
 from mlprune.evaluation.tasks.scored import CandidateExample, ScoredTask
 from mlprune.languages import language
 
