@@ -1,7 +1,10 @@
 """Files of public evaluation sets as their authors publish them, where plain columns do not say it all."""
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
+from mlprune.data.cells import cell_of
 from mlprune.data.columns import with_columns
 from mlprune.data.corpora import Blank, Corpus, checked_blank
 from mlprune.data.reading import read_file
@@ -137,3 +140,45 @@ class XnliFile(Corpus):
         for row in rows:
             own = {ours: row[theirs] for ours, theirs in self.COLUMNS.items()}
             self._read.setdefault(row["language"], []).append(own)
+
+
+class Keyed(Corpus):
+    """A corpus whose rows are known by several cells together, for sets that lie in another order in each language.
+
+    Where a key comes again, as in sets that leave out a part of it, its rows are told apart by their order.
+
+    Args:
+        corpus: The corpus.
+        key: Columns whose cells make a row's id.
+
+    Example:
+        >>> from mlprune.data.corpora import Bundled
+        >>> [row["id"] for row in Keyed(Bundled("nli"), ["label"]).rows("en")[:4]]
+        ['entailment', 'neutral', 'contradiction', 'contradiction 2']
+    """
+
+    def __init__(self, corpus: Corpus, key: Sequence[str]) -> None:
+        self.corpus = corpus
+        self.key = key
+        self.blank = corpus.blank
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        return (*self.corpus.identity, *self.key)
+
+    def check(self, lang: str) -> None:
+        self.corpus.check(lang)
+
+    def origin(self, lang: str) -> str:
+        return self.corpus.origin(lang)
+
+    def rows(self, lang: str) -> Rows:
+        rows = self.corpus.rows(lang)
+        seen: Counter[str] = Counter()
+        ids = []
+        for row in rows:
+            key = " ".join(str(cell_of(row, column)) for column in self.key)
+            seen[key] += 1
+            ids.append(f"{key} {seen[key]}" if seen[key] > 1 else key)
+        own = rows if isinstance(rows, Rows) else ListRows(list(rows))
+        return MappedRows(own, lambda number, row: row | {"id": ids[number]})

@@ -1,6 +1,8 @@
 """A saved checkpoint evaluated by lm-evaluation-harness itself gives our accuracy and our log-likelihoods."""
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,20 @@ import torch
 from tiny import tiny_model, tiny_tokenizer
 
 from mlprune.data.corpora import LocalFiles
-from mlprune.evaluation.tasks import CandidateTask, PawsX, Xcopa, Xnli, XStoryCloze, XWinograd
+from mlprune.evaluation.tasks import (
+    Belebele,
+    CandidateTask,
+    GlobalMmluLite,
+    Include,
+    MultiBlimp,
+    PawsX,
+    Sib200,
+    Xcopa,
+    Xnli,
+    XStoryCloze,
+    XWinograd,
+)
+from mlprune.evaluation.tasks.scored import ScoredTask
 from mlprune.models.loading import ModelSource
 from mlprune.models.saving import save_checkpoint
 from mlprune.pruning import Unstructured, Wanda, prune_model
@@ -36,6 +51,8 @@ dataset_kwargs: {{data_files: {{test: "{rows}"}}}}
 training_split: null
 validation_split: null
 test_split: test
+fewshot_split: test
+metric_list: [{{metric: acc}}]
 """
 WORDS = ("rain", "sun", "a cat", "the river", "music", "bread", "late", "warm", "nobody", "never")
 
@@ -84,6 +101,9 @@ def test_the_harness_finds_our_accuracy(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 STORY = {f"input_sentence_{i}": f"Sentence {i}." for i in range(1, 5)}
+OPTIONS = {"sample_id": "a/1"} | {f"option_{letter}": f"{letter.upper()}!" for letter in "abcd"}
+PASSAGE = {"link": "https://a.org", "question_number": 1, "flores_passage": "It {rains}.", "question": " Does it? "}
+PASSAGE |= {f"mc_answer{i}": f"Answer {i}" for i in range(1, 5)} | {"correct_answer_num": "2"}
 SETS = {
     "xnli/xnli_fr.yaml": ("fr", {"premise": "Il pleut.", "hypothesis": "Il vente.", "label": 0}),
     "xnli/xnli_ur.yaml": ("ur", {"premise": "A.", "hypothesis": "B.", "label": 2}),
@@ -106,8 +126,29 @@ SETS = {
         "pt",
         {"sentence": "O copo caiu porque _ quebrou .", "option1": "o copo", "option2": "a mesa", "answer": "1"},
     ),
+    "belebele/belebele_sin_Latn.yaml": ("si_Latn", PASSAGE),
+    "belebele/belebele_kor_Hang.yaml": ("ko", PASSAGE),
+    "global_mmlu/default/sw/_sw_template_yaml": ("sw", OPTIONS | {"question": " Ni nini? ", "answer": "C"}),
+    "include/default/North Macedonian/_north_macedonian_template_yaml": (
+        "mk",
+        OPTIONS | {"question": "Што?\n", "answer": 3},
+    ),
+    "afrobench/sib/prompt_1/sib_yor.yaml": ("yo", {"index_id": 7, "text": "Ó dára.", "category": "health"}),
+    "multiblimp/multiblimp_fra.yaml": ("fr", {"sen": "Elle rit.", "wrong_sen": "Elle rient.", "phenomenon": "SV-#"}),
 }
-CLASSES = {"xnli": Xnli, "paws-x": PawsX, "xcopa": Xcopa, "xstorycloze": XStoryCloze, "xwinograd": XWinograd}
+CLASSES: dict[str, Callable[..., ScoredTask]] = {
+    "xnli": partial(Xnli, template="xnli-native"),
+    "paws-x": PawsX,
+    "xcopa": Xcopa,
+    "xstorycloze": XStoryCloze,
+    "xwinograd": XWinograd,
+    "belebele": Belebele,
+    "global_mmlu": GlobalMmluLite,
+    "include": Include,
+    "afrobench": Sib200,
+    "multiblimp": MultiBlimp,
+}
+RENAMED = {"multiblimp": {"good": "sen", "bad": "wrong_sen", "phenomenon": "phenomenon"}}
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -126,11 +167,12 @@ def test_texts_are_those_of_the_harness_own_tasks(file: str, tmp_path: Path, mon
     )
     theirs = TaskManager(include_path=str(tmp_path / "tasks"), include_defaults=False).load(["local"])["tasks"]["local"]
     theirs.build_all_requests(rank=0, world_size=1)
-    options = {"template": "xnli-native"} if name == "xnli" else {}
-    task = CLASSES[name]([lang], corpus=LocalFiles(f"{tmp_path}/rows.{{lang}}.jsonl"), **options)
+    task = CLASSES[name]([lang], corpus=LocalFiles(f"{tmp_path}/rows.{{lang}}.jsonl", columns=RENAMED.get(name)))
     (example,) = task.examples(lang)
     requests = [request.args for request in theirs.instances]
     assert [context + continuation for context, continuation in requests] == list(example.candidates)
     assert [context for context, _ in requests] == list(example.given or [""] * len(requests))
     assert len(theirs.doc_to_choice(theirs.eval_docs[0])) == len(example.candidates)
+    right = [(float(i == example.label), False) for i in range(len(example.candidates))]
+    assert theirs.process_results(theirs.eval_docs[0], right)["acc"] == 1.0
     assert task.scoring.normalization == "sum"

@@ -10,9 +10,25 @@ import datasets
 import pytest
 from tiny import tiny_model, tiny_tokenizer
 
+from mlprune.comparison import figures_of
 from mlprune.data.corpora import Bundled
 from mlprune.errors import UserError
-from mlprune.evaluation.tasks import Bmlama, CandidateTask, Marc, PawsX, Xcopa, Xnli, XStoryCloze, XWinograd
+from mlprune.evaluation.results import task_records
+from mlprune.evaluation.tasks import (
+    Belebele,
+    Bmlama,
+    CandidateTask,
+    GlobalMmluLite,
+    Include,
+    Marc,
+    PawsX,
+    Sib200,
+    Xcopa,
+    Xnli,
+    XStoryCloze,
+    XWinograd,
+)
+from mlprune.evaluation.tasks.parallel_sets import FLORES_CODES, INCLUDE_NAMES
 
 Row = dict[str, Any]
 
@@ -39,6 +55,16 @@ REVIEWS = [("Très bien.", 5), ("Ni bon ni mauvais.", 3), ("Cassé en deux jours
 STORY = {f"InputSentence{i}": f"Sentence {i}." for i in range(1, 5)}
 STORY |= {"RandomFifthSentenceQuiz1": "A bad end.", "RandomFifthSentenceQuiz2": "A good end."}
 PAWS = ("He did n't ( really ) go .", "Really , he did not go .")
+
+BELEBELE = [
+    {"link": "https://a.org", "question_number": number, "flores_passage": "A passage.", "question": " How? ",
+     "mc_answer1": "One", "mc_answer2": "Two", "mc_answer3": "Three", "mc_answer4": "Four",
+     "correct_answer_num": right, "dialect": "zho_Hant", "ds": "2023-01-01"}
+    for number, right in ((1, "1"), (2, "4"))
+]  # fmt: skip
+SCHOOL = {"sample_id": "law/test/7", "subject": "law", "question": "Which? ", "option_a": "One", "option_b": "Two"}
+SCHOOL |= {"option_c": "Three", "option_d": "Four"}
+TOPICS = ("science/technology", "travel", "politics", "sports", "health", "entertainment", "geography")
 
 CASES = [
     Case(
@@ -148,6 +174,39 @@ CASES = [
         tuple(f"The cup is in the bag because {noun} is small." for noun in ("the cup", "the bag")),
         ["option1"],
     ),
+    Case(
+        Belebele,
+        "zh_Hant",
+        ("zho_Hant.jsonl", BELEBELE),
+        ("facebook/belebele", "zho_Hant/test.jsonl", []),
+        tuple(f"P: A passage.\nQ: How?\nA: One\nB: Two\nC: Three\nD: Four\nAnswer: {letter}" for letter in "ABCD"),
+        ["A", "D"],
+    ),
+    Case(
+        GlobalMmluLite,
+        "sw",
+        ("sw/test-00000-of-00001.parquet", [SCHOOL | {"answer": "C"}]),
+        ("CohereLabs/Global-MMLU-Lite", "sw/test-00000-of-00001.parquet", []),
+        tuple(f"Which?\nA. One\nB. Two\nC. Three\nD. Four\nAnswer: {letter}" for letter in "ABCD"),
+        ["C"],
+    ),
+    Case(
+        Include,
+        "el",
+        ("Greek/test-00000-of-00001.parquet", [SCHOOL | {"answer": 3}]),
+        ("CohereLabs/include-base-44", "Greek/test-00000-of-00001.parquet", []),
+        tuple(f"Which?\nA. One\nB. Two\nC. Three\n D. Four\nAnswer: {letter}" for letter in "ABCD"),
+        ["D"],
+    ),
+    Case(
+        Sib200,
+        "wo",
+        ("wol_Latn/test.tsv", [{"index_id": "12", "category": "travel", "text": "Dem naa."}]),
+        ("Davlan/sib200", "wol_Latn/test.tsv", []),
+        tuple(f"Given the categories {', '.join(TOPICS[:-1])}, or geography; what category does the text: 'Dem naa.' "
+              f"belong to: \n\n {topic}" for topic in TOPICS),
+        ["travel"],
+    ),
 ]  # fmt: skip
 
 
@@ -197,6 +256,34 @@ def test_official_files(case: Case, place: str, tmp_path: Path, hub: Callable[[C
     for example in examples:
         for text, given, answer in zip(example.candidates, example.given, example.answers, strict=bool(example.given)):
             assert text == given + answer
+
+
+def test_belebele_pairs_questions_by_passage_and_number(tmp_path: Path) -> None:
+    """Whatever the order of the files; RankC is over questions, and those of one passage are one cluster."""
+    other = BELEBELE[0] | {"link": "https://b.org", "flores_passage": "Another.", "correct_answer_num": "3"}
+    write(tmp_path / "eng_Latn.jsonl", [*BELEBELE, other])
+    write(tmp_path / "hin_Latn.jsonl", [other, *BELEBELE[::-1]])
+    task = Belebele(["en", "hi_Latn"], path=str(tmp_path))
+    english, hindi = ({example.id: example for example in task.examples(lang)} for lang in task.languages)
+    assert {key: own.label for key, own in english.items()} == {key: own.label for key, own in hindi.items()}
+    groups = [own.group for own in english.values()]
+    assert groups[0] == groups[1] != groups[2]
+    records = {
+        lang: task.predict(tiny_model("llama"), tiny_tokenizer(), lang, task.examples(lang)) for lang in task.languages
+    }
+    rows = [row for row in figures_of(task_records(task, records), "dense") if row.measure.name == "rankc"]
+    assert next((row.language, row.value, row.n, row.clusters) for row in rows) == ("en-hi_Latn", 1.0, 3, 2)
+
+
+def test_every_configuration_has_a_language() -> None:
+    """By the harness' lists of them."""
+    tasks = Path(pytest.importorskip("lm_eval").__file__).parent / "tasks"
+    belebele = {file.stem.removeprefix("belebele_") for file in tasks.glob("belebele/belebele_*_*.yaml")}
+    assert len(belebele) == 122
+    assert belebele <= set(FLORES_CODES.values())
+    include = {folder.name for folder in tasks.glob("include/default/*") if "_" not in folder.name}
+    assert len(include) == 44
+    assert include <= set(INCLUDE_NAMES.values())
 
 
 def test_the_papers_template_is_one_for_all_languages(tmp_path: Path) -> None:

@@ -4,19 +4,24 @@ from mlprune.evaluation.tasks.base import Task
 from mlprune.evaluation.tasks.candidates import CandidateTask
 from mlprune.evaluation.tasks.cloze import Bmlama, ClozeTask
 from mlprune.evaluation.tasks.pairs import MinimalPairs, MultiBlimp
+from mlprune.evaluation.tasks.parallel_sets import Belebele, GlobalMmluLite, Include, Sib200
 from mlprune.evaluation.tasks.perplexity import PerplexityTask
 from mlprune.evaluation.tasks.presets import Marc, PawsX, Xcopa, Xnli, XStoryCloze, XWinograd
 from mlprune.evaluation.tasks.translation import TranslationTask
 
 __all__ = [
+    "Belebele",
     "Bmlama",
     "CandidateTask",
     "ClozeTask",
+    "GlobalMmluLite",
+    "Include",
     "Marc",
     "MinimalPairs",
     "MultiBlimp",
     "PawsX",
     "PerplexityTask",
+    "Sib200",
     "Task",
     "TranslationTask",
     "XStoryCloze",

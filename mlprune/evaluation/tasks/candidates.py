@@ -22,7 +22,8 @@ class CandidateTask(ScoredTask):
         languages: Codes of the languages.
         corpus: Where rows come from.
         template: Name of a template that comes with the package (``xnli``, ``xnli-native``, ``xnli-translated``,
-            ``marc``, ``paws-x``, ``xcopa``, ``xstorycloze``, ``xwinograd``), or a text with ``{column}`` slots and
+            ``marc``, ``paws-x``, ``xcopa``, ``xstorycloze``, ``xwinograd``, ``belebele``, ``global-mmlu-lite``,
+            ``include``, ``sib200``), or a text with ``{column}`` slots and
             ``{label}`` (or ``{candidate}``), or such a text for each language.
         verbalizer: Label to word, in label order; needed with a text of your own, else the template's.
         candidates: Columns with the row's own answers, instead of a verbalizer.

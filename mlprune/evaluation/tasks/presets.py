@@ -11,7 +11,7 @@ from mlprune.errors import UserError
 from mlprune.evaluation.tasks.candidates import CandidateTask
 
 
-class _Preset(CandidateTask):
+class Preset(CandidateTask):
     """A set with its template: languages, where it is and how much of it are all a user has to say.
 
     Args:
@@ -56,7 +56,7 @@ class _Preset(CandidateTask):
         return LocalFiles(f"{path}/{self.files}", columns=self.columns_of_files)
 
 
-class Xnli(_Preset):
+class Xnli(Preset):
     """Natural-language inference in 15 languages: ``facebook/xnli``, or ``xnli.test.tsv`` of XNLI 1.0.
 
     ``template``: ``xnli`` (English for every language, as in the paper), ``xnli-native`` (as lm-evaluation-harness
@@ -79,7 +79,7 @@ class Xnli(_Preset):
         return XnliFile(path)
 
 
-class Marc(_Preset):
+class Marc(Preset):
     """Review sentiment, two classes: ``SetFit/amazon_reviews_multi_{lang}``, or ``dataset_{lang}_test.json`` files.
 
     Source: Keung et al. 2020, "The Multilingual Amazon Reviews Corpus"; two classes as in Kim et al. 2024.
@@ -104,7 +104,7 @@ class Marc(_Preset):
         return str(int(stars) + 1) if stars.isdecimal() else stars  # the hub's labels are 0 to 4
 
 
-class Xcopa(_Preset):
+class Xcopa(Preset):
     """Cause or effect in 11 languages: ``cambridgeltl/xcopa``, or ``<lang>/test.<lang>.jsonl`` files.
 
     Source: Ponti et al. 2020, "XCOPA: A Multilingual Dataset for Causal Commonsense Reasoning".
@@ -125,7 +125,7 @@ class Xcopa(_Preset):
         return row | lowered | {"premise": row["premise"].strip()[:-1]}  # without its full stop
 
 
-class PawsX(_Preset):
+class PawsX(Preset):
     """Paraphrases in 7 languages: ``google-research-datasets/paws-x``, or ``<lang>/test_2k.tsv`` files.
 
     Source: Yang et al. 2019, "PAWS-X: A Cross-lingual Adversarial Dataset for Paraphrase Identification".
@@ -167,7 +167,7 @@ def detokenized(text: str) -> str:
     return re.sub(r" (['.,])", r"\1", text).strip()
 
 
-class XStoryCloze(_Preset):
+class XStoryCloze(Preset):
     """The right end of a story in 11 languages: ``juletxara/xstory_cloze``, or its official tab-separated files.
 
     Source: Lin et al. 2022, "Few-shot Learning with Multilingual Generative Language Models".
@@ -189,7 +189,7 @@ class XStoryCloze(_Preset):
         return HubDataset("juletxara/xstory_cloze", config="{lang}", split="eval")
 
 
-class XWinograd(_Preset):
+class XWinograd(Preset):
     """Winograd schemas in 6 languages: ``Muennighoff/xwinograd``, or its ``<lang>.jsonl`` files.
 
     Rows of two languages are not translations of each other.
