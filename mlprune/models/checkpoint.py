@@ -153,10 +153,11 @@ def _check_quantizer(file: Path, config: PreTrainedConfig) -> None:
         return  # none, or transformers refuses it
     if given.get("load_in_4bit") or given.get("load_in_8bit"):
         return  # bitsandbytes
-    if given["quant_method"] not in AUTO_QUANTIZATION_CONFIG_MAPPING:
+    method = given["quant_method"]
+    if not isinstance(method, str) or method not in AUTO_QUANTIZATION_CONFIG_MAPPING:
         raise UserError(
             f"'{file}': transformers {transformers.__version__} cannot read weights quantized by "
-            f"{given['quant_method']!r:.80}; give the model they were made of"
+            f"{method!r:.80}; give the model they were made of"
         )
 
 

@@ -96,7 +96,7 @@ def _entry(path: Path, name: str, entry: Any, data: int) -> Entry:
         numbers = [*shape, start, end]
     except (TypeError, KeyError, ValueError) as error:
         raise _damaged(path, f"{name!r:.80} has no dtype, shape and data_offsets") from error
-    if kind not in DTYPES:
+    if not isinstance(kind, str) or kind not in DTYPES:
         raise UserError(f"'{path}': dtype {kind!s:.20} of {name:.80} cannot be read; it may be {', '.join(DTYPES)}")
     if not all(type(number) is int and 0 <= number < 2**63 for number in numbers):
         raise _damaged(path, f"{name!r:.80} has a shape or offsets that are no whole numbers")

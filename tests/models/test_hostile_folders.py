@@ -76,6 +76,7 @@ WEIGHTS: dict[str, Callable[[bytes], bytes]] = {
     "an entry that is a list": header(**{NORM: []}),
     "an entry without dtype": header(**{NORM: {"shape": [32], "data_offsets": [0, 128]}}),
     "an unknown dtype": header(**{NORM: {"dtype": "F33", "shape": [32], "data_offsets": [0, 128]}}),
+    "a dtype that is a list": header(**{NORM: {"dtype": ["F32"], "shape": [32], "data_offsets": [0, 128]}}),
     "offsets that run backwards": header(**{NORM: {"dtype": "F32", "shape": [32], "data_offsets": [128, 0]}}),
     "offsets below zero": header(**{NORM: {"dtype": "F32", "shape": [32], "data_offsets": [-128, 0]}}),
     "offsets behind the end": header(**{NORM: {"dtype": "F32", "shape": [32], "data_offsets": [10**9, 10**9 + 128]}}),
@@ -219,6 +220,7 @@ CONFIGS: dict[str, object] = {
     "an odd rope": {"rope_parameters": {"rope_type": "twisted"}},
     "rope is a list": {"rope_parameters": []},
     "quantized by a list": {"quantization_config": []},
+    "a method of quantization that is a list": {"quantization_config": {"quant_method": ["gptq"]}},
     "quantized by something unfinished": {"quantization_config": {"quant_method": "gptq"}},
     "quantized by a package that is missing": {
         "quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}
