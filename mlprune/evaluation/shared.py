@@ -122,11 +122,11 @@ def sharing_of(model: PreTrainedModel) -> Sharing:
         Sharing(min_saved=16, cache_bytes=32)
     """
     if model not in _SHARING:
-        size = cache_bytes_per_token(model)
         try:
+            size = cache_bytes_per_token(model)
             agrees = bool(size) and _agrees(model)
-        except (AssertionError, IndexError, TypeError, ValueError):  # it cannot go on from a cache with several tokens
-            agrees = False
+        except Exception:  # it cannot continue from a cache with several tokens; architectures raise what they like
+            size, agrees = None, False
         _SHARING[model] = Sharing(MIN_SAVED_TOKENS, size or 1) if agrees else Sharing(None, 1)
     return _SHARING[model]
 
