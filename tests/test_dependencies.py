@@ -2,6 +2,7 @@
 
 import ast
 import re
+import runpy
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
@@ -37,3 +38,14 @@ def test_every_import_is_a_dependency() -> None:
         if not {name.lower().replace("_", "-") for name in distributions.get(module, [module])} & allowed
     }
     assert missing == set()
+
+
+def test_lowest_versions() -> None:
+    lowest = runpy.run_path(str(ROOT / ".ci" / "lowest.py"))["lowest"]
+    project = {"dependencies": ["b[c]>=3", "a>=1.2"], "optional-dependencies": {"x": ["a>=1.2", "d==4"], "y": ["e>=5"]}}
+    assert lowest(project, ["x"]) == ["a==1.2", "b==3"]
+
+
+def test_every_dependency_has_a_lowest_version() -> None:
+    lowest = runpy.run_path(str(ROOT / ".ci" / "lowest.py"))["lowest"]
+    assert named(lowest(PROJECT, [])) == named(PROJECT["dependencies"])
