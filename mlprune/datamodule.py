@@ -8,12 +8,15 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mlprune.batching import deal, token_batches
-from mlprune.data.demonstrations import Demonstrations, Prompt, TranslationDemonstrations
+from mlprune.data.demonstrations import Demonstrations, Prompt, TooFewRows, TranslationDemonstrations
 from mlprune.errors import UserError
 from mlprune.evaluation.tasks import Task
+from mlprune.log import log
 from mlprune.models.tokenizer import check_words
 from mlprune.prompts import PromptReader, texts_of
 from mlprune.pruning.prune import pad_right
+
+NUM_PROMPTS = 100  # of a group, where nobody says how many; as in the paper
 
 
 class EvaluationBatch:
@@ -40,7 +43,8 @@ class PruningDataModule(LightningDataModule):
         training: Group name to texts of recovery training, such as
             :class:`mlprune.data.demonstrations.MonolingualDemonstrations` over any corpus; the calibration prompts if
             omitted.
-        num_prompts: Calibration prompts of each group that does not say.
+        num_prompts: Calibration prompts of each group that does not say; 100 if omitted, or as many as the corpus has
+            rows for.
         max_tokens: Longest prompt, in tokens; the rest of a longer one is cut off, and counted.
         seed: Seed of the choice of rows.
         limit: At most so many examples a task and language, for a quick look.
@@ -59,7 +63,7 @@ class PruningDataModule(LightningDataModule):
         demonstrations: dict[str, Demonstrations] | None = None,
         tasks: list[Task] | None = None,
         training: dict[str, Demonstrations] | None = None,
-        num_prompts: int = 100,
+        num_prompts: int | None = None,
         max_tokens: int = 512,
         seed: int = 0,
         limit: int | None = None,
@@ -134,11 +138,19 @@ class PruningDataModule(LightningDataModule):
                 used.setdefault(identity, set()).update(ids)
         chosen = {}
         for group, demonstrations in groups.items():
-            count = demonstrations.num_prompts or self.num_prompts
             seed = self.seed if demonstrations.seed is None else demonstrations.seed
             exclude = used.get(demonstrations.corpus.identity, set())
+            count = demonstrations.num_prompts or self.num_prompts
             try:
-                chosen[group] = demonstrations.prompts(tokenizer, count, seed, exclude)
+                try:
+                    chosen[group] = demonstrations.prompts(tokenizer, count or NUM_PROMPTS, seed, exclude)
+                except TooFewRows as error:
+                    if count is not None or error.enough_for == 0:
+                        raise
+                    log.info(
+                        "data, group '%s': %d prompts, as many as the corpus has rows for", group, error.enough_for
+                    )
+                    chosen[group] = demonstrations.prompts(tokenizer, error.enough_for, seed, exclude)
             except UserError as error:
                 raise UserError(f"data, group '{group}': {error}") from error
         return chosen

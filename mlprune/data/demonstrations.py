@@ -236,11 +236,19 @@ class CodeDemonstrations(Demonstrations):
         return [Prompt(row["text"], (row["id"],)) for row in usable.take("code", chosen)]
 
 
+class TooFewRows(UserError):
+    """The corpus has too few unused rows; ``enough_for`` is the number of prompts that it does have rows for."""
+
+    def __init__(self, message: str, enough_for: int) -> None:
+        super().__init__(message)
+        self.enough_for = enough_for
+
+
 def choose(row_ids: list[str], num_prompts: int, seed: int, shots: int = 1) -> list[str]:
     """Choose the rows of prompts at random, none twice.
 
     Raises:
-        UserError: If there are too few, saying how many prompts they are enough for.
+        TooFewRows: If there are too few.
 
     Example:
         >>> sorted(choose(["a", "b", "c", "d"], 2, seed=0, shots=2))
@@ -248,8 +256,9 @@ def choose(row_ids: list[str], num_prompts: int, seed: int, shots: int = 1) -> l
     """
     count = num_prompts * shots
     if len(row_ids) < count:
-        raise UserError(
+        raise TooFewRows(
             f"num_prompts {num_prompts}: prompts of {shots} rows need {count} unused rows, the corpus has "
-            f"{len(row_ids)}; give at most {len(row_ids) // shots}, or a larger corpus"
+            f"{len(row_ids)}; give at most {len(row_ids) // shots}, or a larger corpus",
+            len(row_ids) // shots,
         )
     return random.Random(seed).sample(row_ids, count)
