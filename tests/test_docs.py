@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 from tiny import save_tiny, tiny_batches, tiny_model
 
+from mlprune.cli import main
+from mlprune.cli.commands import TOOLS
+
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted(
     path
@@ -84,6 +87,10 @@ def test_commands_are_understood(command: str, mlprune, monkeypatch: pytest.Monk
         return
     assert "main.py" in words[:4] or words[0] == "mlprune", command
     arguments = words[next(i for i, word in enumerate(words) if word in ("main.py", "mlprune")) + 1 :]
+    if arguments[0] in TOOLS:
+        with pytest.raises(SystemExit):
+            main([arguments[0], "--help"])
+        return
     if RESUMES in arguments:  # there is no run to resume; that flag has tests of its own
         return
     write_files_of_the_users(monkeypatch)

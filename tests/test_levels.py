@@ -6,7 +6,18 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "mlprune"
-BOTTOM = {"distributed", "errors", "files", "languages", "log", "batching", "exact", "allocator", "text"}
+BOTTOM = {
+    "allocator",
+    "batching",
+    "distributed",
+    "errors",
+    "exact",
+    "files",
+    "invocation",
+    "languages",
+    "log",
+    "text",
+}
 ALLOWED = {
     "models": BOTTOM,
     "data": BOTTOM | {"models"},

@@ -10,6 +10,7 @@ from lightning.pytorch import LightningModule, Trainer
 from mlprune.callbacks.base import RunCallback
 from mlprune.files import to_json, write_json, write_text
 from mlprune.inputs import INPUTS, evaluated_parts
+from mlprune.invocation import program
 from mlprune.module import scalars
 from mlprune.run import Run
 from mlprune.runs.facts import digest, versions
@@ -68,8 +69,7 @@ class RunWriter(RunCallback):
         if not isinstance(exception, KeyboardInterrupt) or not trainer.is_global_zero:
             return
         folder = self.run.settle_folder()
-        program = f"python {shlex.quote(sys.argv[0])}" if sys.argv[0].endswith(".py") else "mlprune"
-        command = f"{program} {self.subcommand} --resume {shlex.quote(str(folder))}"
+        command = f"{program()} {self.subcommand} --resume {shlex.quote(str(folder))}"
         kept = (folder / CONFIG).is_file() and Unfinished(folder).folder.is_dir()
         told = f"go on with: {command}" if kept else "nothing was kept to go on with; start it again"
         print(f"interrupted; {told}", file=sys.stderr)  # the log would break the line

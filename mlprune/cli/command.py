@@ -22,23 +22,21 @@ from mlprune.cli.checks import (
     check_strategy,
     check_trainer,
 )
+from mlprune.cli.commands import RUNS
 from mlprune.cli.config_files import check_files
-from mlprune.cli.parser import OneLineParser, explain
+from mlprune.cli.packaged import named_configs
+from mlprune.cli.parser import ActionTakenBefore, OneLineParser, explain
 from mlprune.cli.resume import refuse_differences, take_resume
 from mlprune.datamodule import PruningDataModule
 from mlprune.errors import UserError, one_line
 from mlprune.experiments import TRAINER_DEFAULTS, Engine
 from mlprune.experiments.engine import callbacks_of
+from mlprune.invocation import program
 from mlprune.module import PruningModule
 from mlprune.run import VERSIONED
 
-SUBCOMMANDS = {
-    "fit": "Evaluate, prune, train if trainer.max_epochs is above 0, evaluate again, and compare.",
-    "validate": "Calibrate and prune.",
-    "test": "Evaluate a model, dense or pruned.",
-}
-RESUME = "--resume RUN, in place of --config, goes on with a run that was interrupted, in its folder."
-
+USAGE = "{0} {1} --config FILE_OR_NAME [--config ...] [--KEY VALUE ...]\n       {0} {1} --resume RUN"
+RESUME = "Folder of a run that was interrupted; it goes on there, with its own configuration."
 DENSE = "Folder of a run of fit or test; fit takes the dense model's results from there if nothing differs."
 WROTE = "Versions, threads and instruction set that a run's config.yaml was written with; not read."
 
@@ -47,7 +45,7 @@ class MlpruneCLI(LightningCLI):
     """The command line of mlprune: ``fit`` runs the experiment, ``validate`` prunes, ``test`` evaluates."""
 
     def __init__(self, args: list[str] | None = None) -> None:
-        args, self.resumed = take_resume(list(sys.argv[1:] if args is None else args))
+        args, self.resumed = take_resume(named_configs(list(sys.argv[1:] if args is None else args)))
         check_files(args)
         super().__init__(
             PruningModule,
@@ -57,7 +55,7 @@ class MlpruneCLI(LightningCLI):
             seed_everything_default=0,
             parser_class=OneLineParser,
             parser_kwargs={"description": "Prune multilingual language models and see what it did to every language."}
-            | {name: {"description": f"{text} {RESUME}"} for name, text in SUBCOMMANDS.items()},
+            | {name: {"description": text, "usage": USAGE.format(program(), name)} for name, text in RUNS.items()},
             auto_configure_optimizers=False,
             args=args,
         )
@@ -66,7 +64,7 @@ class MlpruneCLI(LightningCLI):
         """Say what the subcommands do here, not what the trainer's methods do."""
         assert isinstance(parser, OneLineParser)
         super()._add_subcommands(parser, **kwargs)
-        parser.describe_subcommands(SUBCOMMANDS)
+        parser.describe_subcommands(RUNS)
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -80,6 +78,7 @@ class MlpruneCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the section ``pruning``; one seed serves everything."""
         parser.add_lightning_class_args(PruningCallback, "pruning")
+        parser.add_argument("--resume", action=ActionTakenBefore, help=RESUME)
         parser.add_argument("--dense", type=str | None, help=DENSE)
         parser.add_argument(f"--{VERSIONS}", type=dict[str, Any] | None, help=WROTE)
         parser.link_arguments("seed_everything", "data.seed", compute_fn=_plain_seed)
@@ -94,6 +93,11 @@ class MlpruneCLI(LightningCLI):
         trainer = config.trainer
         check_trainer(str(self.subcommand), trainer)
         check_slurm_tasks()
+        if config.data.tasks is None and not config.config and self.subcommand != "validate":
+            raise UserError(
+                f"data.tasks: no tasks were given; start from a config, such as --config demo (`{program()} list "
+                "configs` shows more), or give --data.tasks '[]' to evaluate nothing"
+            )
         if config.dense is not None and self.subcommand != "fit":
             raise UserError(f"--dense goes with fit; {self.subcommand} compares nothing")
         if self.resumed is not None:

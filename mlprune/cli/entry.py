@@ -1,34 +1,35 @@
-"""The way in and out: the log on stderr, and errors of one line with an exit status."""
+"""The way in and out: which command is meant, the log on stderr, and errors of one line with an exit status."""
 
 import errno
 import logging
+import os
+import signal
 import sys
 
-from rich.console import Console
-from rich.logging import RichHandler
-
-from mlprune.cli.libraries import quiet_libraries
-from mlprune.errors import UserError, one_line
-from mlprune.log import log
-
-
-def log_handler() -> logging.Handler:
-    """Return what writes the log to stderr: beside live lines on a terminal, elsewhere whole lines of plain text."""
-    console = Console(stderr=True)
-    if console.is_terminal:
-        return RichHandler(console=console, show_time=False, show_level=False, show_path=False)
-    return logging.StreamHandler()
+from mlprune import __version__
+from mlprune.cli.commands import RUNS, SUMMARIES, TOOLS, overview, tool
+from mlprune.errors import UserError, did_you_mean, one_line
 
 
 def main(args: list[str] | None = None) -> int:
     """Run the command line; a user's mistake is one line and exit status 2."""
-    log.setLevel(logging.INFO)
-    log.handlers = [log_handler()]
-    quiet_libraries()
-    from mlprune.cli.command import MlpruneCLI  # only now: Lightning takes seconds, and warns
-
+    args = sys.argv[1:] if args is None else args
+    first = args[0] if args else ""
+    if first in ("--help", "-h"):
+        print(overview())
+        return 0
+    if first == "--version":
+        print(f"mlprune {__version__}")
+        return 0
     try:
-        MlpruneCLI(args)
+        if first in TOOLS:
+            status = tool(first)(args[1:])
+            sys.stdout.flush()
+            return status
+        if first not in RUNS and not first.startswith("-"):
+            wrong = f"subcommand '{first}' does not exist" if first else "no subcommand was given"
+            raise UserError(f"{wrong}; give one of {', '.join(SUMMARIES)}{did_you_mean(first, SUMMARIES)}")
+        _run(args)
     except UserError as error:
         print(f"error: {one_line(str(error))}", file=sys.stderr)
         return 2
@@ -38,6 +39,9 @@ def main(args: list[str] | None = None) -> int:
     except UnicodeDecodeError as error:
         print(f"error: --config: a file is not UTF-8 text ({error.reason} at byte {error.start})", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except OSError as error:  # a folder or disk that refuses, wherever that was noticed
         if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
             raise
@@ -45,6 +49,34 @@ def main(args: list[str] | None = None) -> int:
         print(f"error: {place}: {error.strerror}", file=sys.stderr)
         return 2
     return 0
+
+
+def _run(args: list[str]) -> None:
+    """Fit, validate or test: only now are the libraries imported, which take seconds."""
+    handler = signal.signal(
+        signal.SIGINT, signal.SIG_DFL
+    )  # Ctrl-C during the imports ends at once, without a traceback
+    from mlprune.cli.libraries import quiet_libraries
+
+    quiet_libraries()
+    from mlprune.cli.command import MlpruneCLI
+    from mlprune.log import log
+
+    signal.signal(signal.SIGINT, handler)
+    log.setLevel(logging.INFO)
+    log.handlers = [log_handler()]
+    MlpruneCLI(args)
+
+
+def log_handler() -> logging.Handler:
+    """Return what writes the log to stderr: beside live lines on a terminal, elsewhere whole lines of plain text."""
+    from rich.console import Console
+    from rich.logging import RichHandler
+
+    console = Console(stderr=True)
+    if console.is_terminal:
+        return RichHandler(console=console, show_time=False, show_level=False, show_path=False)
+    return logging.StreamHandler()
 
 
 def console_script() -> None:

@@ -20,11 +20,12 @@ UNHELPFUL = (
 
 def quiet_libraries() -> None:
     """Silence what the user can do nothing about."""
+    import lightning.pytorch  # which sets its own level when it is imported
     import transformers
 
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger(lightning.pytorch.__name__).setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     for pattern in UNHELPFUL:
         warnings.filterwarnings("ignore", pattern)

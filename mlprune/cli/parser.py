@@ -5,6 +5,7 @@ that no pattern knows, of another release say, is shown as the parser wrote it, 
 """
 
 import re
+from argparse import SUPPRESS, _HelpAction
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from textwrap import shorten
@@ -35,11 +36,25 @@ class OneLineParser(LightningArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         raise UserError(explain(message, _keys(self)))
 
+    def format_help(self, *args: Any, **kwargs: Any) -> str:
+        """The help, in which the trainer's many options come after those of this package."""
+        groups = self._action_groups
+        self._action_groups = sorted(groups, key=lambda own: any(each.dest == "trainer" for each in own._group_actions))
+        return str(super().format_help(*args, **kwargs))
+
     def describe_subcommands(self, texts: dict[str, str]) -> None:
         """Say in ``--help`` what the subcommands do."""
         assert self._subcommands_action is not None
         for entry in self._subcommands_action._choices_actions:
             entry.help = texts[entry.dest]
+
+
+class ActionTakenBefore(_HelpAction):  # which jsonargparse leaves out of what it parses
+    """An option that stands in the help, but that is taken off the command line before the parser sees it."""
+
+    def __init__(self, option_strings: list[str], dest: str = SUPPRESS, help: str | None = None) -> None:
+        super().__init__(option_strings, dest=SUPPRESS, help=help)
+        self.nargs, self.metavar = None, "RUN"
 
 
 def _keys(parser: LightningArgumentParser) -> list[str]:

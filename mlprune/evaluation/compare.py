@@ -7,6 +7,7 @@ from pathlib import Path
 from mlprune.comparison import compare
 from mlprune.errors import UserError
 from mlprune.files import write_json
+from mlprune.invocation import program
 from mlprune.present import comparison_markdown
 
 __all__ = ["compare", "main"]
@@ -14,7 +15,7 @@ __all__ = ["compare", "main"]
 
 def main(args: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m mlprune.evaluation.compare", description=__doc__)
+    parser = argparse.ArgumentParser(prog=f"{program()} compare", description=__doc__)
     parser.add_argument("run_a", type=Path, help="run folder of the first system, such as the dense one")
     parser.add_argument("run_b", type=Path, help="run folder of the second")
     parser.add_argument("--json", type=Path, help="also write the comparison to this file")

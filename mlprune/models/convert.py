@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 
 from mlprune.errors import UserError
 from mlprune.files import whole_folder, write_json
+from mlprune.invocation import program
 
 SKIPPED = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx")
 
@@ -67,7 +68,7 @@ def _read(file: Path) -> dict[str, torch.Tensor]:
 
 def main(args: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m mlprune.models.convert", description=__doc__)
+    parser = argparse.ArgumentParser(prog=f"{program()} convert", description=__doc__)
     parser.add_argument("source", type=Path, help="folder with pytorch_model*.bin")
     parser.add_argument("target", type=Path, help="new folder")
     arguments = parser.parse_args(args)

@@ -5,13 +5,14 @@ import sys
 from pathlib import Path
 
 from mlprune.errors import UserError
+from mlprune.invocation import program
 from mlprune.report.page import write_report
 from mlprune.runs.content import read_run
 
 
 def main(args: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m mlprune.report", description=__doc__)
+    parser = argparse.ArgumentParser(prog=f"{program()} report", description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder such as lightning_logs/version_0")
     parser.add_argument("--output", type=Path, help="file to write; RUN/report.html, or comparison.html for several")
     arguments = parser.parse_args(args)

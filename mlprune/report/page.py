@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from mlprune.comparison import read_differences, read_figures
 from mlprune.files import write_text
+from mlprune.invocation import program
 from mlprune.languages import LANGUAGES
 from mlprune.metrics import Figure
 from mlprune.present import comparison_tables, figure_tables, to_html
@@ -146,4 +147,4 @@ def distinctly_named(runs: Sequence[RunContent]) -> list[RunContent]:
 def command(run: RunContent) -> str:
     """Return the command that repeats a run."""
     subcommand = "fit" if run.sweep or len(run.results) == 2 else "test" if run.results else "validate"
-    return f"python main.py {subcommand} --config {run.name}/config.yaml"
+    return f"{program()} {subcommand} --config {run.name}/config.yaml"
