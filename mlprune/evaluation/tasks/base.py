@@ -15,7 +15,7 @@ from mlprune.data.corpora import Corpus
 from mlprune.data.rows import Row
 from mlprune.data.usable import Needs, UsableRows
 from mlprune.errors import ExampleError, UserError
-from mlprune.evaluation.tasks.selection import Selection
+from mlprune.evaluation.tasks.selection import NamedRows, Selection
 from mlprune.languages import language
 from mlprune.metrics import PairMetric, Record, measures_of
 from mlprune.metrics.description import describe_metric
@@ -25,13 +25,17 @@ from mlprune.models.language_tokens import language_code
 class Task(ABC):
     """One evaluation task in several languages; subclass it for a task of your own.
 
+    Each class names its own options and passes on those of its base as ``**options``.
+
     Args:
         name: Name in results and file names: letters, digits, ``_`` and ``-``.
         languages: Codes of the languages.
         corpus: Where rows come from.
+        limit: At most so many examples a language; all if omitted.
+        seed: Seed of their choice.
+        rows: Only these rows of the corpus: positions counted from 0, as ``0-199`` or ``0-99,150-199``; a list of ids;
+            or a random share of them, as ``{share: 0.5, seed: 0}``. ``limit`` applies to what is left.
         metrics: Further metrics of its records, besides its own.
-        selection: Which rows are evaluated: see :class:`mlprune.evaluation.tasks.selection.Selection`. Subclasses pass
-            on the options that they do not take themselves, as ``**options``.
 
     Raises:
         UserError: If the name, a language or a row is not allowed.
@@ -52,8 +56,10 @@ class Task(ABC):
         languages: list[str],
         corpus: Corpus,
         *,
+        limit: int | None = None,
+        seed: int = 0,
+        rows: NamedRows | None = None,
         metrics: list[Metric] | None = None,
-        **selection: Any,
     ) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
             raise UserError(f"task name '{name}' is not allowed; use letters, digits, _ and -")
@@ -65,7 +71,7 @@ class Task(ABC):
         self.languages = languages
         self.corpus = corpus
         with in_task(name):
-            self.selection = Selection(**selection)
+            self.selection = Selection(limit, seed, rows)
         self.further_metrics = metrics or []
         self._usable: dict[int, UsableRows] = {}
 
