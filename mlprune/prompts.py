@@ -8,8 +8,10 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mlprune.data.demonstrations import Demonstrations, Prompt
+from mlprune.errors import UserError
 from mlprune.evaluation.encoder_decoder import decoder_start
 from mlprune.evaluation.encoding import TextEncoder
+from mlprune.evaluation.lengths import max_length
 from mlprune.log import log
 from mlprune.models.decoder_start import decoder_start_of
 from mlprune.models.encoder import has_encoder
@@ -39,6 +41,9 @@ class PromptReader:
 
         Args:
             groups: Group to demonstrations and the prompts chosen of them.
+
+        Raises:
+            UserError: If prompts are longer than the model takes.
         """
         side = 0 if has_encoder(self.model) else None
         return {group: self._read(group, own, texts_of(chosen, side)) for group, (own, chosen) in groups.items()}
@@ -88,6 +93,11 @@ class PromptReader:
                 ids = [encoder(text, special_tokens=False) for text in texts]
             else:
                 ids = [encode(self.tokenizer, text, rows) for text in texts]
+        longest, room = min(max(map(len, ids), default=0), limit), max_length(self.model)
+        if room is not None and longest > room:
+            raise UserError(
+                f"group '{group}': max_tokens {limit} is more than the {room} that the model takes; give {room}"
+            )
         cut = sum(len(tokens) > limit for tokens in ids)
         if cut:
             log.info("group '%s': %d of %d prompts were cut to %d tokens", group, cut, len(ids), limit)

@@ -293,7 +293,7 @@ def test_a_model_that_looks_ahead_is_refused() -> None:
 
 
 def test_no_limit_without_position_table() -> None:
-    score_candidate_ids(tiny_model("bloom"), [[[5] * 700]])
+    assert score_candidate_ids(tiny_model("bloom"), [[[5] * 700]]).isfinite().all()
 
 
 def test_mistakes() -> None:
