@@ -3,6 +3,7 @@
 Statistics are added up over batches, processes, resampled clusters of records, or records swapped between two systems.
 """
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -55,13 +56,13 @@ class AdditiveMetric(ExactMetric):
         """Return whether a record is measured at all; figures count only those that are."""
         return True
 
+    @abstractmethod
     def statistics(self, records: Sequence[Any]) -> Array:
         """Return what each record adds, (n, k); of no records (0, k)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def values(self, sums: Array) -> dict[str, Array]:
         """Return measure to value for sums of statistics, (..., k) to (...); NaN where there is none."""
-        raise NotImplementedError
 
     def interval(self, sums: Array) -> dict[str, tuple[float, float]]:
         """Return measure to 95% interval for independent records, where a formula is better than resampling."""
