@@ -4,6 +4,7 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -81,18 +82,17 @@ class Demonstrations(ABC):
 
 
 class _ShotDemonstrations(Demonstrations):
-    """Prompts of several shots, each from one corpus row that is used once."""
+    """Prompts of several shots, each from one corpus row that is used once.
 
-    def __init__(
-        self,
-        corpus: Corpus | None,
-        shots: int,
-        separator: str,
-        num_prompts: int | None,
-        max_tokens: int | None,
-        seed: int | None,
-    ) -> None:
-        super().__init__(corpus or Bundled("parallel", split="dev"), num_prompts, max_tokens, seed)
+    Args:
+        shots: Corpus rows in a prompt.
+        corpus: A corpus with the column ``text``, parallel where a shot has two languages; the bundled one if omitted.
+        separator: ``eos`` for the tokenizer's end-of-text token, else the text that ends each sentence.
+        options: Those of :class:`Demonstrations`.
+    """
+
+    def __init__(self, shots: int = 4, corpus: Corpus | None = None, separator: str = "eos", **options: Any) -> None:
+        super().__init__(corpus or Bundled("parallel", split="dev"), **options)
         if shots < 1:
             raise UserError(f"{type(self).__name__}: shots {shots} is not allowed; give at least 1")
         self.shots = shots
@@ -141,33 +141,19 @@ class TranslationDemonstrations(_ShotDemonstrations):
     Args:
         source_lang: Code of the language translated from.
         target_lang: Code of the language translated into.
-        shots: Sentence pairs in a prompt.
-        corpus: A parallel corpus with the column ``text``; the bundled one if omitted.
-        separator: ``eos`` for the tokenizer's end-of-text token, else the text that ends each sentence.
-        num_prompts: Number of prompts; ``data.num_prompts`` if omitted.
-        max_tokens: Longer prompts are cut; ``data.max_tokens`` if omitted.
-        seed: Seed of the choice of rows; ``data.seed`` if omitted.
+        options: ``shots`` (sentence pairs in a prompt), ``corpus`` (a parallel one), ``separator``, and those of
+            :class:`Demonstrations`.
 
     Raises:
         UserError: If a language is not known, both are the same, or a number is out of range.
     """
 
-    def __init__(
-        self,
-        source_lang: str,
-        target_lang: str = "en",
-        shots: int = 4,
-        corpus: Corpus | None = None,
-        separator: str = "eos",
-        num_prompts: int | None = None,
-        max_tokens: int | None = None,
-        seed: int | None = None,
-    ) -> None:
+    def __init__(self, source_lang: str, target_lang: str = "en", **options: Any) -> None:
         if source_lang == target_lang:
             raise UserError(f"TranslationDemonstrations: source_lang and target_lang are both '{source_lang}'")
         self.source_lang = source_lang
         self.target_lang = target_lang
-        super().__init__(corpus, shots, separator, num_prompts, max_tokens, seed)
+        super().__init__(**options)
 
     def languages(self) -> tuple[str, ...]:
         return (self.source_lang, self.target_lang)
@@ -180,26 +166,12 @@ class MonolingualDemonstrations(_ShotDemonstrations):
 
     Args:
         lang: Code of the language.
-        shots: Sentences in a prompt.
-        corpus: A corpus with the column ``text``; the bundled parallel one if omitted.
-        separator: As for :class:`TranslationDemonstrations`.
-        num_prompts: Number of prompts; ``data.num_prompts`` if omitted.
-        max_tokens: Longer prompts are cut; ``data.max_tokens`` if omitted.
-        seed: Seed of the choice of rows; ``data.seed`` if omitted.
+        options: ``shots`` (sentences in a prompt), ``corpus``, ``separator``, and those of :class:`Demonstrations`.
     """
 
-    def __init__(
-        self,
-        lang: str,
-        shots: int = 4,
-        corpus: Corpus | None = None,
-        separator: str = "eos",
-        num_prompts: int | None = None,
-        max_tokens: int | None = None,
-        seed: int | None = None,
-    ) -> None:
+    def __init__(self, lang: str, **options: Any) -> None:
         self.lang = lang
-        super().__init__(corpus, shots, separator, num_prompts, max_tokens, seed)
+        super().__init__(**options)
 
     def languages(self) -> tuple[str, ...]:
         return (self.lang,)
@@ -210,19 +182,11 @@ class CodeDemonstrations(Demonstrations):
 
     Args:
         corpus: A corpus with the column ``text``; the standard library's source files on this machine if omitted.
-        num_prompts: Number of prompts; ``data.num_prompts`` if omitted.
-        max_tokens: Longer prompts are cut; ``data.max_tokens`` if omitted.
-        seed: Seed of the choice of rows; ``data.seed`` if omitted.
+        options: Those of :class:`Demonstrations`.
     """
 
-    def __init__(
-        self,
-        corpus: Corpus | None = None,
-        num_prompts: int | None = None,
-        max_tokens: int | None = None,
-        seed: int | None = None,
-    ) -> None:
-        super().__init__(corpus or PythonFiles(), num_prompts, max_tokens, seed)
+    def __init__(self, corpus: Corpus | None = None, **options: Any) -> None:
+        super().__init__(corpus or PythonFiles(), **options)
 
     def check(self) -> None:
         self.corpus.check("code")
