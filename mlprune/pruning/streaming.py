@@ -14,7 +14,7 @@ from mlprune.files import Partial
 from mlprune.models.blocks import Block
 from mlprune.models.checkpoint import Checkpoint
 from mlprune.models.shards import ShardWriter
-from mlprune.models.streaming import StreamedModel
+from mlprune.models.streamed import StreamedModel
 from mlprune.pruning.calibration import Calibration, calibrating
 from mlprune.pruning.hidden import HiddenFolder
 from mlprune.pruning.propagation import Propagate

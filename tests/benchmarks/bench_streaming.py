@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from transformers import LlamaConfig
 
 from mlprune.models.shards import ShardReader, ShardWriter
-from mlprune.models.streaming import parameters_on_meta
+from mlprune.models.streamed import parameters_on_meta
 from mlprune.pruning import Pruner, Unstructured, Wanda, load_masks, prune_streaming
 
 GB = 10**9

@@ -15,7 +15,7 @@ from tiny import save_tiny, tiny_batches, tiny_model, tiny_tokenizer
 
 from mlprune.errors import UserError
 from mlprune.models.loading import ModelSource
-from mlprune.models.streaming import StreamedModel
+from mlprune.models.streamed import StreamedModel
 from mlprune.pruning import prune_streaming
 
 FORWARD = {"input_ids": torch.tensor([[5, 6, 7, 8]])}

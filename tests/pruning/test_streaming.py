@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, DeepseekV3
 
 from mlprune.errors import UserError
 from mlprune.models.shards import ShardReader
-from mlprune.models.streaming import StreamedModel
+from mlprune.models.streamed import StreamedModel
 from mlprune.pruning import OWL, Pruner, SparseGPT, Unstructured, Wanda, load_masks, prune_model, prune_streaming
 
 LENGTHS = [9, 4, 7]
