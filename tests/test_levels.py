@@ -74,3 +74,10 @@ def test_the_core_is_a_library_without_lightning() -> None:
 def test_one_place_decides_whether_a_model_has_an_encoder() -> None:
     asking = [path for path in FILES if "is_encoder_decoder" in path.read_text(encoding="utf-8")]
     assert asking == [PACKAGE / "models" / "encoder.py"]
+
+
+def test_tests_mirror_the_package() -> None:
+    tests = Path(__file__).parent
+    packages = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").is_file()}
+    folders = {path.parent.name for path in tests.glob("*/test_*.py")}
+    assert folders == packages | {"lightning"}

@@ -140,7 +140,9 @@ def test_text_is_kept(name: str, texts: list[str], tmp_path_factory: pytest.Temp
     kept = [text.removeprefix("\ufeff") if name == "flores" and i == 0 else text for i, text in enumerate(texts)]
     assert [row["text"] for row in rows] == kept
     if any(map(str.strip, kept)):
-        task = CandidateTask("q", ["fr"], Labelled(corpus), "[{text}] {label}", {"y": "a", "n": "b"}, None, "label")
+        task = CandidateTask(
+            "q", ["fr"], Labelled(corpus), "[{text}] {label}", verbalizer={"y": "a", "n": "b"}, label_column="label"
+        )
         asked = [example.candidates[0] for example in task.examples("fr")]
         assert asked == [f"[{text}] a" for text in kept if text.strip()]
 
