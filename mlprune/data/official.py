@@ -1,5 +1,6 @@
 """Files of public evaluation sets as their authors publish them, where plain columns do not say it all."""
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +10,8 @@ from mlprune.data.columns import with_columns
 from mlprune.data.corpora import Blank, Corpus, checked_blank
 from mlprune.data.reading import read_file
 from mlprune.data.rows import ListRows, MappedRows, Row, Rows
-from mlprune.errors import UserError
+from mlprune.errors import UserError, reason_of
+from mlprune.languages import language
 
 
 class BmlamaFolder(Corpus):
@@ -182,3 +184,86 @@ class Keyed(Corpus):
             ids.append(f"{key} {seen[key]}" if seen[key] > 1 else key)
         own = rows if isinstance(rows, Rows) else ListRows(list(rows))
         return MappedRows(own, lambda number, row: row | {"id": ids[number]})
+
+
+class SquadFiles(Corpus):
+    """Files in SQuAD's format: articles of paragraphs, each a ``context`` with questions; one row a question.
+
+    Args:
+        path: File name, with ``{lang}`` where there is one for each language.
+        blank: ``leave_out`` to leave a row with a blank cell out in every language, ``error`` to refuse it.
+
+    Example:
+        >>> SquadFiles("xquad.{lang}.json").origin("el")
+        'xquad.el.json'
+    """
+
+    def __init__(self, path: str, blank: Blank = "leave_out") -> None:
+        self.path = path
+        self.blank = checked_blank(blank)
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        return ("squad", str(Path(self.path).expanduser().resolve()))
+
+    def _file(self, lang: str) -> Path:
+        return Path(self.path.replace("{lang}", lang)).expanduser()
+
+    def check(self, lang: str) -> None:
+        if not self._file(lang).is_file():
+            raise UserError(f"file '{self._file(lang)}' for language '{lang}' does not exist")
+
+    def origin(self, lang: str) -> str:
+        return str(self._file(lang))
+
+    def rows(self, lang: str) -> Rows:
+        self.check(lang)
+        try:
+            content = json.loads(self._file(lang).read_text(encoding="utf-8"))
+            found = [
+                {
+                    "id": asked["id"],
+                    "context": part["context"],
+                    "question": asked["question"],
+                    "answers": [answer["text"] for answer in asked["answers"]],
+                }
+                for article in content["data"]
+                for part in article["paragraphs"]
+                for asked in part["qas"]
+            ]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{self.origin(lang)} is not in SQuAD's format: {reason_of(error)}") from error
+        return with_columns(ListRows(found), None, "id", self.origin(lang))
+
+
+class OfLanguage(Corpus):
+    """The rows of a corpus that holds several languages, told apart by their ids: ``swahili-1234-0``, as TyDi QA has.
+
+    Args:
+        corpus: The corpus.
+
+    Example:
+        >>> OfLanguage(SquadFiles("dev.json")).origin("sw")
+        "'sw' in dev.json"
+    """
+
+    def __init__(self, corpus: Corpus) -> None:
+        self.corpus = corpus
+        self.blank = corpus.blank
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        return self.corpus.identity
+
+    def check(self, lang: str) -> None:
+        self.corpus.check(lang)
+
+    def origin(self, lang: str) -> str:
+        return f"'{lang}' in {self.corpus.origin(lang)}"
+
+    def rows(self, lang: str) -> Rows:
+        start = f"{language(lang).name.lower()}-"
+        found = [row for row in self.corpus.rows(lang) if row["id"].startswith(start)]
+        if not found:
+            raise UserError(f"{self.corpus.origin(lang)}: no row of language '{lang}', whose ids begin with '{start}'")
+        return ListRows(found)

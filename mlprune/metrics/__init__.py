@@ -1,10 +1,11 @@
-"""Metrics, and what they declare of their figures: accuracy, RankC, BLEU and chrF++, bits per character."""
+"""Metrics, and what they declare of their figures: accuracy, RankC, F1, BLEU and chrF++, bits per character."""
 
 from mlprune.metrics.accuracy import Accuracy, AccuracyIn, mcnemar_exact, wilson_interval
 from mlprune.metrics.additive import AdditiveMetric, PairMetric, Record
 from mlprune.metrics.bits_per_char import BitsPerChar
 from mlprune.metrics.measure import Figure, Measure, measures_of
 from mlprune.metrics.rankc import ExpectedRankC, RankC, expected_rankc, rankc_each
+from mlprune.metrics.spans import SpanMatch
 from mlprune.metrics.text import TextMetric
 from mlprune.metrics.translation import Translation
 
@@ -19,6 +20,7 @@ __all__ = [
     "PairMetric",
     "RankC",
     "Record",
+    "SpanMatch",
     "TextMetric",
     "Translation",
     "expected_rankc",

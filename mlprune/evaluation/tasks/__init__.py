@@ -1,5 +1,6 @@
 """Evaluation tasks, each a class chosen by ``class_path`` in YAML."""
 
+from mlprune.evaluation.tasks.arithmetic import Mgsm
 from mlprune.evaluation.tasks.base import Task
 from mlprune.evaluation.tasks.candidates import CandidateTask
 from mlprune.evaluation.tasks.cloze import Bmlama, ClozeTask
@@ -7,6 +8,7 @@ from mlprune.evaluation.tasks.pairs import MinimalPairs, MultiBlimp
 from mlprune.evaluation.tasks.parallel_sets import Belebele, GlobalMmluLite, Include, Sib200
 from mlprune.evaluation.tasks.perplexity import PerplexityTask
 from mlprune.evaluation.tasks.presets import Marc, PawsX, Xcopa, Xnli, XStoryCloze, XWinograd
+from mlprune.evaluation.tasks.spans import TydiQa, Xquad
 from mlprune.evaluation.tasks.translation import TranslationTask
 
 __all__ = [
@@ -17,6 +19,7 @@ __all__ = [
     "GlobalMmluLite",
     "Include",
     "Marc",
+    "Mgsm",
     "MinimalPairs",
     "MultiBlimp",
     "PawsX",
@@ -24,8 +27,10 @@ __all__ = [
     "Sib200",
     "Task",
     "TranslationTask",
+    "TydiQa",
     "XStoryCloze",
     "XWinograd",
     "Xcopa",
     "Xnli",
+    "Xquad",
 ]

@@ -1,10 +1,12 @@
 """Tasks that ask questions: after solved examples if wanted, as plain text or through a chat template."""
 
+import random
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from mlprune.data.corpora import Corpus
+from mlprune.data.rows import Row
 from mlprune.errors import UserError
 from mlprune.evaluation.chat import Chat
 from mlprune.evaluation.tasks.base import Task, in_task, naming
@@ -64,3 +66,25 @@ class PromptedTask(Task):
         for lang in self.languages if self.chat.template else []:
             with naming(self, lang):
                 self.chat.prompt(tokenizer, self.shots_for(lang), "?")
+
+    def solved_rows(self, lang: str) -> list[Row]:
+        """Return the rows of a language's solved examples, drawn by the seed, in the order of their corpus.
+
+        Raises:
+            UserError: If there are too few.
+        """
+        if self.fewshot is None or not self.shots:
+            return []
+        usable = self.usable(self.fewshot)
+        unusable = usable.unusable(lang)
+        ids = [row_id for row_id in usable.ids(lang) if row_id not in unusable]
+        if len(ids) < self.shots:
+            raise UserError(f"task '{self.name}': {self.shots} shots needed in '{lang}', the corpus has {len(ids)}")
+        places = sorted(random.Random(f"{self.selection.seed}:shots").sample(range(len(ids)), self.shots))
+        return usable.take(lang, [ids[i] for i in places])
+
+    def used_rows(self) -> dict[tuple[str, ...], set[str]]:
+        """Return the rows of solved examples, which calibration must not use."""
+        if self.fewshot is None or not self.shots:
+            return {}
+        return {self.fewshot.identity: {row["id"] for lang in self.languages for row in self.solved_rows(lang)}}

@@ -13,7 +13,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from mlprune.data.cells import cell_of, is_blank
 from mlprune.data.corpora import Corpus
 from mlprune.data.rows import Row
-from mlprune.errors import UserError
 from mlprune.evaluation.lengths import TooLong, max_length, tokens_over
 from mlprune.evaluation.model_kinds import CandidateTexts, model_kind
 from mlprune.evaluation.options import Normalization, Scoring
@@ -160,27 +159,12 @@ class ScoredTask(PromptedTask):
         return self._categories
 
     def _solved_examples(self, lang: str) -> list[CandidateExample]:
-        if self.fewshot is None or not self.shots:
-            return []
-        if lang not in self._solved:
-            usable = self.usable(self.fewshot)
-            unusable = usable.unusable(lang)
-            ids = [row_id for row_id in usable.ids(lang) if row_id not in unusable]
-            if len(ids) < self.shots:
-                raise UserError(f"task '{self.name}': {self.shots} shots needed in '{lang}', the corpus has {len(ids)}")
-            places = sorted(random.Random(f"{self.selection.seed}:shots").sample(range(len(ids)), self.shots))
-            rows = usable.take(lang, [ids[i] for i in places])
-            self._solved[lang] = [self.example(row, lang, self.fewshot) for row in rows]
-        return self._solved[lang]
+        if lang not in self._solved and self.fewshot is not None:
+            self._solved[lang] = [self.example(row, lang, self.fewshot) for row in self.solved_rows(lang)]
+        return self._solved.get(lang, [])
 
     def shots_for(self, lang: str) -> list[tuple[str, str]]:
         return [(example.question, example.answers[example.label]) for example in self._solved_examples(lang)]
-
-    def used_rows(self) -> dict[tuple[str, ...], set[str]]:
-        """Return the rows of solved examples, which calibration must not use."""
-        if self.fewshot is None or not self.shots:
-            return {}
-        return {self.fewshot.identity: {shot.id for lang in self.languages for shot in self._solved_examples(lang)}}
 
     def length(self, example: CandidateExample) -> int:
         return max(map(len, example.candidates))
