@@ -10,7 +10,7 @@ from mlprune.comparison.difference import Difference
 from mlprune.comparison.inference import Estimate, Interval, Target, averaged, holm, intervals, p_values
 from mlprune.comparison.pools import Pool, SummedPool, make_pools
 from mlprune.comparison.records import Channel, Family, TaskRecords, families
-from mlprune.metrics.measure import AVERAGE, AVERAGE_ALL, Figure, Measure, change
+from mlprune.metrics.measure import AVERAGE, AVERAGE_ALL, Figure, Measure, change, settled
 
 
 def figures_of(own: TaskRecords, system: str, seed: int = 0) -> list[Figure]:
@@ -99,7 +99,7 @@ def _compare(
         for i, target in enumerate(targets):
             one, two = (_number(point[name][i]) for point in points)
             delta = change(one, two)
-            low, high = _holding(delta, bounds[name][i], measure.clip_change)
+            low, high = _holding(delta, bounds[name][i], measure.clip_change, one, two)
             row = Difference(system, reference, task, target.language, measure, one, two, delta, low, high)
             rows.append(
                 replace(
@@ -192,12 +192,15 @@ def _formula(pool: Pool, target: Target, measure: Measure, resampled: Interval) 
 
 
 def _holding(
-    value: float | None, interval: Interval, clip: Callable[[float, float], tuple[float, float]]
+    value: float | None,
+    interval: Interval,
+    clip: Callable[[float, float], tuple[float, float]],
+    *scale: float | None,
 ) -> tuple[float | None, float | None]:
-    """The interval within what is possible; by rounding, an end can lie 1e-16 beyond the value."""
+    """The interval within what is possible; by rounding, an end can lie 1e-16 beyond the value or zero."""
     if value is None or interval is None:
         return None, None
-    low, high = clip(*interval)
+    low, high = (settled(end, *scale) for end in clip(*interval))
     return min(low, value), max(high, value)
 
 
@@ -228,4 +231,4 @@ def _size(target: Target, channels: Sequence[Channel]) -> int:
 
 
 def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+    return settled(float(value)) if np.isfinite(value) else None

@@ -44,10 +44,11 @@ class Measure:
         return f"{title}, {self.unit}" if self.unit else title
 
     def text(self, value: float | None, sign: bool = False) -> str:
-        """Return a value as it is shown, with its sign if asked for; empty if there is none."""
+        """Return a value as it is shown, with its sign if asked for, zero without a minus; empty if there is none."""
         if value is None:
             return ""
-        return f"{self.scale * value:{'+' if sign else ''}.{self.digits}f}"
+        shown = round(self.scale * value, self.digits) + 0.0  # which makes 0.0 of -0.0
+        return f"{shown:{'+' if sign else ''}.{self.digits}f}"
 
     def clip(self, low: float, high: float) -> tuple[float, float]:
         """Return an interval of values within the bounds."""
@@ -81,6 +82,21 @@ def measures_of(metric: Metric) -> tuple[Measure, ...]:
     return (Measure(type(metric).__name__, higher_is_better=metric.higher_is_better),)
 
 
+def settled(value: float, *scale: float | None) -> float:
+    """Return a value, or 0.0 where it is nothing but the rounding error of a difference.
+
+    Args:
+        value: The value.
+        scale: What it was computed from.
+
+    Example:
+        >>> settled(-5.6e-17), settled(1e-14, 35.2), settled(1e-14)
+        (0.0, 0.0, 1e-14)
+    """
+    error = max(1e-15, *(1e-12 * abs(part) for part in scale if part is not None), 0.0)
+    return 0.0 if abs(value) <= error else value
+
+
 def change(before: float | None, after: float | None) -> float | None:
     """Return the difference of two values; zero where they are equal but for the last bits.
 
@@ -88,9 +104,7 @@ def change(before: float | None, after: float | None) -> float | None:
         >>> change(0.1 + 0.2, 0.3), change(0.5, 0.75), change(None, 1.0)
         (0.0, 0.25, None)
     """
-    if before is None or after is None:
-        return None
-    return 0.0 if math.isclose(before, after, rel_tol=1e-12) else after - before
+    return None if before is None or after is None else settled(after - before, before, after)
 
 
 def read_values(metric: Metric, computed: Any) -> dict[str, float]:

@@ -118,3 +118,8 @@ def test_files_hold_the_same_rows() -> None:
     for text in (files["comparison.md"], files["comparison.tex"]):
         assert "-10.0 to +60.0" in text
         assert "<0.001" in text
+
+
+@pytest.mark.parametrize("value", [0.0, -0.0, -5.6e-17, -0.0004])
+def test_zero_has_no_minus(value: float) -> None:
+    assert (F1.text(value), F1.text(value, sign=True)) == ("0.0", "+0.0")
