@@ -8,6 +8,7 @@ from mlprune.metrics import Figure as Row
 from mlprune.models.paths import LayerPath
 from mlprune.present.rows import grouped, language_labels, title_of
 from mlprune.report.charts import Bars, bar_chart, line_chart
+from mlprune.report.tables import share_lost
 from mlprune.runs.content import RunContent
 
 Figures = list[tuple[str, Markup]]
@@ -67,7 +68,7 @@ def layer_figures(runs: Sequence[RunContent]) -> Figures:
             name = run.name if several else kind
             sparsity.setdefault(name, []).append((block, 100 * float(row["sparsity"])))
             if row.get("kept_importance"):
-                lost.setdefault(name, []).append((block, 100 * (1 - float(row["kept_importance"]))))
+                lost.setdefault(name, []).append((block, 100 * share_lost(row)))
             for column, value in row.items():
                 if column.startswith("output_error.") and value:
                     points = error.setdefault(before + column.removeprefix("output_error."), [])

@@ -1,5 +1,6 @@
 """From runs to one HTML page: sections in the order a reader asks for them; a section without data is left out."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -95,7 +96,7 @@ def title_of(runs: Sequence[RunContent]) -> str:
     if run.sweep:
         return "Dense against pruned, by sparsity"
     if len(run.results) == 2:
-        return "Dense against pruned"
+        return f"Dense against {next(reversed(run.results))}"
     if run.results:
         return f"The {next(iter(run.results))} model, evaluated"
     return "Which features are large where" if run.overlap else "What was pruned"
@@ -147,4 +148,4 @@ def distinctly_named(runs: Sequence[RunContent]) -> list[RunContent]:
 def command(run: RunContent) -> str:
     """Return the command that repeats a run."""
     subcommand = "fit" if run.sweep or len(run.results) == 2 else "test" if run.results else "validate"
-    return f"{program()} {subcommand} --config {run.name}/config.yaml"
+    return f"{program()} {subcommand} --config {shlex.quote(f'{run.name}/config.yaml')}"

@@ -22,11 +22,14 @@ def _settings(run: RunContent) -> dict[str, str]:
     prunes = bool(run.recipe or run.layers or run.sweep)
     pruning = (run.config.get("pruning") or {}) if prunes else {}  # else not what the evaluated model was pruned by
     sparsity = run.recipe.get("sparsity", final.get("sparsity"))
+    scored = run.recipe.get("scored_share", 1.0)
     settings = {
         "model": final.get("model") or recipe.get("base_model") or (run.config.get("model") or {}).get("name"),
         "sparsity reached": f"{100 * sparsity:.2f}%" if sparsity else None,
+        "sparsities": ", ".join(dict.fromkeys(f"{100 * float(row['sparsity']):g}%" for row in run.sweep)),
+        "share of the blocks' weights scored": f"{100 * scored:.1f}%" if scored < 1 else None,
         "importance": recipe.get("importance") or _class(pruning.get("importance")),
-        "pattern": recipe.get("pattern") or _class(pruning.get("pattern")),
+        "pattern": recipe.get("pattern") or _class(pruning.get("pattern"), without=("sparsity",) if run.sweep else ()),
         "allocation": recipe.get("allocation") or _class(pruning.get("allocation")),
         "propagate": recipe.get("propagate") or pruning.get("propagate"),
     }
@@ -48,7 +51,7 @@ def _settings(run: RunContent) -> dict[str, str]:
 def _training(run: RunContent) -> dict[str, str | None]:
     """Settings of recovery training, of a run that trained."""
     epochs = (run.config.get("trainer") or {}).get("max_epochs") or 0
-    if epochs < 1 or len(run.results) < 2:
+    if epochs < 1 or (len(run.results) < 2 and "trained" not in run.results):
         return {}
     model = run.config.get("model") or {}
     lora = ", ".join(f"{key}={value}" for key, value in (model.get("lora") or {}).items())
@@ -56,12 +59,24 @@ def _training(run: RunContent) -> dict[str, str | None]:
     return {"recovery training": text + (f", adapters ({lora})" if lora else "")}
 
 
-def _class(entry: Any) -> str | None:
-    """A class of the configuration with the arguments that are not None."""
+def share_lost(row: Mapping[str, str]) -> float:
+    """Return the share of a layer's importance that was pruned away, from its row of layers.csv.
+
+    Example:
+        >>> share_lost({"kept_importance": "0.75"}), share_lost({"kept_importance": "1.0000000000000002"})
+        (0.25, 0.0)
+    """
+    return max(1 - float(row["kept_importance"]), 0.0)
+
+
+def _class(entry: Any, without: Sequence[str] = ()) -> str | None:
+    """A class of the configuration with its plain arguments."""
     if not isinstance(entry, Mapping):
         return None
     name = str(entry.get("class_path", "")).rpartition(".")[2]
-    arguments = {k: v for k, v in (entry.get("init_args") or {}).items() if isinstance(v, str | int | float)}
+    arguments = {
+        k: v for k, v in (entry.get("init_args") or {}).items() if isinstance(v, str | int | float) and k not in without
+    }
     return f"{name}({', '.join(f'{key}={value!r}' for key, value in arguments.items())})"
 
 
@@ -77,7 +92,7 @@ def layer_summary(run: RunContent) -> list[Table]:
             LayerPath.of(row["layer"]).layer,
             row["block"],
             f"{100 * float(row['sparsity']):.1f}",
-            f"{100 * (1 - float(row['kept_importance'])):.2f}",
+            f"{100 * share_lost(row):.2f}",
             f"{float(row['threshold']):.3g}",
         )
         for row in rows
