@@ -95,6 +95,11 @@ class PruningModule(LightningModule):
         """``pruned`` once masks are applied or the checkpoint says so, else ``dense``."""
         return "pruned" if self.recipe else "dense"
 
+    @property
+    def system(self) -> str:
+        """What tables call the model: ``dense``, ``pruned``, or ``trained`` if it was trained after it was pruned."""
+        return "trained" if self.recipe.get("trained") else self.pruning_stage
+
     def configure_model(self) -> None:
         """Load the weights, once, when Lightning is ready for them; for recovery training make them ready to train."""
         if self.model is None:
@@ -163,7 +168,7 @@ class PruningModule(LightningModule):
         """Gather all records, measure them, log the figures as ``stage/task/language/metric``, and keep the results."""
         data = self._data
         self.records = {key: self._gathered(records) for key, records in self.records.items()}
-        self.results = summarize(data.tasks, self.records, self.pruning_stage, data.seed)
+        self.results = summarize(data.tasks, self.records, self.system, data.seed)
         figures = scalars(self.pruning_stage, self.results)
         self.log_dict(figures, rank_zero_only=False, sync_dist=False, logger=False)  # callbacks know under which names
 

@@ -87,7 +87,7 @@ class RunCallback(Callback):
 
         Args:
             run: The run.
-            system: ``dense`` or ``pruned``.
+            system: ``dense``, ``pruned`` or ``trained``.
             results: Sections of results.json.
         """
 

@@ -63,7 +63,7 @@ class ProgressDisplay(Viewer, ProgressBar):
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin the phase of evaluation."""
-        self._begin(trainer, f"evaluating, {pl_module.pruning_stage}", sum(trainer.num_test_batches), "examples")
+        self._begin(trainer, f"evaluating, {pl_module.system}", sum(trainer.num_test_batches), "examples")
 
     def on_test_batch_end(
         self,

@@ -384,8 +384,8 @@ class PruningCallback(Schedule):
         """Write the trained checkpoint, its pruned weights at zero."""
         run = self.run
         run.module.end_training()
-        if run.outcome.reports:  # else it was pruned before, as its checkpoint says
-            run.module.mark_pruned(self.recipe(run))
+        recipe = self.recipe(run) if run.outcome.reports else run.module.recipe  # of a model that was pruned before
+        run.module.mark_pruned(recipe | {"trained": True})
         if run.writes:
             save_masks(run.module.masks, run.folder / "masks.safetensors")
         self._save(run)

@@ -93,6 +93,7 @@ class RunWriter(RunCallback):
             "schema_version": SCHEMA_VERSION,
             "model": run.module.source.name,
             "stage": run.module.pruning_stage,
+            "system": run.module.system,
             "sparsity": run.module.recipe.get("sparsity", 0.0),
             "seed": run.data.seed,
             "config_hash": self.config_hash,

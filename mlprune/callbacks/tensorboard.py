@@ -103,10 +103,10 @@ class TensorBoard(Viewer):
         run = self.run
         if not _writers(run):
             return
-        results, stage = run.module.results, run.module.pruning_stage
+        results, system = run.module.results, run.module.system
         if run.is_experiment:
             # of a sweep a curve over sparsity, in percent
-            step = round(100 * run.module.recipe.get("sparsity", 0)) if run.is_sweep else int(stage == "pruned")
+            step = round(100 * run.module.recipe.get("sparsity", 0)) if run.is_sweep else int(system != "dense")
             for writer in _writers(run):
                 writer.log_metrics(scalars("fit", results), step=step)
             if not step:
@@ -114,14 +114,14 @@ class TensorBoard(Viewer):
                 return
             self._dense = self._dense or _read(run)
         before = read_figures(self._dense) if self._dense else []
-        systems = ({"dense": before} if before else {}) | {stage: read_figures(results)}
+        systems = ({"dense": before} if before else {}) | {system: read_figures(results)}
         if run.writes:
             for writer in _writers(run):
                 writer.experiment.add_text("results", "\n\n".join(map(to_markdown, figure_tables(systems))))
                 if self.figures:
                     for task, figure in task_bars(systems).items():
                         writer.experiment.add_image(f"results/{task}", picture(figure), dataformats="HWC")
-        self._log_settings(run, headline_figures(systems[stage], before))
+        self._log_settings(run, headline_figures(systems[system], before))
 
     def on_run_end(self, run: Run) -> None:
         """Log the comparison as text, with intervals and p values."""
@@ -133,7 +133,7 @@ class TensorBoard(Viewer):
 
     def _log_settings(self, run: Run, figures: dict[str, float]) -> None:
         recipe, data, source = run.module.recipe, run.data, run.module.source
-        settings: dict[str, Any] = {"model": source.name, "dtype": source.dtype, "stage": run.module.pruning_stage}
+        settings: dict[str, Any] = {"model": source.name, "dtype": source.dtype, "stage": run.module.system}
         settings |= {name: recipe[name] for name in SETTINGS if recipe.get(name) is not None}
         settings |= {"groups": "+".join(run.groups), "num_prompts": data.num_prompts, "seed": data.seed}
         figures = {"headline/pruning/sparsity": recipe.get("sparsity", 0.0), **figures}

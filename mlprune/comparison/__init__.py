@@ -2,8 +2,18 @@
 
 from mlprune.comparison.compare import compare
 from mlprune.comparison.difference import Difference
+from mlprune.comparison.headline import OF_ONE_RUN
 from mlprune.comparison.records import TaskRecords
 from mlprune.comparison.rows import differences_of, figures_of
 from mlprune.comparison.schema1 import read_differences, read_figures
 
-__all__ = ["Difference", "TaskRecords", "compare", "differences_of", "figures_of", "read_differences", "read_figures"]
+__all__ = [
+    "OF_ONE_RUN",
+    "Difference",
+    "TaskRecords",
+    "compare",
+    "differences_of",
+    "figures_of",
+    "read_differences",
+    "read_figures",
+]

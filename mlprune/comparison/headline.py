@@ -3,11 +3,18 @@
 from collections.abc import Collection, Sequence
 
 from mlprune.comparison.difference import Difference
-from mlprune.metrics.measure import AVERAGE
+from mlprune.metrics.measure import AVERAGE, AVERAGE_ALL
+
+OF_ONE_RUN = {  # systems that differ by what a run did to its model
+    ("dense", "pruned"): "pruning",
+    ("dense", "trained"): "pruning and recovery training",
+}
 
 
 def headline(rows: Sequence[Difference], tasks: Collection[str]) -> str:
     """Say whether the second system is better outside English; "too few to tell" unless an interval tells.
+
+    Where English was not evaluated, it is the average over all languages.
 
     Args:
         rows: The differences.
@@ -17,27 +24,28 @@ def headline(rows: Sequence[Difference], tasks: Collection[str]) -> str:
         >>> from mlprune.metrics import Measure
         >>> f1 = Measure("f1", "F1", unit="%", scale=100, digits=1)
         >>> row = Difference("pruned", "dense", "nli", "average", f1, 0.5, 0.55, 0.05, -0.01, 0.1, n=60, clusters=20)
-        >>> headline([row], ["nli"])
+        >>> from dataclasses import replace
+        >>> headline([row, replace(row, language="average_all")], ["nli"])
         'Outside English, pruning changed nli F1 by +5.0 points (95% CI -1.0 to +10.0, n = 60 in 20 clusters): too few
         to tell.'
-        >>> from dataclasses import replace
         >>> headline([replace(row, changed=0.0, system="runs/b", reference="runs/a")], ["nli"])
-        'Outside English, no prediction changed from runs/a to runs/b: nli (n = 60 in 20 clusters).'
+        'On average over languages, no prediction changed from runs/a to runs/b: nli (n = 60 in 20 clusters).'
     """
     firsts = {row.task: row for row in reversed(rows) if row.language == AVERAGE and row.task in tasks}
     chosen = [firsts[task] for task in dict.fromkeys(row.task for row in rows) if task in firsts]
     if not chosen:
         return "Nothing was measured outside English in both runs, so nothing is said of it."
+    without_english = any(row.language == AVERAGE_ALL and row.task in firsts for row in rows)
+    where = "Outside English" if without_english else "On average over languages"
     same = [f"{row.task} ({_size(row)})" for row in chosen if row.changed == 0]
     moved = [_change(row) for row in chosen if row.changed != 0]
     before, after = chosen[0].reference, chosen[0].system
-    by_pruning = (before, after) == ("dense", "pruned")
+    done = OF_ONE_RUN.get((before, after))
     if not moved:
-        where = "when pruning" if by_pruning else f"from {before} to {after}"
-        return f"Outside English, no prediction changed {where}: {', '.join(same)}."
-    subject = "pruning" if by_pruning else f"{after} against {before}"
+        when = f"after {done}" if done else f"from {before} to {after}"
+        return f"{where}, no prediction changed {when}: {', '.join(same)}."
     still = f"; no prediction changed in {', '.join(same)}" if same else ""
-    return f"Outside English, {subject} changed {'; '.join(moved)}{still}."
+    return f"{where}, {done or f'{after} against {before}'} changed {'; '.join(moved)}{still}."
 
 
 def _change(row: Difference) -> str:

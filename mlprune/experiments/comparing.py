@@ -17,7 +17,7 @@ def compare_with_dense(run: Run) -> dict[str, Any]:
         run: The run; its folder has the predictions of both.
     """
     folder = run.folder
-    comparison = compare(folder / PREDICTIONS, folder / "predictions", run.data.seed)
+    comparison = compare(folder / PREDICTIONS, folder / "predictions", run.data.seed, ("dense", run.module.system))
     write_json(folder / "comparison.json", comparison)
     for name, render in COMPARISON_FILES.items():
         with run.viewer(name):

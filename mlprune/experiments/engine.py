@@ -39,6 +39,7 @@ TRAINER_DEFAULTS: dict[str, Any] = {
     "use_distributed_sampler": False,  # batches are dealt by the data module
     "inference_mode": False,  # weights are edited during validation
     "max_epochs": 0,
+    "log_every_n_steps": 1,  # recovery training has few
     "num_sanity_val_steps": 0,
     "enable_model_summary": False,
     "enable_checkpointing": False,

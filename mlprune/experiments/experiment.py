@@ -61,7 +61,8 @@ class Experiment:
         if self.run.trains:
             phases.append(("recovery training with the masks held", partial(self.stages.train, ckpt_path)))
         if self.run.data.tasks or not was_pruned:
-            phases.append(("evaluating the pruned model", self.stages.evaluate))
+            system = "trained" if self.run.trains else "pruned"
+            phases.append((f"evaluating the {system} model", self.stages.evaluate))
         return phases
 
     def _dense_phase(self) -> Phase:
@@ -96,7 +97,7 @@ class Experiment:
         if has_dense(run.folder):
             return compare_with_dense(run)
         with run.viewer("console table"):
-            print_tables(figure_tables({run.module.pruning_stage: read_figures(run.module.results)}))
+            print_tables(figure_tables({run.module.system: read_figures(run.module.results)}))
         return {}
 
 

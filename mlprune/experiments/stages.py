@@ -24,7 +24,7 @@ class Stages:
         finally:
             run.module.end_interventions()
         for callback in run.callbacks:
-            callback.on_evaluated(run, run.module.pruning_stage, run.module.results)
+            callback.on_evaluated(run, run.module.system, run.module.results)
 
     def validate(self, schedule: Schedule) -> None:
         """Take the steps of a schedule: calibrate and prune, or measure.

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from mlprune.comparison import read_differences
+from mlprune.comparison import OF_ONE_RUN, read_differences
 from mlprune.present.rows import comparison_tables, raw_table
 from mlprune.present.table import Table, to_csv, to_latex, to_markdown
 from mlprune.text import visible
@@ -29,7 +29,7 @@ def comparison_markdown(comparison: dict[str, Any]) -> str:
         ('# Dense against pruned', '| French | 50.0 | 60.0 | +10.0 | -10.0 to +30.0 | 20 |')
     """
     before, after = comparison.get("systems", ["dense", "pruned"])
-    title = "Dense against pruned" if (before, after) == ("dense", "pruned") else f"{before} against {after}"
+    title = f"{'Dense' if (before, after) in OF_ONE_RUN else before} against {after}"
     tables = map(to_markdown, _tables(comparison))
     return "\n\n".join([f"# {visible(title)}", visible(comparison["headline"]), *tables, METHOD]) + "\n"
 

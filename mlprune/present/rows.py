@@ -121,12 +121,14 @@ def language_labels(languages: Sequence[str]) -> list[str]:
     """Return what rows' languages are called.
 
     Example:
-        >>> language_labels(["fr", "en-sw", "average", "average_all"])
-        ['French', 'English and Swahili', 'average without English', 'average']
+        >>> language_labels(["en", "en-sw", "average", "average_all"])
+        ['English', 'English and Swahili', 'average without English', 'average']
         >>> language_labels(["fr", "average"])
         ['French', 'average']
     """
-    averages = {AVERAGE: "average without English" if AVERAGE_ALL in languages else "average", AVERAGE_ALL: "average"}
+    left_out = "English" if "en" in languages else "the pivot"
+    averages = {AVERAGE: f"average without {left_out}" if AVERAGE_ALL in languages else "average"}
+    averages[AVERAGE_ALL] = "average"
     return [
         averages.get(language) or " and ".join(LANGUAGES[c].name if c in LANGUAGES else c for c in language.split("-"))
         for language in languages

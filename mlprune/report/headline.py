@@ -5,6 +5,7 @@ from mlprune.comparison.schema1 import headline_tasks, read_sweep
 from mlprune.metrics.measure import AVERAGE
 from mlprune.present import curves_of
 from mlprune.report.features import layer_name
+from mlprune.report.tables import share_lost
 from mlprune.runs.content import RunContent
 from mlprune.runs.reading import Json
 
@@ -15,7 +16,9 @@ PRUNED = TRANSLATES + (
 )
 FEATURES = TRANSLATES + "Which of its features are large when it translates, and in no language alone?"
 PIVOT = "en"
+TRAINED = PRUNED.replace("are pruned, without training,", "are pruned and the others trained,")
 DENSE = "How well does the model answer in English, and how well in other languages?"
+WITHOUT_ENGLISH = "How well does the model answer in each language?"
 
 
 def question(run: RunContent) -> str:
@@ -24,11 +27,13 @@ def question(run: RunContent) -> str:
     Example:
         >>> from pathlib import Path
         >>> question(RunContent(Path("v0"), "v0", results={"dense": {}}))
-        'How well does the model answer in English, and how well in other languages?'
+        'How well does the model answer in each language?'
     """
     if run.pruned:
-        return PRUNED
-    return FEATURES if run.overlap else DENSE if run.results else ""
+        return TRAINED if "trained" in run.results or run.recipe.get("trained") else PRUNED
+    if run.overlap or not run.results:
+        return FEATURES if run.overlap else ""
+    return DENSE if any(row.language == PIVOT for row in read_figures(run.final)) else WITHOUT_ENGLISH
 
 
 def headline(run: RunContent) -> str:
@@ -50,7 +55,8 @@ def _evaluated(results: Json) -> str:
     for task in headline_tasks(results):
         own = [row for row in rows if row.task == task and row.value is not None]
         own = [row for row in own if row.measure == own[0].measure]
-        places = {PIVOT: "in English", AVERAGE: "in the other languages"}
+        english = any(row.language == PIVOT for row in own)
+        places = {PIVOT: "in English", AVERAGE: "in the other languages" if english else "on average over languages"}
         shown = [
             f"{row.measure.text(row.value)}{'%' if row.measure.unit == '%' else ''} {places[row.language]}"
             for row in own
@@ -58,7 +64,8 @@ def _evaluated(results: Json) -> str:
         ]
         if shown:
             found.append(f"{task} {own[0].measure.title or own[0].measure.name} {' and '.join(shown)}")
-    return f"The {results.get('stage', 'dense')} model: {'; '.join(found)}." if found else ""
+    system = results.get("system") or results.get("stage", "dense")
+    return f"The {system} model: {'; '.join(found)}." if found else ""
 
 
 def _swept(lines: list[dict[str, str]]) -> str:
@@ -80,7 +87,7 @@ def _swept(lines: list[dict[str, str]]) -> str:
 
 
 def _pruned(run: RunContent) -> str:
-    lost = {row["layer"]: 1 - float(row["kept_importance"]) for row in run.layers if row.get("kept_importance")}
+    lost = {row["layer"]: share_lost(row) for row in run.layers if row.get("kept_importance")}
     sparsity = run.recipe.get("sparsity") or sum(float(row["sparsity"]) for row in run.layers) / len(run.layers)
     text = f"Pruning took {100 * sparsity:.1f}% of the weights of {len(run.layers)} layers"
     if not lost:

@@ -19,9 +19,9 @@ class RunContent:
         folder: Where it is.
         name: What the report calls it.
         config: config.yaml.
-        results: ``dense`` and ``pruned`` to results, as far as there are.
+        results: System (``dense``, ``pruned``, ``trained``) to results, the last evaluation last.
         comparison: comparison.json.
-        predictions: ``dense`` and ``pruned`` to predictions.
+        predictions: System to predictions.
         recipe: mlprune.json.
         layers: Rows of layers.csv: what pruning did to each layer.
         sweep: Rows of sweep.csv: figures by sparsity.
@@ -46,12 +46,12 @@ class RunContent:
     @property
     def final(self) -> Json:
         """The results of the last evaluation; empty if there is none."""
-        return self.results.get("pruned") or self.results.get("dense") or {}
+        return next(reversed(self.results.values()), {})
 
     @property
     def pruned(self) -> bool:
         """Whether the run pruned a model, or evaluated a pruned one."""
-        return bool(self.recipe or self.layers or self.sweep or "pruned" in self.results)
+        return bool(self.recipe or self.layers or self.sweep or self.results.keys() - {"dense"})
 
 
 def read_run(folder: Path) -> RunContent:
@@ -63,21 +63,21 @@ def read_run(folder: Path) -> RunContent:
     Raises:
         UserError: If it holds nothing of a run, or a file in it cannot be read.
     """
-    results = {}
-    for name in ("results.dense.json", "results.json"):
-        content = read_json(folder / name)
-        if content:
-            results[str(content.get("stage", "dense"))] = content
-    predictions = {"dense": read_predictions(folder / "predictions.dense"), "pruned": {}}
-    last = "dense" if set(results) == {"dense"} else "pruned"
-    predictions[last] = read_predictions(folder / "predictions") or predictions[last]
+    results: dict[str, Json] = {}
+    predictions: dict[str, Predictions] = {}
+    for kind, default in ((".dense", "dense"), ("", "pruned")):
+        content = read_json(folder / f"results{kind}.json")
+        name = str(content.get("system") or content.get("stage") or default)
+        found = read_predictions(folder / f"predictions{kind}")
+        results |= {name: content} if content else {}
+        predictions |= {name: found} if found else {}
     run = RunContent(
         folder=folder,
         name="/".join(folder.resolve().parts[-2:]),
         config=read_yaml(folder / "config.yaml"),
         results=results,
         comparison=read_json(folder / "comparison.json"),
-        predictions={stage: found for stage, found in predictions.items() if found},
+        predictions=predictions,
         recipe=read_json(folder / "pruned" / "mlprune.json") or read_json(folder / "mlprune.json"),
         layers=_rows(folder / "layers.csv"),
         sweep=_rows(folder / "sweep.csv"),

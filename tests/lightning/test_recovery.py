@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from lightning.pytorch import Callback
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import save_tiny
-from tiny_runs import RUN, start, write_config
+from tiny_runs import RUN, start, tiny_config, write_config
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 from transformers import AutoModelForCausalLM
@@ -109,6 +110,28 @@ def test_training_helps_on_what_it_trains_on(mlprune, tmp_path: Path, tiny_folde
     assert after["sparsity"] == pytest.approx(0.59, abs=0.01)
 
 
+def test_a_trained_model_is_called_so_and_its_loss_is_logged(mlprune, tmp_path: Path, tiny_folder: Path) -> None:
+    tasks = tiny_config(tiny_folder)["data"]["tasks"][:1]
+    run, _ = trained(mlprune, tmp_path, tiny_folder, {"max_epochs": 1}, data={"tasks": tasks})
+    comparison = json.loads((run / "comparison.json").read_text())
+    assert comparison["systems"] == ["dense", "trained"]
+    assert " pruning and recovery training" in comparison["headline"]
+    text = (run / "comparison.md").read_text()
+    assert text.startswith("# Dense against trained\n")
+    assert "| language | dense | trained | difference |" in text
+    page = (run / "report.html").read_text()
+    assert "<h1>Dense against trained</h1>" in page
+    assert "and the others trained, does it answer better" in page
+    assert "then trained with the zeros held" in (run / "pruned/README.md").read_text()
+    losses = EventAccumulator(str(run)).Reload().Scalars("fit/loss")
+    assert len(losses) == Watch.steps
+    status, out, err = mlprune("test", "--config", tmp_path / "run.yaml", "--model.name", run / "pruned")
+    assert status == 0, err
+    assert f"{run / 'pruned'}, trained" in out
+    results = json.loads((RUN.with_name("version_1") / "results.json").read_text())
+    assert (results["stage"], results["system"], results["figures"][0]["system"]) == ("pruned", "trained", "trained")
+
+
 def test_adapters_are_merged_and_the_mask_applied_again(mlprune, tmp_path: Path, tiny_folder: Path) -> None:
     sections = {"model": {"name": str(tiny_folder), "lora": {"r": 2}, "optimizer": DECAY}}
     settings = {"callbacks": []}
@@ -192,7 +215,7 @@ def test_a_pruned_checkpoint_is_trained_with_its_zeros_held(mlprune, tmp_path: P
     moved = before.model.layers[0].mlp.up_proj.weight != after.model.layers[0].mlp.up_proj.weight
     assert moved[kept].float().mean() > 0.5
     recipes = [json.loads((run / "pruned/mlprune.json").read_text()) for run in runs]
-    assert recipes[0] == recipes[1]
+    assert recipes[0] | {"trained": True} == recipes[1]
     assert f"base_model: {tiny_folder}" in (runs[1] / "pruned/README.md").read_text()
     assert json.loads((runs[1] / "results.json").read_text())["stage"] == "pruned"
     assert not (runs[1] / "results.dense.json").exists()

@@ -194,6 +194,43 @@ def test_settings_name_no_pruning_that_did_not_happen(tmp_path: Path) -> None:
     assert "3 epochs, AdamW, adapters (r=4)" in text
 
 
+def test_a_sweep_shows_the_sparsities_that_were_run_and_no_other(tmp_path: Path) -> None:
+    pattern = "{class_path: mlprune.pruning.Unstructured, init_args: {sparsity: 0.33, scope: layer}}"
+    lines = ["sparsity,task,language,metric,dense,pruned,delta,low,high,p,n"]
+    lines += [f"{level},nli,non_en,accuracy,0.5,0.4,-0.1,-0.2,0.1,,40" for level in (0.2, 0.5)]
+    parts = {"sweep.csv": "\n".join(lines) + "\n", "config.yaml": f"pruning: {{pattern: {pattern}}}\n"}
+    text = Page(render([read_run(write(tmp_path, parts | {"results.dense.json": results("dense", 0.4)}))])).text
+    assert {"Unstructured(scope='layer')", "20%, 50%"} <= set(text)
+    assert not any("0.33" in part for part in text)
+
+
+def test_without_english_nothing_is_said_of_it(tmp_path: Path) -> None:
+    french = results("dense", 0.4)
+    del french["tasks"]["nli"]["en"], french["rankc"]
+    text = " ".join(Page(render([read_run(write(tmp_path, {"results.json": french}))])).text)
+    assert "English" not in text
+    assert "nli accuracy 40.0% on average over languages" in text
+
+
+@pytest.mark.parametrize(("share", "shown"), [(0.966, True), (1.0, False)])
+def test_the_share_that_was_scored(tmp_path: Path, share: float, shown: bool) -> None:
+    recipe = {"sparsity": 0.3, "scored_share": share, "layers": {"h.0.q": 0.3}}
+    text = Page(render([read_run(write(tmp_path, {"pruned/mlprune.json": recipe}))])).text
+    assert ("96.6%" in text) == shown
+    assert ("share of the blocks' weights scored" in text) == shown
+
+
+def test_a_trained_model_is_called_so(tmp_path: Path) -> None:
+    trained = results("pruned", 0.5) | {"system": "trained"}
+    comparison = COMPARISON | {"systems": ["dense", "trained"]}
+    run = write(whole(tmp_path), {"results.json": trained, "comparison.json": comparison})
+    text = Page(render([read_run(run)])).text
+    assert "Dense against trained" in text
+    assert "trained" in text[text.index("nli: accuracy, %") :][:8]
+    assert not any("without training" in part for part in text)
+    assert any("dense said" in part for part in text)
+
+
 def test_tables_have_the_order_of_the_rows(tmp_path: Path) -> None:
     row = COMPARISON["tasks"]["nli"]["fr"]
     names = ("English", "French", "Arabic")
