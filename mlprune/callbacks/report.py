@@ -9,6 +9,7 @@ from lightning.pytorch import LightningModule, Trainer
 
 from mlprune.callbacks.base import RunCallback
 from mlprune.files import write_text
+from mlprune.invocation import program
 from mlprune.log import log
 from mlprune.models.blocks import find_blocks
 from mlprune.report import read_run, write_report
@@ -37,7 +38,7 @@ class ReportCallback(RunCallback):
     def on_run_end(self, run: Run) -> None:
         """Write the report."""
         if run.writes:
-            again = f"python -m mlprune.report {shlex.quote(str(run.folder))} writes it"
+            again = f"{program()} report {shlex.quote(str(run.folder))} writes it"
             with run.viewer("report.html", remedy=again):
                 log.info("report: %s", write_report([read_run(run.folder)], run.folder / "report.html"))
 

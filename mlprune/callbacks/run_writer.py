@@ -18,6 +18,7 @@ from mlprune.runs.folder import CONFIG
 from mlprune.runs.inputs import hashes
 from mlprune.runs.reading import SCHEMA_VERSION
 from mlprune.runs.unfinished import Unfinished
+from mlprune.text import visible
 
 
 class RunWriter(RunCallback):
@@ -72,7 +73,7 @@ class RunWriter(RunCallback):
         command = f"{program()} {self.subcommand} --resume {shlex.quote(str(folder))}"
         kept = (folder / CONFIG).is_file() and Unfinished(folder).folder.is_dir()
         told = f"go on with: {command}" if kept else "nothing was kept to go on with; start it again"
-        print(f"interrupted; {told}", file=sys.stderr)  # the log would break the line
+        print(visible(f"interrupted; {told}"), file=sys.stderr)  # the log would break the line
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the evaluation, on one process; then log its figures, unless it is one of several."""

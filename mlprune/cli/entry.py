@@ -46,7 +46,7 @@ def main(args: list[str] | None = None) -> int:
         if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
             raise
         place = "the run's folder cannot be written" if error.filename is None else f"'{error.filename}'"
-        print(f"error: {place}: {error.strerror}", file=sys.stderr)
+        print(one_line(f"error: {place}: {error.strerror}"), file=sys.stderr)
         return 2
     return 0
 

@@ -10,7 +10,7 @@ from textwrap import fill, shorten
 
 from mlprune.cli.catalog import PACKAGE, Catalog
 from mlprune.cli.packaged import config_line, config_names, configs_folder, copy_config
-from mlprune.errors import UserError, did_you_mean
+from mlprune.errors import UserError, did_you_mean, one_line
 from mlprune.invocation import program
 from mlprune.languages import LANGUAGES
 
@@ -66,7 +66,7 @@ def main(args: list[str]) -> int:
         else:
             print(listing(arguments.kind, arguments.name))
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(str(error))}", file=sys.stderr)
         return 2
     return 0
 

@@ -1,11 +1,13 @@
 """``--resume RUN``: the run's own configuration again, in the run's own folder."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
 from mlprune.callbacks.run_folder import VERSIONS
 from mlprune.cli.config_files import read_yaml
 from mlprune.errors import UserError
+from mlprune.invocation import program
 from mlprune.runs.folder import CONFIG, UNFINISHED
 from mlprune.runs.inputs import MISSING, flat, read_inputs, refuse_changes
 
@@ -38,7 +40,8 @@ def take_resume(args: list[str]) -> tuple[list[str], Path | None]:
             f"{FLAG} '{run}': no {CONFIG} there; give the folder of a run, such as lightning_logs/version_0"
         )
     if not (run / UNFINISHED).is_dir():
-        raise UserError(f"{FLAG} '{run}': the run is complete; there is nothing to resume")
+        again = f"{program()} report {shlex.quote(str(run))}"
+        raise UserError(f"{FLAG} '{run}': the run is complete; {again} writes its report again")
     _refuse_edits(run)
     rest = [*args[1:place], *args[place + 2 :]]
     return [args[0], "--config", str(run / CONFIG), *rest], run.resolve()

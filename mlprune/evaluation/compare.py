@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from mlprune.comparison import compare
-from mlprune.errors import UserError
+from mlprune.errors import UserError, one_line
 from mlprune.files import write_json
 from mlprune.invocation import program
 from mlprune.present import comparison_markdown
@@ -26,7 +26,7 @@ def main(args: list[str] | None = None) -> int:
         if arguments.json:
             write_json(arguments.json, comparison)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(str(error))}", file=sys.stderr)
         return 1
     print(comparison_markdown(comparison), end="")
     return 0

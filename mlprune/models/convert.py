@@ -12,7 +12,7 @@ from pickle import UnpicklingError
 import torch
 from safetensors.torch import save_file
 
-from mlprune.errors import UserError
+from mlprune.errors import UserError, one_line
 from mlprune.files import whole_folder, write_json
 from mlprune.invocation import program
 
@@ -75,7 +75,7 @@ def main(args: list[str] | None = None) -> int:
     try:
         convert(arguments.source, arguments.target)
     except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(str(error))}", file=sys.stderr)
         return 1
     return 0
 

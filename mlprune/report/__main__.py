@@ -4,10 +4,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from mlprune.errors import UserError
+from mlprune.errors import UserError, one_line
 from mlprune.invocation import program
 from mlprune.report.page import write_report
 from mlprune.runs.content import read_run
+from mlprune.text import visible
 
 
 def main(args: list[str] | None = None) -> int:
@@ -19,9 +20,9 @@ def main(args: list[str] | None = None) -> int:
     try:
         runs = [read_run(folder) for folder in arguments.runs]
         target = arguments.output or (runs[0].folder / "report.html" if len(runs) == 1 else Path("comparison.html"))
-        print(write_report(runs, target))
+        print(visible(str(write_report(runs, target))))
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(str(error))}", file=sys.stderr)
         return 2
     return 0
 
