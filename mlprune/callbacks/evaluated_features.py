@@ -76,7 +76,7 @@ def evaluated_text(example: Any) -> str:
     """Return the text that an example is about, with its right answer.
 
     Example:
-        >>> from mlprune.evaluation.tasks.scored import CandidateExample
+        >>> from mlprune.evaluation.tasks.candidate_example import CandidateExample
         >>> evaluated_text(CandidateExample("0", ("It is bad", "It is good"), ("-", "+"), label=1))
         'It is good'
     """

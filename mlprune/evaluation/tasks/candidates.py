@@ -11,7 +11,8 @@ from mlprune.data.usable import Needs
 from mlprune.errors import UserError
 from mlprune.evaluation.options import Normalization
 from mlprune.evaluation.tasks.base import in_task
-from mlprune.evaluation.tasks.scored import CandidateExample, ScoredTask
+from mlprune.evaluation.tasks.candidate_example import CandidateExample
+from mlprune.evaluation.tasks.scored import ScoredTask
 
 
 class CandidateTask(ScoredTask):

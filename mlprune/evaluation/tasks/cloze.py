@@ -9,7 +9,8 @@ from mlprune.data.official import BmlamaFolder
 from mlprune.data.rows import Row
 from mlprune.data.usable import Needs
 from mlprune.errors import UserError
-from mlprune.evaluation.tasks.scored import CandidateExample, ScoredTask
+from mlprune.evaluation.tasks.candidate_example import CandidateExample
+from mlprune.evaluation.tasks.scored import ScoredTask
 
 
 class ClozeTask(ScoredTask):

@@ -6,7 +6,8 @@ from mlprune.data.corpora import Bundled, Corpus, HubDataset
 from mlprune.data.rows import Row
 from mlprune.data.usable import Needs
 from mlprune.evaluation.options import Normalization
-from mlprune.evaluation.tasks.scored import CandidateExample, ScoredTask
+from mlprune.evaluation.tasks.candidate_example import CandidateExample
+from mlprune.evaluation.tasks.scored import ScoredTask
 from mlprune.languages import language
 
 MULTIBLIMP_CODES = {"bs": "hbs", "fa": "fas", "hr": "hbs", "lv": "lav", "sq": "sqi", "sr": "hbs", "uz": "uzb"}

@@ -4,7 +4,7 @@ import itertools
 import random
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from torchmetrics import Metric
@@ -18,41 +18,11 @@ from mlprune.evaluation.model_kinds import CandidateTexts, model_kind
 from mlprune.evaluation.options import Normalization, Scoring
 from mlprune.evaluation.scoring import score_request
 from mlprune.evaluation.tasks.base import in_task, naming, refuse_too_long
+from mlprune.evaluation.tasks.candidate_example import CandidateExample
 from mlprune.evaluation.tasks.prompted import PromptedTask
 from mlprune.log import log
 from mlprune.metrics import Accuracy, AccuracyIn, ExpectedRankC, PairMetric, RankC, Record
 from mlprune.models.language_tokens import between
-
-
-@dataclass(frozen=True)
-class CandidateExample:
-    """An example: its candidates, and the name of the right one.
-
-    Args:
-        id: The row's id, the same in every language.
-        candidates: Full texts.
-        names: What each candidate stands for: labels, or answers.
-        label: Position of the right one.
-        question: What precedes the answer; empty where the template has none, or one for each candidate.
-        answers: What follows the question in each candidate.
-        given: Leading part of each candidate that is not scored.
-        group: What examples of a language share that are not independent, such as hypotheses of one premise.
-        category: What kind of example it is, such as the grammatical phenomenon or the subject.
-
-    Example:
-        >>> CandidateExample("0", ("It is bad", "It is good"), ("negative", "positive"), label=1).names[1]
-        'positive'
-    """
-
-    id: str
-    candidates: tuple[str, ...]
-    names: tuple[str, ...]
-    label: int
-    question: str = ""
-    answers: tuple[str, ...] = ()
-    given: tuple[str, ...] = ()
-    group: str | None = None
-    category: str | None = None
 
 
 class ScoredTask(PromptedTask):
@@ -140,7 +110,7 @@ class ScoredTask(PromptedTask):
         if self.chat.template or not solved:
             return examples
         before = "".join(example.candidates[example.label] + self.separator for example in solved)
-        return [_after(before, example) for example in examples]
+        return [example.after(before) for example in examples]
 
     def _category(self, row: Row, lang: str) -> str | None:
         if self.by is None:
@@ -261,11 +231,3 @@ def pick(scores: Sequence[float], seed: str) -> int:
     """
     best = [i for i, score in enumerate(scores) if score == max(scores)]
     return best[0] if len(best) == 1 else random.Random(seed).choice(best)
-
-
-def _after(before: str, example: CandidateExample) -> CandidateExample:
-    """Put solved examples before an example; they are given, whatever else is."""
-    given = tuple(before + text for text in example.given) if example.given else (before,) * len(example.candidates)
-    texts = tuple(before + text for text in example.candidates)
-    question = before + example.question if example.question else ""
-    return replace(example, candidates=texts, given=given, question=question)
