@@ -107,8 +107,9 @@ class PruningCallback(Schedule):
             UserError: If a sparsity or another setting does not go with a sweep.
         """
         own, levels = self.pruner, self.sweep or []
-        if not levels or len(set(levels)) < len(levels):
-            raise UserError(f"pruning.sweep {levels}: give at least one sparsity, each once")
+        names = [f"{level:g}" for level in levels]  # of their folders
+        if not levels or len(set(names)) < len(levels):
+            raise UserError(f"pruning.sweep {levels}: give at least one sparsity, each once, to six digits")
         if not self.propagation.passes_dense:
             raise UserError(
                 f"pruning.sweep needs pruning.propagate dense, not {self.propagation.name}: one calibration for all"

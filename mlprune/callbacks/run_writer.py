@@ -66,14 +66,11 @@ class RunWriter(RunCallback):
             Unfinished(run.folder).add_records(stage, rank, batch.task.name, batch.lang, batch.records)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Say how to go on after Ctrl-C, in a line to be pasted."""
+        """Say how to resume after Ctrl-C, in a line to be pasted."""
         if not isinstance(exception, KeyboardInterrupt) or not trainer.is_global_zero:
             return
-        folder = self.run.settle_folder()
-        command = f"{program()} {self.subcommand} --resume {shlex.quote(str(folder))}"
-        kept = (folder / CONFIG).is_file() and Unfinished(folder).folder.is_dir()
-        told = f"go on with: {command}" if kept else "nothing was kept to go on with; start it again"
-        print(visible(f"interrupted; {told}"), file=sys.stderr)  # the log would break the line
+        hint = resume_hint(self.run, self.subcommand)
+        print(visible(f"interrupted; {hint}"), file=sys.stderr)  # the log would break the line
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the evaluation, on one process; then log its figures, unless it is one of several."""
@@ -103,3 +100,15 @@ class RunWriter(RunCallback):
             **run.module.results,
             **({"warnings": run.warnings} if run.warnings else {}),
         }
+
+
+def resume_hint(run: Run, subcommand: str) -> str:
+    """Say how a run is resumed; one that Python started has no config.yaml.
+
+    Args:
+        run: The run, whose folder is known.
+        subcommand: fit, validate or test.
+    """
+    if (run.folder / CONFIG).is_file():
+        return f"resume with: {program()} {subcommand} --resume {shlex.quote(str(run.folder))}"
+    return f"resume with: Engine(..., resumed={str(run.folder)!r})"

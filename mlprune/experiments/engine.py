@@ -11,6 +11,7 @@ from lightning.pytorch import Callback, Trainer
 from mlprune.callbacks import (
     EndOnSigterm,
     FeatureAnalysis,
+    Peers,
     PruningCallback,
     ReportCallback,
     ResultsTable,
@@ -96,6 +97,7 @@ class Engine:
         self.dense = None if dense is None else Path(dense)
         self.folder = RunFolder(config)
         self.stages = Stages(self.run)
+        self.peers = Peers(command)
         described = {name: config[name] for name in DESCRIBED if name in config} if config else {}
         self._add_callbacks(RunWriter(described, command))
         guard_loggers(self.run)
@@ -107,7 +109,7 @@ class Engine:
         if not any(isinstance(callback, TensorBoard) for callback in callbacks):
             added.append(TensorBoard())
         others = [callback for callback in callbacks if callback is not self.pruning]
-        callbacks[:] = [self.folder, self.pruning, *others, *added]
+        callbacks[:] = [self.folder, self.peers, self.pruning, *others, *added]
         self._join_callbacks()
 
     def _join_callbacks(self) -> None:
@@ -203,7 +205,8 @@ class Engine:
         claimed = run.claim_folder() if run.writes and not run.has_folder else None
         try:
             self.folder.begin()
-            yield
+            with self.peers.watched():
+                yield
         except (UserError, OSError):
             if claimed is not None:
                 release(claimed)

@@ -9,6 +9,9 @@ import torch
 from safetensors.torch import load_file
 from tiny_runs import RUN, write_config
 
+from mlprune.callbacks import PruningCallback
+from mlprune.errors import UserError
+
 LEVELS = [0.1, 0.5]
 
 
@@ -77,3 +80,9 @@ def test_an_interrupted_sweep_goes_on(mlprune, tiny_folder: Path, tmp_path: Path
     assert [file.relative_to("whole") for file in whole] == [file.relative_to("broken") for file in broken]
     assert all(a.read_text() == b.read_text() for a, b in zip(whole, broken, strict=True))
     assert Path("whole", RUN, "sweep.csv").read_bytes() == Path("broken", RUN, "sweep.csv").read_bytes()
+
+
+@pytest.mark.parametrize("levels", [[], [0.2, 0.2], [0.2, 0.2000001], [0.5, 0.3, 0.29999999]])
+def test_sparsities_that_share_a_folder_are_refused(levels: list[float]) -> None:
+    with pytest.raises(UserError, match="each once"):
+        PruningCallback(propagate="dense", sweep=levels)

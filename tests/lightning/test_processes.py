@@ -1,8 +1,10 @@
 """Two or three processes give the bits that one gives."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -70,3 +72,41 @@ def test_sigterm_ends_all_and_tells_how_to_go_on(tmp_path: Path, tiny_folder: Pa
     assert run.returncode == 1
     assert "--resume" in run.stderr
     assert not (tmp_path / RUN / "results.json").exists()
+
+
+@pytest.mark.parametrize(("killed", "hook"), [(1, "on_test_batch_start"), (0, "on_calibration_progress")])
+def test_a_process_that_was_killed_ends_all_with_one_line(
+    tmp_path: Path, tiny_folder: Path, killed: int, hook: str
+) -> None:
+    (tmp_path / "killing.py").write_text(
+        "import os, signal, time\nfrom pathlib import Path\nfrom mlprune.callbacks import RunCallback\n\n\n"
+        "class Kill(RunCallback):\n"
+        f"    def {hook}(self, *args):\n"
+        f"        if self.run.trainer.global_rank == {killed} and not Path('killed').exists():\n"
+        "            Path('killed').write_text(str(time.time()))\n"
+        "            os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    callbacks = [{"class_path": "killing.Kill"}]
+    trainer = {"accelerator": "cpu", "devices": 2, "strategy": "ddp", "callbacks": callbacks}
+    subcommand = "test" if hook == "on_test_batch_start" else "validate"
+    command = [sys.executable, str(ROOT / "main.py"), subcommand, "--config"]
+    settings = os.environ | {"PYTHONPATH": f"{ROOT}:{tmp_path}", "OMP_NUM_THREADS": "1"}
+    run = subprocess.run(  # its output ends when the last process has ended
+        [*command, str(write_config(tmp_path, tiny_folder, trainer=trainer))],
+        cwd=tmp_path,
+        env=settings,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert time.time() - float((tmp_path / "killed").read_text()) < 15
+    assert run.returncode == (1 if killed else -signal.SIGKILL)
+    assert "Traceback" not in run.stderr
+    lines = [line for line in run.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, run.stderr
+    assert lines[0].startswith(f"error: process {killed} of 2 is gone")
+    assert lines[0].endswith(f"{subcommand} --resume {tmp_path / RUN}")
+    again = subprocess.run(
+        [*command[:3], "--resume", str(RUN)], cwd=tmp_path, env=settings, capture_output=True, text=True, timeout=120
+    )
+    assert again.returncode == 0, again.stderr

@@ -115,7 +115,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path, tiny_folder: Path) -> None:
     assert run.returncode not in (0, -signal.SIGINT)
     assert "Traceback" not in run.stderr
     hint = run.stderr.splitlines()[-1]
-    program, script, *command = shlex.split(hint.partition("go on with: ")[2])
+    program, script, *command = shlex.split(hint.partition("resume with: ")[2])
     assert (program, Path(script).name, command[:2]) == ("python", "main.py", ["validate", "--resume"])
     assert start(folder, *command).returncode == 0
 
