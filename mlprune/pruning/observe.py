@@ -44,7 +44,7 @@ class BlockStatistics:
         for path in list(self.means) if paths is None else list(paths):
             entry = LayerStatistics({}, {})
             for group in self.groups:
-                entry.means[group], entry.tokens[group] = self.means[path][group].compute()
+                entry.means[group], entry.tokens[group] = self.means[path][group].result()
             if int(entry.total_tokens().sum()) > 0:
                 results[path] = entry
             if paths is not None:

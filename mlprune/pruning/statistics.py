@@ -208,6 +208,18 @@ class TokenMean(ExactMetric):
         """Return the mean (zeros if there was no token) and the number of tokens."""
         return self.sums / _like(self.tokens.clamp(min=1), self.sums), self.tokens
 
+    def result(self) -> tuple[Tensor, Tensor]:
+        """Return :meth:`compute` in the shapes of the states; torchmetrics makes scalars of tensors of one element.
+
+        Example:
+            >>> mean = TokenMean((1,))
+            >>> mean.update(torch.tensor([10.0]), tokens=2)
+            >>> mean.result()
+            (tensor([5.], dtype=torch.float64), tensor(2))
+        """
+        mean, tokens = self.compute()
+        return mean.reshape(self.sums.shape), tokens.reshape(self.tokens.shape)
+
 
 class LayerStatistics:
     """What calibration saw at one layer: for each group a mean statistic and the number of tokens.
