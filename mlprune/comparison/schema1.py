@@ -62,10 +62,11 @@ def result_sections(tasks: Iterable[TaskRecords], figures: Sequence[Figure]) -> 
         if isinstance(first, Accuracy):
             _answers(sections, own.task, computed, rows)
         elif isinstance(first, Translation):
-            pooled = [record for records in own.records.values() for record in records]
-            directions = {_direction(own.task, lang, first): entry for lang, entry in computed.items()}
-            if len(directions) > 1:
-                directions[_direction(own.task, "all", first)] = _computed(first, pooled)
+            directions = {_direction(own, lang): entry for lang, entry in computed.items()}
+            targets = {metric.target_lang for (metric, *_) in own.metrics.values() if isinstance(metric, Translation)}
+            if len(directions) > 1 and len(targets) == 1:  # BLEU of outputs in several languages would mean nothing
+                pooled = [record for records in own.records.values() for record in records]
+                directions[f"{_prefix(own.task, 'translation')}all-{first.target_lang}"] = _computed(first, pooled)
             sections.setdefault("translation", {}).update(directions)
         elif isinstance(first, BitsPerChar):
             prefix = _prefix(own.task, "perplexity")
@@ -165,10 +166,9 @@ def comparison_sections(tasks: Iterable[TaskRecords], rows: Sequence[Difference]
             pairs = {lang: row for lang, row in by_measure.get(RANKC.name, {}).items() if "-" in lang}
             sections["rankc"][own.task] = {k: _entry(row) | {"expected": row.by_chance} for k, row in pairs.items()}
         if bleu := by_measure.get(BLEU.name):
-            metric = next(metric for metrics in own.metrics.values() for metric in metrics)
             for lang in languages:
                 entry = _entry(bleu[lang]) | {"chrf": _entry(by_measure[CHRF.name][lang])}
-                sections["translation"][_direction(own.task, lang, metric)] = entry
+                sections["translation"][_direction(own, lang)] = entry
         if bits := by_measure.get(BITS.name):
             prefix = _prefix(own.task, "perplexity")
             sections["perplexity"] |= {prefix + lang: _entry(bits[lang]) for lang in languages}
@@ -284,8 +284,10 @@ def _prefix(task: str, usual: str) -> str:
     return "" if task == usual else f"{task}:"
 
 
-def _direction(task: str, lang: str, metric: Any) -> str:
-    return f"{_prefix(task, 'translation')}{lang}-{metric.target_lang}"
+def _direction(own: TaskRecords, lang: str) -> str:
+    metric: Any = own.metrics[lang][0]
+    source = next((record["source_lang"] for record in own.records[lang] if "source_lang" in record), lang)
+    return f"{_prefix(own.task, 'translation')}{source}-{metric.target_lang}"
 
 
 def _of_direction(direction: str) -> tuple[str, str]:

@@ -33,6 +33,23 @@ def test_any_direction() -> None:
     assert [line.split(":")[0] for line in lines] == ["Swahili", "French"] * 3
 
 
+def test_from_one_language_into_several() -> None:
+    own = task(languages=["en", "sw", "zh"], source_lang="en", max_new_tokens=5)
+    assert (own.name, own.languages) == ("translation-from-en", ["sw", "zh"])
+    lines = own.prompts(tiny_tokenizer(), "sw", ["Hello."])[0].split("\n")
+    assert [line.split(":")[0] for line in lines] == ["English", "Swahili"] * 3
+    into, back = task(languages=["sw"]).examples("sw")[0], own.examples("sw")[0]
+    assert (into.source, into.reference) == (back.reference, back.source)
+    model = tiny_model("llama", max_position_embeddings=2048)
+    records = {lang: own.predict(model, tiny_tokenizer(), lang, own.examples(lang)) for lang in own.languages}
+    found = summarize([own], {(own.name, lang): rows for lang, rows in records.items()}, "dense")
+    assert list(found["translation"]) == ["translation-from-en:en-sw", "translation-from-en:en-zh"]
+    signatures = [entry["signatures"]["bleu"] for entry in found["translation"].values()]
+    assert [signature.split("tok:")[1].split("|")[0] for signature in signatures] == ["13a", "zh"]
+    measured = {(row["metric"], row["language"]) for row in found["figures"]}
+    assert {("bleu", "zh"), ("chrf", "zh"), ("bleu", "average"), ("chrf", "average")} <= measured
+
+
 def test_separator_of_the_paper() -> None:
     (prompt,) = task(separator="eos").prompts(tiny_tokenizer(), "fr", ["Bonjour."])
     assert prompt.endswith("</s>French: Bonjour.</s>English:")
@@ -74,6 +91,8 @@ def test_records_and_figures(family: str) -> None:
         ({"shots": -1}, "shots -1 is not allowed; give 0 or more"),
         ({"num_beams": 0}, "num_beams 0 is not allowed"),
         ({"languages": ["en"]}, r"languages \['en'\] has none to translate into 'en'"),
+        ({"languages": ["en"], "source_lang": "en"}, r"languages \['en'\] has none to translate from 'en'"),
+        ({"source_lang": "en", "target_lang": "en"}, "give source_lang or target_lang, not both"),
         ({"target_lang": "xx"}, "language 'xx' is not known"),
         ({"bleu_tokenizer": "words"}, "bleu_tokenizer 'words' is not allowed"),
     ],

@@ -34,15 +34,17 @@ class TranslationExample:
 
 
 class TranslationTask(GeneratedTask):
-    """Translation into one language with a few solved examples in the prompt.
+    """Translation into one language, or from one, with a few solved examples in the prompt.
 
     Without any (``shots: 0``) the prompt ends in the target language's name; a translation model, whose tokenizer has
     language codes, reads the sentence alone.
 
     Args:
-        languages: Codes of the languages translated from; the target language among them is skipped.
-        name: Name in predictions files.
-        target_lang: Code of the language translated into.
+        languages: Codes of the languages translated from (or into, with ``source_lang``); the other language among them
+            is skipped.
+        name: Name in predictions files; ``translation`` or, with ``source_lang``, such as ``translation-from-en`` if
+            omitted.
+        target_lang: Code of the language translated into; English if omitted.
         corpus: Parallel sentences to translate; the bundled test split if omitted.
         fewshot: Parallel sentences for the prompt; the bundled dev split if omitted.
         column: Column that holds the sentence, in both corpora unless ``fewshot`` lacks it and has ``text``.
@@ -51,6 +53,7 @@ class TranslationTask(GeneratedTask):
         separator: Text after each sentence (``eos`` for the tokenizer's end token). A translation ends at a new line,
             there, at the end token, or where a language's label comes again.
         bleu_tokenizer: A sacrebleu tokenizer name instead of the target language's own.
+        source_lang: Code of one language translated from, into each of ``languages``, instead of ``target_lang``.
         options: Those of :class:`GeneratedTask`, :class:`PromptedTask` and :class:`Task`.
 
     Raises:
@@ -60,6 +63,8 @@ class TranslationTask(GeneratedTask):
         >>> task = TranslationTask(["fr", "en"], target_lang="en", limit=2)
         >>> task.languages, len(task.examples("fr"))
         (['fr'], 2)
+        >>> TranslationTask(["fr", "sw"], source_lang="en").sides("sw")
+        ('en', 'sw')
     """
 
     fewshot: Corpus
@@ -69,8 +74,8 @@ class TranslationTask(GeneratedTask):
     def __init__(
         self,
         languages: list[str],
-        name: str = "translation",
-        target_lang: str = "en",
+        name: str | None = None,
+        target_lang: str | None = None,
         corpus: Corpus | None = None,
         fewshot: Corpus | None = None,
         *,
@@ -79,35 +84,47 @@ class TranslationTask(GeneratedTask):
         max_chars: int | None = None,
         separator: str = "\n",
         bleu_tokenizer: str | None = None,
+        source_lang: str | None = None,
         **options: Any,
     ) -> None:
-        sources = [lang for lang in languages if lang != target_lang]
-        if languages and not sources:
-            raise UserError(f"task '{name}': languages {languages} has none to translate into '{target_lang}'")
+        name = name or ("translation" if source_lang is None else f"translation-from-{source_lang}")
+        if source_lang is not None and target_lang is not None:
+            raise UserError(f"task '{name}': give source_lang or target_lang, not both; languages are the other side")
+        one = source_lang or target_lang or "en"
+        others = [lang for lang in languages if lang != one]
+        if languages and not others:
+            where = "into" if source_lang is None else "from"
+            raise UserError(f"task '{name}': languages {languages} has none to translate {where} '{one}'")
         super().__init__(
             name,
-            sources,
+            others,
             corpus or Bundled("parallel", split="test"),
             shots=shots,
             fewshot=fewshot or Bundled("parallel", split="dev"),
             separator=separator,
             **options,
         )
-        self.target_lang = language(target_lang).code
+        self.one_side = language(one).code  # the language that all directions share
+        self.from_one = source_lang is not None
         self.column = column
         self.max_chars = max_chars
         self.bleu_tokenizer = bleu_tokenizer
         self._solved: dict[str, list[tuple[str, str, str]]] = {}
-        self.metric(target_lang)  # a missing tokenizer is told before any model is loaded
+        for lang in others:
+            self.metric(lang)  # a missing tokenizer is told before any model is loaded
+
+    def sides(self, lang: str) -> tuple[str, str]:
+        """Return the languages that are translated from and into, for one of the task's languages."""
+        return (self.one_side, lang) if self.from_one else (lang, self.one_side)
 
     def check_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
         super().check_tokenizer(tokenizer)
         with naming(self, self.languages[0]):
-            language_code(tokenizer, self.target_lang)
+            language_code(tokenizer, self.one_side)
 
     @property
     def row_languages(self) -> list[str]:
-        return [*self.languages, self.target_lang]
+        return [*self.languages, self.one_side]
 
     def needs(self, corpus: Corpus, lang: str, row: Row) -> Needs:
         return Needs(texts=(self._column(row),))
@@ -117,7 +134,7 @@ class TranslationTask(GeneratedTask):
 
     def _pairs(self, corpus: Corpus, lang: str, ids: list[str]) -> list[tuple[str, str, str]]:
         """Ids, sentences and their translations."""
-        sides = [self.usable(corpus).take(code, ids) for code in (lang, self.target_lang)]
+        sides = [self.usable(corpus).take(code, ids) for code in self.sides(lang)]
         texts = [[on_one_line(row[self._column(row)]) for row in rows] for rows in sides]
         return list(zip(ids, *texts, strict=True))
 
@@ -131,7 +148,7 @@ class TranslationTask(GeneratedTask):
         if lang not in self._solved and self.shots:
             usable = self.usable(self.fewshot)
             unusable = usable.unusable(lang)
-            ids = [row_id for row_id in usable.shared([lang, self.target_lang]) if row_id not in unusable]
+            ids = [row_id for row_id in usable.shared(self.sides(lang)) if row_id not in unusable]
             limit = self.max_chars or float("inf")
             found: list[tuple[str, str, str]] = []
             while ids and len(found) < self.shots:
@@ -154,12 +171,12 @@ class TranslationTask(GeneratedTask):
 
         Args:
             tokenizer: The model's tokenizer.
-            lang: Language translated from.
+            lang: The task's language; see :meth:`sides`.
             sources: Sentences.
         """
         if has_languages(tokenizer) and not self.shots and not self.chat.template:
             return list(sources)  # a translation model is told the languages by their codes
-        label, target = f"{language(lang).name}:", f"{language(self.target_lang).name}:"
+        label, target = (f"{language(code).name}:" for code in self.sides(lang))
         solved = self.shots_for(lang)
         if self.chat.template:
             turns = [(f"{label} {source}\n{target}", translation) for source, translation in solved]
@@ -172,8 +189,9 @@ class TranslationTask(GeneratedTask):
     def predict(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, lang: str, examples: list[TranslationExample]
     ) -> list[Record]:
-        labels = [f"{language(code).name}:" for code in (lang, self.target_lang)]
-        with naming(self, lang, examples), between(tokenizer, lang, self.target_lang):
+        source_lang, target_lang = self.sides(lang)
+        labels = [f"{language(code).name}:" for code in (source_lang, target_lang)]
+        with naming(self, lang, examples), between(tokenizer, source_lang, target_lang):
             prompts = self.prompts(tokenizer, lang, [example.source for example in examples])
             stop = ["\n", separator_text(tokenizer, self.separator), *labels]
             found = self.answers(model, tokenizer, prompts, stop)
@@ -184,7 +202,8 @@ class TranslationTask(GeneratedTask):
                 "reference": example.reference,
                 "output": continuation.text,
                 "stopped": continuation.stopped,
-                "target_lang": self.target_lang,
+                "source_lang": source_lang,
+                "target_lang": target_lang,
                 "bleu_tokenizer": self.bleu_tokenizer,
             }
             | ({"tokens_cut": continuation.tokens_cut} if continuation.tokens_cut else {})
@@ -195,7 +214,7 @@ class TranslationTask(GeneratedTask):
         return len(example.source) + 4 * self.search.max_new_tokens
 
     def metric(self, lang: str) -> Metric:
-        return Translation(self.target_lang, self.bleu_tokenizer)
+        return Translation(self.sides(lang)[1], self.bleu_tokenizer)
 
     def used_rows(self) -> dict[tuple[str, ...], set[str]]:
         used: dict[tuple[str, ...], set[str]] = {}
