@@ -6,6 +6,7 @@ from mlprune.metrics.bits_per_char import BitsPerChar
 from mlprune.metrics.measure import Figure, Measure, measures_of
 from mlprune.metrics.rankc import ExpectedRankC, RankC, expected_rankc, rankc_each
 from mlprune.metrics.spans import SpanMatch
+from mlprune.metrics.spbleu import SpBleu
 from mlprune.metrics.text import TextMetric
 from mlprune.metrics.translation import Translation
 
@@ -20,6 +21,7 @@ __all__ = [
     "PairMetric",
     "RankC",
     "Record",
+    "SpBleu",
     "SpanMatch",
     "TextMetric",
     "Translation",

@@ -8,9 +8,10 @@ import pytest
 from sacrebleu.metrics import BLEU, CHRF
 from sacrebleu.tokenizers import tokenizer_spm
 
+from mlprune.data.corpora import Bundled
 from mlprune.errors import UserError
 from mlprune.languages import LANGUAGES
-from mlprune.metrics import Translation
+from mlprune.metrics import SpBleu, Translation
 from mlprune.metrics.translation import bleu_tokenizer
 
 OUTPUTS = [
@@ -122,7 +123,7 @@ def test_one_changed_word_is_not_the_whole_sentence(lang: str) -> None:
 def test_every_language_of_the_table_has_words_or_is_cut_into_characters() -> None:
     """Scripts by whether they put spaces between words; a new one must be put on one side."""
     spaced = {"Arab", "Armn", "Beng", "Cyrl", "Deva", "Ethi", "Geor", "Grek", "Gujr", "Guru", "Hebr", "Knda", "Latn",
-              "Mlym", "Orya", "Sinh", "Taml", "Telu"}  # fmt: skip
+              "Mlym", "Nkoo", "Olck", "Orya", "Sinh", "Taml", "Telu", "Tfng"}  # fmt: skip
     for code, entry in LANGUAGES.items():
         script = entry.flores.rpartition("_")[2]
         assert (bleu_tokenizer(code) == "13a") == (script in spaced), code
@@ -140,3 +141,40 @@ def test_many_sums_at_once_are_sacrebleus_too() -> None:
             {name: values[i] for name, values in many.items()}, abs=1e-12
         )
     assert (many["bleu"] == 0).sum() > 5  # the edges are among them
+
+
+@pytest.fixture
+def sacrebleus_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder of sacrebleu's models, without a network."""
+
+    def offline(url: str, target: str) -> None:
+        raise OSError(f"no route to {url}")
+
+    monkeypatch.setattr(tokenizer_spm, "SACREBLEU_DIR", str(tmp_path))
+    monkeypatch.setattr(tokenizer_spm, "download_file", offline)
+    (tmp_path / "models").mkdir()
+    return tmp_path / "models"
+
+
+def test_spbleu_is_sacrebleus(sacrebleus_folder: Path) -> None:
+    """With a small model in the place of the published one."""
+    spm = pytest.importorskip("sentencepiece")
+    sentences = [row["text"] for lang in ("en", "zh", "sw") for row in Bundled("parallel", "dev").rows(lang)]
+    text = sacrebleus_folder / "text"
+    text.write_text("\n".join(sentences), encoding="utf-8")
+    spm.SentencePieceTrainer.train(input=str(text), model_prefix=str(sacrebleus_folder / "tiny"), vocab_size=2000)
+    (sacrebleus_folder / "tiny.model").rename(sacrebleus_folder / "flores200sacrebleuspm")
+    outputs, references = sentences[:40], sentences[1:41]
+    outputs = [output + " " + reference for output, reference in zip(outputs, references, strict=True)]
+    metric = SpBleu()
+    metric.update([{"output": a, "reference": b} for a, b in zip(outputs, references, strict=True)])
+    expected = BLEU(tokenize="flores200").corpus_score(outputs, [references]).score
+    assert 20 < expected < 80
+    assert metric.compute() == pytest.approx({"spbleu": expected, "n": 40})
+
+
+def test_spbleu_without_its_model_is_one_line(sacrebleus_folder: Path) -> None:
+    with pytest.raises(UserError, match=r"models/flores200sacrebleuspm'.* no route to .*; put it there, or leave"):
+        SpBleu()
+    with pytest.raises(UserError, match="tokenizer 'char' is not allowed; give flores200 or flores101"):
+        SpBleu("char")
