@@ -152,7 +152,9 @@ def comparison_sections(tasks: Iterable[TaskRecords], rows: Sequence[Difference]
     sections: Sections = {name: {} for name in ("tasks", "average", "rankc", "translation", "perplexity")}
     for own in tasks:
         by_measure: dict[str, dict[str, Difference]] = {}
-        for row in rows:
+        metric = next((metrics[0] for metrics in own.metrics.values() if metrics), None)
+        known = isinstance(metric, Accuracy | Translation | BitsPerChar)  # a user's metric may share a name
+        for row in rows if known else []:
             if row.task == own.task:
                 by_measure.setdefault(row.measure.name, {})[row.language] = row
         languages = list(own.records)

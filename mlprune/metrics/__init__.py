@@ -3,6 +3,7 @@
 from mlprune.metrics.accuracy import Accuracy, AccuracyIn, mcnemar_exact, wilson_interval
 from mlprune.metrics.additive import AdditiveMetric, PairMetric, Record
 from mlprune.metrics.bits_per_char import BitsPerChar
+from mlprune.metrics.harness import HarnessAggregate, HarnessMean
 from mlprune.metrics.measure import Figure, Measure, measures_of
 from mlprune.metrics.rankc import ExpectedRankC, RankC, expected_rankc, rankc_each
 from mlprune.metrics.spans import SpanMatch
@@ -17,6 +18,8 @@ __all__ = [
     "BitsPerChar",
     "ExpectedRankC",
     "Figure",
+    "HarnessAggregate",
+    "HarnessMean",
     "Measure",
     "PairMetric",
     "RankC",

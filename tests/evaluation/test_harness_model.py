@@ -117,7 +117,7 @@ def test_the_tokenizer_is_left_as_it_was() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"do_sample": True, "temperature": 0.7}, "do_sample is not allowed"),
+        ({"do_sample": True, "temperature": 0.7}, "do_sample True is not allowed"),
         ({"repetition_penalty": 1.2}, "repetition_penalty cannot be had"),
     ],
 )

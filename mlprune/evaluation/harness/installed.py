@@ -34,17 +34,21 @@ def check_installed() -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """While open, the harness shows no progress bars and no messages below an error."""
+    """While open, the harness and its data sets show no progress bars, and no messages below an error."""
+    import datasets
     from lm_eval.api import task
 
     logger = logging.getLogger("lm_eval")
-    level = logger.level
+    level, bars = logger.level, not datasets.are_progress_bars_disabled()
     logger.setLevel(logging.ERROR)
+    datasets.disable_progress_bars()
     try:
         with mock.patch.object(task, "tqdm", lambda items, **options: items):
             yield
     finally:
         logger.setLevel(level)
+        if bars:
+            datasets.enable_progress_bars()
 
 
 @contextmanager

@@ -12,17 +12,17 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from mlprune.errors import UserError
+from mlprune.errors import UserError, reason_of
 from mlprune.evaluation.generation import continue_ids
 from mlprune.evaluation.harness.installed import quiet
+from mlprune.evaluation.harness.search import beams_of
 from mlprune.evaluation.scoring import score_continuations
+from mlprune.models.encoder import has_encoder
 from mlprune.models.loading import ModelSource
 
 EVERYTHING = 1 << 30  # a batch of the harness; batches that fit in memory are formed by the engine
 OPTIONS = ("add_bos_token", "prefix_token_id", "max_length", "truncation", "chat_template_args", "enable_thinking",
            "think_end_token")  # fmt: skip
-# arguments of a search that change nothing where it is greedy
-IDLE = ("attention_mask", "temperature", "top_p", "top_k", "min_p", "typical_p", "use_cache")
 
 Pair = tuple[Any, list[int], list[int]]  # the request's texts, ids of its context, and of what follows
 
@@ -86,7 +86,7 @@ class HarnessModel(HFLM):  # type: ignore[misc]  # a class without types
         self, requests: Sequence[Pair], disable_tqdm: bool = False, override_bs: int | None = None
     ) -> list[tuple[float, bool]]:
         """Score what follows each context; texts that are too long lose their beginning, as with ``hf``."""
-        encoder = self.model.config.is_encoder_decoder
+        encoder = has_encoder(self.model)
         contexts = [context[-self.max_length :] for _, context, _ in requests] if encoder else None
         ids = [follows if encoder else [*context, *follows] for _, context, follows in requests]
         kept = [own[-self._room(own) :] for own in ids]
@@ -105,35 +105,29 @@ class HarnessModel(HFLM):  # type: ignore[misc]  # a class without types
 
     def _room(self, ids: Sequence[int]) -> int:
         """How many of a sequence's last tokens are kept; the very last is only predicted."""
-        return self.max_length + (0 if self.model.config.is_encoder_decoder else 1)
+        return int(self.max_length) + (0 if has_encoder(self.model) else 1)
 
     def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
         """Continue contexts greedily until a stop text, as ``hf`` does."""
         with _kept_padding(self.tokenizer):
             self.tokenizer.pad_token = self._pad_token
-            answers: list[str] = super().generate_until(requests, disable_tqdm=disable_tqdm)
+            try:
+                answers: list[str] = super().generate_until(requests, disable_tqdm=disable_tqdm)
+            except AssertionError as error:  # such as more tokens asked for than the model takes
+                raise UserError(reason_of(error)) from error
         return answers
 
     def _model_generate(
         self, context: Tensor, max_length: int | None = None, stop: Sequence[str] = (), **options: Any
     ) -> Tensor:
         """Continue contexts that are padded on the left; returns what ``generate`` would, padded on the right."""
-        if options.pop("do_sample", None) or options.get("temperature"):
-            raise UserError(
-                "generation_kwargs: do_sample is not allowed, as mlprune generates greedily; set it to false"
-            )
-        mask = options.pop("attention_mask")
-        beams = int(options.pop("num_beams", 1))
-        for name in IDLE:
-            options.pop(name, None)
-        if options:
-            raise UserError(f"generation_kwargs: {', '.join(options)} cannot be had with greedy search; leave it out")
-        prompts = [row[keep].tolist() for row, keep in zip(context, mask.bool(), strict=True)]
+        beams, mask = beams_of(options), options["attention_mask"].bool()
+        prompts = [row[keep].tolist() for row, keep in zip(context, mask, strict=True)]
         new = (max_length or 0) - context.shape[1]
         written = continue_ids(self.model, self.tokenizer, prompts, new, list(stop), beams, after_blanks=False)
         rows = [torch.tensor(own, dtype=torch.int64) for own in written]
         tail = pad_sequence(rows, batch_first=True, padding_value=self.tokenizer.pad_token_id).to(context.device)
-        return tail if self.model.config.is_encoder_decoder else torch.cat([context, tail], dim=1)
+        return tail if has_encoder(self.model) else torch.cat([context, tail], dim=1)
 
 
 @contextmanager
