@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, told before a model is loaded."""
+"""Checks of a configuration, made before a model is loaded."""
 
 import os
 from pathlib import Path
@@ -15,7 +15,7 @@ from mlprune.callbacks import PruningCallback
 from mlprune.errors import UserError, one_line
 from mlprune.runs.checkpoints import is_checkpoint
 
-WHOLE_LOADERS = {  # a part of these would be a part of a model, or of a test
+WHOLE_LOADERS = {  # a part of these would be only part of a model or of a test
     "overfit_batches": (0.0, "data.num_prompts or data.limit"),
     "limit_val_batches": (1.0, "data.num_prompts"),
     "limit_test_batches": (1.0, "data.limit"),
@@ -32,7 +32,7 @@ def check_trainer(subcommand: str, trainer: Any) -> None:
     for key, (whole, instead) in WHOLE_LOADERS.items():
         value = trainer[key]
         if value not in (None, whole):
-            what = "evaluate a part of each test" if key == "limit_test_batches" else "prune half a model"
+            what = "evaluate only part of each test" if key == "limit_test_batches" else "prune half a model"
             raise UserError(f"trainer.{key} {value} would {what}; leave it out and use {instead} instead")
     if subcommand != "fit":
         return
@@ -44,7 +44,7 @@ def check_trainer(subcommand: str, trainer: Any) -> None:
     for key in ("max_steps", "min_steps", "min_epochs"):
         if epochs == 0 and (trainer[key] or 0) > 0:
             raise UserError(
-                f"trainer.{key} {trainer[key]} trains nothing with trainer.max_epochs 0; give max_epochs too"
+                f"trainer.{key} {trainer[key]} has no effect with trainer.max_epochs 0; give max_epochs too"
             )
     for key in ("accumulate_grad_batches", "check_val_every_n_epoch"):
         if trainer[key] is not None and trainer[key] < 1:
@@ -79,19 +79,19 @@ def check_strategy(trainer: Trainer) -> None:
         if sizes != (world, 1):
             raise UserError(
                 f"trainer.strategy {name}: data_parallel_size {sizes[0]}, tensor_parallel_size {sizes[1]} is not "
-                f"supported; give data_parallel_size: {world}, as many as processes, and tensor_parallel_size: 1"
+                f"supported; give data_parallel_size: {world}, the number of processes, and tensor_parallel_size: 1"
             )
     elif not isinstance(strategy, SingleDeviceStrategy | DDPStrategy):
         raise UserError(
-            f"trainer.strategy {name} splits weights in ways that masks are not held on; give auto, ddp or "
+            f"trainer.strategy {name} splits weights in ways that masks do not support; give auto, ddp or "
             "ModelParallelStrategy, and prune a model that is too large for a device with --pruning.streaming true"
         )
     elif getattr(strategy, "_start_method", "popen") != "popen":
-        raise UserError("trainer.strategy: spawned or forked processes give nothing back; give ddp")
+        raise UserError("trainer.strategy: spawned or forked processes return nothing; give ddp")
 
 
 def check_slurm_tasks() -> None:
-    """Raise UserError if SLURM was asked for tasks in a way that Lightning cannot divide among nodes."""
+    """Raise UserError if SLURM's tasks are set in a way that Lightning cannot divide among nodes."""
     tasks = os.environ.get("SLURM_NTASKS", "1")
     if SLURMEnvironment.detect() and tasks != "1" and "SLURM_NTASKS_PER_NODE" not in os.environ:
         raise UserError(f"SLURM: --ntasks={tasks} is not supported; give --ntasks=1, or --ntasks-per-node={tasks}")
@@ -108,7 +108,7 @@ def check_slurm(trainer: Trainer) -> None:
 
 
 def check_callbacks(callbacks: list[Callback]) -> None:
-    """Raise UserError if a callback of the user's cannot do its work here."""
+    """Raise UserError if one of the user's callbacks cannot work here."""
     for callback in callbacks:
         if isinstance(callback, PruningCallback):
             raise UserError("trainer.callbacks: PruningCallback is there already; its settings are the section pruning")
@@ -120,7 +120,7 @@ def check_callbacks(callbacks: list[Callback]) -> None:
 
 
 def check_optimizer(optimizer: Any) -> None:
-    """Raise UserError if an optimizer refuses its settings, which else would be told after pruning."""
+    """Raise UserError if an optimizer refuses its settings, which would otherwise fail only after pruning."""
     try:
         optimizer([Parameter(torch.zeros(1))])
     except (TypeError, ValueError) as error:

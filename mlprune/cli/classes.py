@@ -20,7 +20,7 @@ def class_of(path: str) -> type | None:
 
 
 def allowed_classes(given: str, base: type | None) -> str:
-    """Return what to give in place of a class, as the end of a message.
+    """Return what to give instead of a class, as the end of a message.
 
     Args:
         given: The class path that was given; empty if none was.

@@ -36,7 +36,7 @@ from mlprune.module import PruningModule
 from mlprune.run import VERSIONED
 
 USAGE = "{0} {1} --config FILE_OR_NAME [--config ...] [--KEY VALUE ...]\n       {0} {1} --resume RUN"
-RESUME = "Folder of a run that was interrupted; it goes on there, with its own configuration."
+RESUME = "Folder of an interrupted run, which resumes there with the same configuration."
 DENSE = "Folder of a run of fit or test; fit takes the dense model's results from there if nothing differs."
 WROTE = "Versions, threads and instruction set that a run's config.yaml was written with; not read."
 
@@ -68,7 +68,7 @@ class MlpruneCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """The three subcommands and the trainer's arguments that are not the user's."""
+        """The three subcommands and the trainer's arguments that users cannot give."""
         return {
             "fit": {"model", "train_dataloaders", "val_dataloaders", "datamodule", "weights_only"},
             "validate": {"model", "dataloaders", "datamodule", "verbose", "ckpt_path", "weights_only"},
@@ -84,11 +84,11 @@ class MlpruneCLI(LightningCLI):
         parser.link_arguments("seed_everything", "data.seed", compute_fn=_plain_seed)
 
     def _parse_ckpt_path(self) -> None:
-        """Take no settings from a Lightning checkpoint, for the run has its own; only see that it is one."""
+        """Take no settings from a Lightning checkpoint, since the run has its own; only check that it is one."""
         check_checkpoint(self.config[self.config.subcommand].get("ckpt_path"))
 
     def before_instantiate_classes(self) -> None:
-        """Check what Lightning would only find later, and make ``fast_dev_run`` mean a small but whole run."""
+        """Check what Lightning would only find later, and make ``fast_dev_run`` a small but complete run."""
         config = self.config[self.subcommand]
         trainer = config.trainer
         check_trainer(str(self.subcommand), trainer)
@@ -116,7 +116,7 @@ class MlpruneCLI(LightningCLI):
         return settings
 
     def instantiate_classes(self) -> None:
-        """Build trainer, model and data; what they refuse is the user's to mend."""
+        """Build trainer, model and data; what they refuse is the user's mistake."""
         try:
             super().instantiate_classes()
             if self.subcommand == "fit" and self.trainer.max_epochs:
@@ -133,9 +133,9 @@ class MlpruneCLI(LightningCLI):
             raise UserError(explain(str(error))) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
-        """Show progress in our own way unless the user has another; refuse strategies that cannot hold masks."""
+        """Show our progress display unless the user has a progress bar; refuse strategies that cannot hold masks."""
         chosen = self.config_init[self.subcommand].trainer.callbacks or []
-        own_bar = any(isinstance(callback, ProgressBar) for callback in chosen)  # before Lightning adds its own
+        has_bar = any(isinstance(callback, ProgressBar) for callback in chosen)  # before Lightning adds its own
         check_callbacks(chosen)
         given = self.config_init[self.subcommand].trainer
         if SLURMEnvironment.detect() and not given.plugins:
@@ -148,7 +148,7 @@ class MlpruneCLI(LightningCLI):
         if (run := self.resumed) is not None and trainer.logger is not None and type(trainer.logger) in VERSIONED:
             make: Callable[..., Logger] = type(trainer.logger)
             trainer.loggers = [make(run.parents[1], run.parent.name, run.name), *trainer.loggers[1:]]
-        if not own_bar:
+        if not has_bar:
             callbacks = callbacks_of(trainer)
             callbacks[:] = [ProgressDisplay() if isinstance(c, ProgressBar) else c for c in callbacks]
         return trainer
@@ -165,7 +165,7 @@ class MlpruneCLI(LightningCLI):
         )
 
     def fit(self, model: PruningModule, datamodule: PruningDataModule, ckpt_path: str | None = None) -> None:
-        """Run the whole experiment, or the sweep if one is asked for."""
+        """Run the whole experiment, or the sweep if there is one."""
         self._engine(model, datamodule).experiment(ckpt_path)
 
     def validate(self, model: PruningModule, datamodule: PruningDataModule) -> None:

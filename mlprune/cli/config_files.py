@@ -1,4 +1,4 @@
-"""Configuration files, looked at before the parser reads them: what YAML readers take without a word is one line."""
+"""Configuration files, looked at before the parser reads them: what YAML readers accept silently is an error here."""
 
 from collections.abc import Hashable
 from itertools import pairwise
@@ -23,7 +23,7 @@ def check_files(args: list[str]) -> None:
     for flag, following in pairwise([*args, ""]):
         name = following if flag in ("--config", "-c") else flag.removeprefix("--config=")
         if not flag.startswith(("--config", "-c")) or not Path(name).is_file():
-            continue  # the parser tells what is missing
+            continue  # the parser reports missing files
         try:
             settings = read_yaml(Path(name).read_bytes())
             _check_sections(settings)
@@ -61,7 +61,7 @@ def read_yaml(content: bytes) -> Any:
 
 
 class _Strict(yaml.SafeLoader):
-    """Refuses keys that are given twice, of which YAML readers silently take the last, and keys that are no words."""
+    """Refuses keys that are given twice, of which YAML readers silently take the last, and keys that are not words."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
@@ -76,7 +76,7 @@ class _Strict(yaml.SafeLoader):
 
 
 def _check_size(root: yaml.Node) -> None:
-    """Count nodes as often as aliases repeat them, for whoever walks over the settings meets each so often."""
+    """Count nodes as often as aliases repeat them, since code that walks over the settings visits each that often."""
     known: dict[yaml.Node, tuple[int, int]] = {}
     above: set[yaml.Node] = set()
 
@@ -107,8 +107,8 @@ def _check_sections(settings: Any) -> None:
     for section in SECTIONS:
         if section in settings and not isinstance(settings[section], dict):
             value = settings[section]
-            told = "is empty; leave it out or give" if value is None else f"'{value}' is not allowed; give"
-            raise UserError(f"{section}: {told} keys and values")
+            problem = "is empty; leave it out or give" if value is None else f"'{value}' is not allowed; give"
+            raise UserError(f"{section}: {problem} keys and values")
     if found := _bare_no(settings):
         raise UserError(f"{found}: YAML reads a bare no as false; quote it: 'no'")
     if "seed" in settings.get("data", {}):

@@ -42,7 +42,7 @@ def main(args: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except OSError as error:  # a folder or disk that refuses, wherever that was noticed
+    except OSError as error:  # an OS-level write error, from anywhere
         if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
             raise
         place = "the run's folder cannot be written" if error.filename is None else f"'{error.filename}'"

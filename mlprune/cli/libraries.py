@@ -1,4 +1,4 @@
-"""What the libraries below us say unasked."""
+"""Unwanted output of the libraries below us."""
 
 import logging
 import warnings
@@ -19,7 +19,7 @@ UNHELPFUL = (
 
 
 def quiet_libraries() -> None:
-    """Silence what the user can do nothing about."""
+    """Silence what the user cannot change."""
     import lightning.pytorch  # which sets its own level when it is imported
     import transformers
 

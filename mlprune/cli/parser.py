@@ -1,4 +1,4 @@
-"""The argument parser, whose errors are one line, and all that is known here of jsonargparse's inside.
+"""The argument parser, whose errors are one line, and everything that depends on jsonargparse's internals.
 
 Its errors are prose over several lines. The tables below read them: a pattern, and what to say in its place. A message
 that no pattern knows, of another release say, is shown as the parser wrote it, on one line.
@@ -86,7 +86,7 @@ def explain(message: str, keys: Iterable[str] = ()) -> str:
             if found := re.search(pattern, text):
                 return say(found, keys)
         return _about_value(_read(message))
-    except Exception:  # prose that was taken for what it is not
+    except Exception:  # prose that matched a pattern by mistake
         return text
 
 
@@ -156,7 +156,7 @@ ABOUT_ARGUMENTS: tuple[tuple[str, Callable[[re.Match[str], list[str]], str]], ..
 
 @dataclass(frozen=True)
 class _Refusal:
-    """What the parser said about a value: its errors, each on a line, one for each type that was tried."""
+    """What the parser said about a value: its errors, each on a line, one for each type that it tried."""
 
     key: str
     value: str
@@ -199,7 +199,7 @@ NO_CLASS_PATH = ("Not a valid subclass of", "argument of type")
 NO_FILE = "Expected a path but"
 FILES = (".yaml", ".yml", ".json")
 HEADINGS = ("Does not validate against", NO_FILE)
-NOISE = (  # what was tried beside what the user meant
+NOISE = (  # about types that the user did not mean
     "Expected a <class 'NoneType'>",
     "Expected a <class 'collections",
     "Not a valid subclass of",
@@ -209,7 +209,7 @@ NOISE = (  # what was tried beside what the user meant
 
 
 def _about_value(refusal: _Refusal) -> str:
-    """Choose the error that tells most, and explain it."""
+    """Choose the most informative error, and explain it."""
     if refusal.value.endswith(FILES) and any(error.startswith(NO_FILE) for error in refusal.errors):
         return f"{refusal.prefix}file '{refusal.value}' does not exist"
     errors = [error for error in refusal.errors if not error.startswith(HEADINGS)] or refusal.errors
@@ -299,13 +299,14 @@ def _abstract(refusal: _Refusal, found: re.Match[str]) -> str:
 
 def _other_class(refusal: _Refusal, found: re.Match[str]) -> str:
     name = found[1] or refusal.value
-    return f"{refusal.prefix}class '{name}' is not a {found[2]}{allowed_classes('', refusal.base)}"
+    article = "an" if found[2][0] in "AEIOU" else "a"
+    return f"{refusal.prefix}class '{name}' is not {article} {found[2]}{allowed_classes('', refusal.base)}"
 
 
 def _within(refusal: _Refusal, found: re.Match[str]) -> str:
     key = f"{refusal.key}.{found[1]}" if refusal.key else found[1]
-    if told := re.fullmatch(r"Expected an? (.*?)\. Got value: (.*)", found[2]):
-        return _refused(key, told[2], [told[1]])
+    if expected := re.fullmatch(r"Expected an? (.*?)\. Got value: (.*)", found[2]):
+        return _refused(key, expected[2], [expected[1]])
     return f"{key}: {found[2]}"
 
 

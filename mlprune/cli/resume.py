@@ -1,4 +1,4 @@
-"""``--resume RUN``: the run's own configuration again, in the run's own folder."""
+"""``--resume RUN``: the run's configuration again, in the same folder."""
 
 import shlex
 from pathlib import Path

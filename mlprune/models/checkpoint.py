@@ -122,7 +122,7 @@ def read_checkpoint(folder: str | Path, trust_remote_code: bool = False, **optio
 
     Args:
         folder: A folder with config.json and safetensors.
-        trust_remote_code: Run code that config.json asks for.
+        trust_remote_code: Run code that config.json names.
         options: Further arguments for building the model, such as ``attn_implementation``.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Reading config.json, which others wrote: it may be damaged, ask for code to be run, or describe an absurd model."""
+"""Reading config.json, which others wrote: it may be damaged, name code to run, or describe an absurd model."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +10,7 @@ from mlprune.errors import UserError, reason_of
 from mlprune.models.encoder import has_encoder
 from mlprune.models.folder import CONFIG, read_object
 
-MOST_LAYERS = 1000
+MAX_LAYERS = 1000
 REMOTE_CODE = "needs code of its own repository; read it, then set model.trust_remote_code: true"
 
 
@@ -19,11 +19,11 @@ def read_config(folder: Path, trust_remote_code: bool = False, num_tensors: int 
 
     Args:
         folder: A folder with config.json.
-        trust_remote_code: Run code that it asks for.
+        trust_remote_code: Run code that it names.
         num_tensors: Tensors in the checkpoint, as far as known; a model has no more layers than that.
 
     Raises:
-        UserError: If the file is damaged, describes no language model, or asks for code and may not have it.
+        UserError: If the file is damaged, does not describe a language model, or needs code that is not trusted.
     """
     file = folder / CONFIG
     content = read_object(file)
@@ -31,7 +31,7 @@ def read_config(folder: Path, trust_remote_code: bool = False, num_tensors: int 
         raise UserError(f"'{file}' has no model_type, which says what the model is; download it again")
     if not trust_remote_code:
         _refuse_kernels(file, content)
-    _refuse_absurd_depth(file, content, max(num_tensors, MOST_LAYERS))
+    _refuse_absurd_depth(file, content, max(num_tensors, MAX_LAYERS))
     try:
         config: PreTrainedConfig = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except Exception as error:  # checks of hundreds of architectures raise what they like
@@ -59,7 +59,7 @@ def config_error(file: Path, error: BaseException) -> UserError:
     if "does not recognize this architecture" in reason:
         return UserError(f"'{file}': this version of transformers does not know its model_type; {_shortened(reason)}")
     if "Unrecognized configuration class" in reason:
-        return UserError(f"'{file}' describes no language model that continues or translates text")
+        return UserError(f"'{file}' does not describe a language model that continues or translates text")
     return UserError(f"'{file}' does not describe a model that can be built: {_shortened(reason)}")
 
 

@@ -1,7 +1,7 @@
-"""Stacked experts: parameters that hold one matrix for each expert, told by the products a model computes with them.
+"""Stacked experts: parameters that hold one matrix for each expert, recognized by the products that use them.
 
 Neither the name of such a parameter nor its shape says how it is used: it may be stored (experts, out_features,
-in_features) or (experts, in_features, out_features), or be no stack of matrices at all. A product says all of it.
+in_features) or (experts, in_features, out_features), or not be a stack of matrices at all. The products show it.
 
 Shapes: E experts, n tokens, k features that a product sums over.
 """
@@ -113,7 +113,7 @@ def stored_inputs_first(module: nn.Module, name: str) -> bool | None:
 
 
 def learn_storage(module: nn.Module, name: str, inputs_first: bool | None) -> None:
-    """Keep for :func:`stored_inputs_first` how a stack was seen used, or None: as no stack of matrices."""
+    """Keep for :func:`stored_inputs_first` how a stack was seen used, or None: as something else."""
     _KNOWN.setdefault(module, {})[name] = inputs_first
 
 

@@ -1,4 +1,4 @@
-"""What a model folder holds: which files its weights are in, or what stands there in their place.
+"""What a model folder holds: which files hold its weights, or what is there instead.
 
 Names that a file of the folder gives are plain names inside it: nothing outside is opened or written.
 """
@@ -21,7 +21,7 @@ WEIGHTS = (
 )
 TRAINING_STATE = re.compile(r"(training_args|optimizer|scheduler|scaler|rng_state).*\.(bin|pt|pth)")
 
-# file names, in the order in which they are looked for, and what they are and how to go on from there
+# file names, in the order of preference, what they are, and what to do about them
 INSTEAD = (
     (
         r"model-\d+-of-\d+\.safetensors",
@@ -191,7 +191,7 @@ def read_object(file: Path) -> dict[str, Any]:
 
 
 def refuse_placeholder(file: Path) -> None:
-    """Raise UserError if a file is what was downloaded in place of another.
+    """Raise UserError if a file is a placeholder that was downloaded instead of the real one.
 
     Args:
         file: The file, of which only the beginning is read.

@@ -52,7 +52,7 @@ class Verdict:
         duplicated: Names in the model for which the checkpoint has several tensors.
         unused: Names in the checkpoint of parts that the model does not have.
         unmerged: Names in the model whose tensors cannot be merged.
-        integers: Names in the checkpoint of whole numbers, with their dtype, where the model has fractions.
+        integers: Names in the checkpoint of integers, with their dtype, where the model has floating-point weights.
     """
 
     total: int
@@ -78,9 +78,9 @@ class Verdict:
             faults.append(f"lacks {len(self.missing)} of {self.total} weights of the model: {_some(self.missing)}")
         if self.misshapen:
             shapes = [f"{name} {have} for {wanted}" for name, have, wanted in self.misshapen]
-            faults.append(f"has weights of another shape than config.json asks for: {_some(shapes)}")
+            faults.append(f"has weights whose shapes do not match config.json: {_some(shapes)}")
         if self.integers:
-            faults.append(f"has whole numbers, as if quantized, that nothing scales: {_some(self.integers)}")
+            faults.append(f"has unscaled integers, as if quantized: {_some(self.integers)}")
         if self.unmerged:
             faults.append(f"has tensors that cannot be merged into {_some(self.unmerged)}")
         if self.duplicated:

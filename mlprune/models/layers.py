@@ -109,7 +109,7 @@ def _stacks(module: nn.Module, path: str) -> list[Layer]:
 
 
 def is_kernel_or_table(module: nn.Module) -> bool:
-    """Tell whether a module's weights look up rows or slide over positions, and are no matrices.
+    """Tell whether a module's weights look up rows or slide over positions, and are not matrices.
 
     Example:
         >>> is_kernel_or_table(nn.Embedding(2, 3)), is_kernel_or_table(nn.Linear(2, 3))

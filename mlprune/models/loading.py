@@ -148,7 +148,7 @@ class ModelSource:
             weights: Download the weights too.
 
         Raises:
-            UserError: If it cannot be had, or is unsafe to load.
+            UserError: If it cannot be found, or is unsafe to load.
         """
         if Path(self.location).is_dir():
             return Path(self.location)
@@ -162,7 +162,7 @@ class ModelSource:
         return found
 
     def _names_on_hub(self, downloaded: Path) -> list[str]:
-        """Names of the files in a repository; of those that are here, where the hub cannot be asked."""
+        """Names of the files in a repository; of those that are here, where the hub cannot be reached."""
         try:
             return HfApi().list_repo_files(self.location, revision=self.revision)
         except (OSError, ValueError):
@@ -185,7 +185,7 @@ class ModelSource:
             raise UserError(f"model.name '{self.name}' cannot be loaded: {first_line(error)}") from error
 
     def card(self) -> dict[str, str]:
-        """Return the licence and notice of the base model, as far as they are in its folder."""
+        """Return the license and notice of the base model, if they are in its folder."""
         folder = Path(self.location)
         base = self.recipe().get("base_model", self.name)
         card = {"base_model": PACKAGED[base].title if base in PACKAGED else base, "license": "", "notice": ""}

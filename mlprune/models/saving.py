@@ -1,4 +1,4 @@
-"""Saving a pruned model as an ordinary Hugging Face checkpoint that needs nothing of ours to load."""
+"""Saving a pruned model as an ordinary Hugging Face checkpoint that loads without this package."""
 
 import html
 import math

@@ -36,7 +36,7 @@ DTYPES = {
 }
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 COPY_BYTES = 16 * 2**20
-MOST_HEADER_BYTES = 100_000_000  # as safetensors itself has it
+MAX_HEADER_BYTES = 100_000_000  # as safetensors itself has it
 
 
 @dataclass(frozen=True)
@@ -67,30 +67,30 @@ def read_header(path: Path) -> tuple[dict[str, Entry], dict[str, str]]:
         path: The file; only its header is read.
 
     Raises:
-        UserError: If the file is no whole safetensors file, or holds a dtype that cannot be read here.
+        UserError: If the file is not a complete safetensors file, or holds a dtype that cannot be read here.
     """
     refuse_placeholder(path)
     with path.open("rb") as file:
         length = path.stat().st_size
         size = int.from_bytes(file.read(8), "little") if length >= 8 else 0
-        if not 0 < size <= min(length - 8, MOST_HEADER_BYTES):
-            raise UserError(f"'{path}' is no whole safetensors file ({length} bytes); download it again")
+        if not 0 < size <= min(length - 8, MAX_HEADER_BYTES):
+            raise UserError(f"'{path}' is not a complete safetensors file ({length} bytes); download it again")
         try:
             header = json.loads(file.read(size))
         except (ValueError, RecursionError) as error:
             raise _damaged(path, "its header is not JSON") from error
     if not isinstance(header, dict):
-        raise _damaged(path, "its header is no JSON object")
+        raise _damaged(path, "its header is not a JSON object")
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise _damaged(path, "its metadata is no map of texts")
+        raise _damaged(path, "its metadata does not map strings to strings")
     entries = {name: _entry(path, name, entry, 8 + size) for name, entry in header.items()}
     _check_layout(path, entries, 8 + size, length)
     return entries, metadata
 
 
 def _entry(path: Path, name: str, entry: Any, data: int) -> Entry:
-    """Where a tensor is, of which shape and offsets are whole numbers, from 0 on, that fit one another."""
+    """Where a tensor is; its shape and offsets must be integers of at least 0 that match."""
     try:
         kind, shape, (start, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
         numbers = [*shape, start, end]
@@ -99,7 +99,7 @@ def _entry(path: Path, name: str, entry: Any, data: int) -> Entry:
     if not isinstance(kind, str) or kind not in DTYPES:
         raise UserError(f"'{path}': dtype {kind!s:.20} of {name:.80} cannot be read; it may be {', '.join(DTYPES)}")
     if not all(type(number) is int and 0 <= number < 2**63 for number in numbers):
-        raise _damaged(path, f"{name!r:.80} has a shape or offsets that are no whole numbers")
+        raise _damaged(path, f"{name!r:.80} has a shape or offsets that are not integers")
     if end - start != math.prod(shape) * DTYPES[kind].itemsize:
         raise _damaged(path, f"{name!r:.80} has offsets that do not fit its shape")
     return Entry(path.name, DTYPES[kind], tuple(shape), data + start, data + end)
@@ -115,7 +115,7 @@ def _check_layout(path: Path, entries: Mapping[str, Entry], start: int, length: 
     if place > length:
         raise _truncated(path)
     if place < length:
-        raise _damaged(path, f"it has {length - place} bytes too many")
+        raise _damaged(path, f"it has {length - place} trailing bytes")
 
 
 class ShardReader:
@@ -174,7 +174,7 @@ class ShardReader:
         return True
 
     def read(self, name: str) -> Tensor:
-        """Return a tensor in memory of its own."""
+        """Return a copy of a tensor."""
         entry = self.entries[name]
         tensor = torch.empty(entry.shape, dtype=entry.dtype)
         if tensor.numel():

@@ -14,7 +14,7 @@ from mlprune.errors import UserError
 from mlprune.models.config import auto_class, config_error
 from mlprune.models.folder import CONFIG
 
-MOST_BUFFER_BYTES = 8 * 2**30
+MAX_BUFFER_BYTES = 8 * 2**30
 
 
 def build_on_meta(config: PreTrainedConfig, folder: Path, num_tensors: int, **options: Any) -> PreTrainedModel:
@@ -46,7 +46,7 @@ def build_on_meta(config: PreTrainedConfig, folder: Path, num_tensors: int, **op
     except Exception as error:  # constructors of hundreds of architectures raise what they like
         raise config_error(file, error) from error
     computed = sum(buffer.nbytes for _, buffer in model.named_non_persistent_buffers())
-    if computed > MOST_BUFFER_BYTES:
+    if computed > MAX_BUFFER_BYTES:
         raise UserError(f"'{file}' describes a model that needs {computed / 2**30:.0f} GiB beside its weights")
     return model
 

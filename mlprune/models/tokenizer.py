@@ -1,4 +1,4 @@
-"""Loading a tokenizer, and seeing that it can write back the texts that a run will give it."""
+"""Loading a tokenizer, and checking that it reproduces the run's texts."""
 
 import re
 import unicodedata
@@ -18,7 +18,7 @@ from mlprune.models.folder import read_object
 WHOLE = ("tokenizer.json", "tekken.json")  # each says all that is needed
 JSON = ("tokenizer_config.json", "tokenizer.json", "special_tokens_map.json", "added_tokens.json", "vocab.json")
 SAMPLED_TEXTS, SAMPLED_CHARS = 16, 400
-MOST_LOST, MOST_FOREIGN, MOST_UNKNOWN, MOST_CHARS_A_TOKEN = 0.5, 0.1, 0.5, 40
+MAX_LOST, MAX_FOREIGN, MAX_UNKNOWN, MAX_CHARS_PER_TOKEN = 0.5, 0.1, 0.5, 40
 
 
 def load_tokenizer(location: str, name: str, options: Mapping[str, Any]) -> PreTrainedTokenizerBase:
@@ -64,7 +64,7 @@ def _explained(folder: Path, name: str, error: Exception) -> UserError:
 
 
 def _check_vocabulary(tokenizer: PreTrainedTokenizerBase, folder: Path, options: Mapping[str, Any]) -> None:
-    """Refuse a tokenizer that was made without the files of its vocabulary, and so knows no word."""
+    """Refuse a tokenizer that was made without the files of its vocabulary, and so knows no wordss."""
     wanted = {key: file for key, file in type(tokenizer).vocab_files_names.items() if "config" not in key}
     if not wanted or any(key in options for key in wanted) or any((folder / file).is_file() for file in WHOLE):
         return
@@ -75,17 +75,17 @@ def _check_vocabulary(tokenizer: PreTrainedTokenizerBase, folder: Path, options:
 
 
 def check_words(tokenizer: PreTrainedTokenizerBase, texts: Mapping[str, Iterable[str]]) -> None:
-    """See that a tokenizer can write back the words of a run's own texts, up to case, width and whitespace.
+    """Check that a tokenizer reproduces the words of a run's texts, up to case, width and whitespace.
 
-    A few texts of each kind are looked at. A kind that cannot be written, such as a script that the tokenizer does not
-    know, is one warning; if there is none that can be written the tokenizer is refused.
+    A few texts of each kind are looked at. A kind that it cannot encode, such as a script that the tokenizer does not
+    know, is one warning; if it can encode none, the tokenizer is refused.
 
     Args:
         tokenizer: The tokenizer.
         texts: What the texts are, such as ``nli, sw``, to some of them.
 
     Raises:
-        UserError: If it raises, or can write none of the kinds.
+        UserError: If it raises, or can encode none of the kinds.
 
     Example:
         >>> from transformers import ByT5Tokenizer
@@ -103,13 +103,13 @@ def check_words(tokenizer: PreTrainedTokenizerBase, texts: Mapping[str, Iterable
     kind, fault = next(iter(broken.items()))
     if len(broken) == len(faults):
         raise UserError(
-            f"the tokenizer cannot write the run's texts ({kind}): {fault}; check the files of its vocabulary"
+            f"the tokenizer cannot encode the run's texts ({kind}): {fault}; check the files of its vocabulary"
         )
-    log.warning("the tokenizer can hardly write %s (%s): figures there say little", "; ".join(broken), fault)
+    log.warning("the tokenizer can hardly encode %s (%s): results there mean little", "; ".join(broken), fault)
 
 
 def _warn_of_other_rules(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> None:
-    """Say that a tokenizer's class has put rules of its own in place of those in tokenizer.json, as some do."""
+    """Warn if a tokenizer's class replaces the rules in tokenizer.json with its own, as some do."""
     file = Path(tokenizer.name_or_path) / "tokenizer.json"
     if not tokenizer.is_fast or not file.is_file():
         return
@@ -123,8 +123,8 @@ def _warn_of_other_rules(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -
     )
     if other:
         log.warning(
-            "%s splits %d of %d texts otherwise than '%s' says, which its model may have been trained with; "
-            "PreTrainedTokenizerFast as tokenizer_class in tokenizer_config.json takes the file as it is",
+            "%s splits %d of %d texts differently from '%s', which its model may have been trained with; "
+            "PreTrainedTokenizerFast as tokenizer_class in tokenizer_config.json uses the file as it is",
             type(tokenizer).__name__,
             other,
             len(texts),
@@ -140,7 +140,7 @@ def _sample(texts: Iterable[str]) -> list[str]:
 
 
 def _fault(tokenizer: PreTrainedTokenizerBase, kind: str, texts: list[str]) -> str:
-    """Return what is wrong with how texts are written, or nothing."""
+    """Return what is wrong with how texts are encoded, or nothing."""
     total = tokens = unknown = pieces = lost = written = foreign = 0
     for text in texts:
         try:
@@ -154,11 +154,11 @@ def _fault(tokenizer: PreTrainedTokenizerBase, kind: str, texts: list[str]) -> s
         total, tokens, unknown = total + len(text), tokens + len(ids), unknown + len(ids) - len(known)
         pieces, lost = pieces + len(words), lost + sum(word not in back for word in words)
         written, foreign = written + len(back), foreign + (Counter(back) - Counter(given)).total()
-    if not tokens or total / tokens > MOST_CHARS_A_TOKEN:
+    if not tokens or total / tokens > MAX_CHARS_PER_TOKEN:
         return f"{total} characters are {tokens} tokens"
-    if unknown > MOST_UNKNOWN * tokens:
+    if unknown > MAX_UNKNOWN * tokens:
         return f"{unknown} of {tokens} tokens are unknown"
-    if lost > MOST_LOST * pieces or foreign > MOST_FOREIGN * written:
+    if lost > MAX_LOST * pieces or foreign > MAX_FOREIGN * written:
         return f"{texts[0][:30]!r} comes back as {_example(tokenizer, texts[0])!r}"
     return ""
 

@@ -227,7 +227,7 @@ class Calibration:
         return self._call_of(state, block).run(self.blocks[block], state.hidden.to(self.device))
 
     def move(self, block: int, index: int, output: Tensor) -> None:
-        """Put a batch behind a block, with the hidden states that go on from there."""
+        """Put a batch behind a block, with the hidden states that it outputs."""
         state = self._states[index]
         assert state.captured is not None
         state.captured.hidden = output if self._hidden is None else self._hidden.keep(state.index, output)

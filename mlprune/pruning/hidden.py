@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class HiddenFolder:
-    """Keeps one tensor a batch in a file each; the operating system decides what stays in memory.
+    """Keeps one tensor a batch in a file each; the operating system decides what is kept in memory.
 
     Args:
         folder: Where the files go; made if missing. They can be removed when pruning is over.

@@ -20,7 +20,7 @@ SMALLEST = torch.finfo(torch.float32).tiny
 
 
 def magnitudes(weight: Tensor) -> Tensor:
-    """Return ``|W|`` in float32, a tensor of its own, with no other float32 copy on the way.
+    """Return ``|W|`` in float32, a tensor of its own, without another float32 copy.
 
     Example:
         >>> magnitudes(torch.tensor([-1.5, 2.0], dtype=torch.bfloat16))
@@ -143,7 +143,7 @@ class ContrastiveWanda(Importance):
         assert statistics is not None
         energies = statistics.energies()
         keep, drop = energies.of(self.keep), energies.of(self.drop)
-        largest = torch.finfo(torch.float32).max  # infinity times a weight of zero would be no number
+        largest = torch.finfo(torch.float32).max  # infinity times a weight of zero would be NaN
         ratio = (keep / drop.sqrt().clamp(min=SMALLEST)).clamp(max=largest)
         return magnitudes(weight).mul_(ratio.float()).clamp_(max=largest)
 

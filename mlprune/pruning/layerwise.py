@@ -110,7 +110,7 @@ def prune_layerwise(
 
 
 def _next_layer(passages: list[Passage]) -> str | None:
-    """The layer at which all batches of all processes wait; None when all are through."""
+    """The layer at which all batches of all processes wait; None when all have finished."""
     places: set[str | None] = set().union(*gather_objects({passage.waiting for passage in passages}))
     if len(places) > 1:
         named = ", ".join(sorted(str(place) for place in places))

@@ -121,7 +121,7 @@ class BlockStatistics:
         if mask.numel() != len(flat):
             seen, tokens = len(flat), mask.numel()
             raise UserError(
-                f"a layer sees {seen} inputs for {tokens} tokens, so padding cannot be told from tokens; "
+                f"a layer sees {seen} inputs for {tokens} tokens, so padding cannot be distinguished from tokens; "
                 "form batches without padding (max_batch_tokens 1)"
             )
         counted = spans(mask.reshape(-1))

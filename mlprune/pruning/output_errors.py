@@ -68,7 +68,7 @@ class OutputErrors:
         self.errors[block, self.first[index]] = relative_error(dense, output, mask)
 
     def run_waiting(self, block: int) -> None:
-        """Run the block again on the batches whose pruned output nobody else will ask for."""
+        """Run the block again on the batches whose pruned output is not computed otherwise."""
         for index, (_, run_again) in list(self._waiting.items()):
             self.after(block, index, run_again())
 

@@ -14,13 +14,13 @@ from typing_extensions import override
 
 from mlprune.errors import UserError
 
-CHUNK_SCORES = 2**18  # so many scores stay in the processor's cache
+CHUNK_SCORES = 2**18  # chunk size that fits in the CPU cache
 
 
 class Pattern(ABC):
     """Turns scores into a mask; subclass it for a pattern of your own."""
 
-    sparsity: float  # the share of weights the pattern prunes when nothing else is asked for
+    sparsity: float  # the share of weights the pattern prunes by default
 
     @abstractmethod
     def mask(self, scores: Tensor, sparsity: float) -> Tensor:

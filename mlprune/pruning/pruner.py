@@ -54,7 +54,7 @@ class Pruner:
         exclude: Regular expressions on layer paths; matching layers are left dense.
 
     Raises:
-        UserError: If the parts do not go together, or a regular expression is not one.
+        UserError: If the parts do not go together, or a regular expression is invalid.
 
     Example:
         >>> Pruner(Wanda(variant=True), Unstructured(0.3, scope="layer"))
@@ -82,11 +82,11 @@ class Pruner:
         self.sparsities: dict[str, float] = {}
         self.matrix_sizes: dict[str, int] = {}  # of all blocks, pruned or not, once select has seen them
         self.silent_inputs: dict[tuple[str, str], int] = {}  # (layer path, group) to inputs that were always zero
-        # called with path, scores and each group's mean statistic of every layer, for those who draw them
+        # called with path, scores and each group's mean statistic of every layer, for callbacks that draw them
         self.on_scores: Callable[[str, Tensor, Mapping[str, Tensor]], None] | None = None
 
     def check_groups(self, groups: Sequence[str], key: str = "") -> None:
-        """Raise UserError if the importance compares a group that there is none of.
+        """Raise UserError if the importance compares a group that does not exist.
 
         Args:
             groups: Names of all groups.

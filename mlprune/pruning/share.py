@@ -1,4 +1,4 @@
-"""How much of a model's blocks pruning sees: entries of their matrices, so that a part that is not found shows."""
+"""How much of a model's blocks pruning sees, in entries of their matrices, so that whatever was not found shows."""
 
 from collections.abc import Collection
 

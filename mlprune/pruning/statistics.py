@@ -18,16 +18,16 @@ from mlprune.exact import ExactMetric, accumulator_dtype
 from mlprune.files import whole_file
 
 CHUNK_TOKENS = 256
-CHUNK_VALUES = 2**17  # a float64 copy of so many stays in the processor's cache
-GRAM_CHUNK_TOKENS = 1024  # products of so many tokens are exact enough in float32
+CHUNK_VALUES = 2**17  # a float64 copy of a chunk fits in the CPU cache
+GRAM_CHUNK_TOKENS = 1024  # a product over this many tokens is exact enough in float32
 
 
 class Sum:
-    """A running sum: float64 where the device has it, else float32 with what rounding lost carried along.
+    """A running sum: float64 where the device has it, else float32 with the rounding error carried along.
 
     Args:
         total: The sum so far; changed in place.
-        lost: What the sum has too much, by rounding (Kahan); None for float64, which needs no care.
+        lost: Accumulated rounding error (Kahan); None for float64, which does not need it.
 
     Example:
         >>> small = Sum(torch.zeros((), dtype=torch.float32), torch.zeros((), dtype=torch.float32))
@@ -48,7 +48,7 @@ class Sum:
         return cls(total, None if total.dtype == torch.float64 else torch.zeros_like(total))
 
     def first(self, count: int) -> "Sum":
-        """The first so many of several sums, as a view."""
+        """A view of the first ``count`` sums."""
         return Sum(self.total[:count], None if self.lost is None else self.lost[:count])
 
     def add_square(self, value: Tensor) -> None:
@@ -195,11 +195,11 @@ class TokenMean(ExactMetric):
 
     @property
     def update_called(self) -> bool:
-        """Always true: zero tokens is an answer too, and no reason for torchmetrics to warn."""
+        """Always true: zero tokens is a valid result, so torchmetrics should not warn."""
         return True
 
     def update(self, sums: Tensor, tokens: int, expert: int | None = None) -> None:
-        """Add a sum over so many tokens, to one expert where there are several."""
+        """Add a sum over some tokens, to one expert where there are several."""
         place = ... if expert is None else expert
         Sum(self.sums[place], self.lost[place] if self.compensated else None).add(sums)
         self.tokens[place] += tokens
@@ -270,7 +270,7 @@ class LayerStatistics:
         return torch.stack(list(self.tokens.values())).sum(0)
 
     def to(self, device: torch.device) -> "LayerStatistics":
-        """Return the same statistics on a device, as exact as it can have them."""
+        """Return the same statistics on a device, in its most exact dtype."""
         exact = accumulator_dtype(device)
         means = {group: mean.to(device, exact) for group, mean in self.means.items()}
         return LayerStatistics(means, {group: tokens.to(device) for group, tokens in self.tokens.items()})

@@ -72,7 +72,7 @@ class BlockStep:
 
     @torch.no_grad()
     def restore(self, reports: Mapping[str, LayerReport], weights: Mapping[str, Tensor]) -> None:
-        """Prune the block as it was pruned before, in place of gathering and pruning.
+        """Prune the block as it was pruned before, instead of gathering and pruning.
 
         Args:
             reports: Layer path to report.

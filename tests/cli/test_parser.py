@@ -56,7 +56,7 @@ LINES: dict[str, str] = {
     "--pruning.importance mlprune.prunin.Wanda": "pruning.importance: class 'mlprune.prunin.Wanda' does not exist; ...",
     "--pruning.importance 0.3": f"pruning.importance: class '0.3' does not exist; {SCORES}",
     "--pruning.importance mlprune.pruning.NofM":
-        "pruning.importance: class 'mlprune.pruning.NofM' is not a Importance; ...",
+        "pruning.importance: class 'mlprune.pruning.NofM' is not an Importance; ...",
     "--pruning.importance mlprune.pruning.Importance":
         f"pruning.importance: class 'mlprune.pruning.Importance' is abstract, for it lacks methods; {SCORES}",
     "--pruning.importance.variant true":

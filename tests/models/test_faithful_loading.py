@@ -71,7 +71,7 @@ for dtype in (torch.int8, torch.uint8, torch.int32, torch.bool):
     LACKING[f"weights of {dtype}"] = (
         lambda tensors, weight=weight: tensors | weight,
         {},
-        r"whole numbers.*up_proj\.weight \(u?(int|bool)",
+        r"unscaled integers.*up_proj\.weight \(u?(int|bool)",
     )
 READERS = {"memory": load, "streaming": stream}
 

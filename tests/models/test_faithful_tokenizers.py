@@ -127,7 +127,7 @@ BROKEN = [without_decoder, of_few_words, of_whole_texts, that_drops_letters, tha
 
 @pytest.mark.parametrize("make", BROKEN)
 def test_tokenizers_that_cannot_write_are_refused(make: Callable[[], PreTrainedTokenizerBase]) -> None:
-    with pytest.raises(UserError, match=r"the tokenizer cannot write the run's texts \(nli, en\)") as error:
+    with pytest.raises(UserError, match=r"the tokenizer cannot encode the run's texts \(nli, en\)") as error:
         check_words(make(), texts("en", "fr"))
     assert "\n" not in str(error.value)
 
@@ -204,7 +204,7 @@ def test_every_command_refuses_before_it_works(command: tuple[str, ...], mlprune
     config = write_config(tmp_path, folder)
     status, _, err = mlprune(command[0], "--config", config, *command[1:])
     assert status == 2
-    assert err.splitlines()[-1].startswith("error: the tokenizer cannot write the run's texts")
+    assert err.splitlines()[-1].startswith("error: the tokenizer cannot encode the run's texts")
     assert not list(tmp_path.glob("lightning_logs/*/results*.json"))
     assert not list(tmp_path.glob("lightning_logs/*/masks*"))
 
@@ -223,7 +223,7 @@ def test_a_class_with_rules_of_its_own_is_said(tmp_path: Path, caplog) -> None:
     edit_json(folder / "tokenizer_config.json", tokenizer_class="BertTokenizer")
     check_words(ModelSource(str(folder)).load_tokenizer(), texts("en"))
     assert len(warned(caplog)) == 1
-    assert re.search(r"BertTokenizer splits \d+ of 16 texts otherwise", warned(caplog)[0])
+    assert re.search(r"BertTokenizer splits \d+ of 16 texts differently", warned(caplog)[0])
     caplog.clear()
     edit_json(folder / "tokenizer_config.json", tokenizer_class="PreTrainedTokenizerFast")
     check_words(ModelSource(str(folder)).load_tokenizer(), texts("en"))

@@ -107,7 +107,7 @@ def test_embeddings_and_head_are_never_layers() -> None:
         assert not {layer.stored for layer in layers} & special
 
 
-def test_the_card_carries_licence_and_notice_and_nothing_that_a_name_could_smuggle_in(tmp_path: Path) -> None:
+def test_the_card_carries_license_and_notice_and_nothing_that_a_name_could_smuggle_in(tmp_path: Path) -> None:
     card = {"base_model": "x\nlicense: mit\n---\n<script>", "license": "gemma", "notice": "Provided under terms."}
     write_card(tmp_path, {"sparsity": 0.3, "importance": "Wanda()"}, card)
     text = (tmp_path / "README.md").read_text()
