@@ -9,6 +9,7 @@ from mlprune.metrics.rankc import ExpectedRankC, RankC, expected_rankc, rankc_ea
 from mlprune.metrics.spans import SpanMatch
 from mlprune.metrics.spbleu import SpBleu
 from mlprune.metrics.text import TextMetric
+from mlprune.metrics.token_perplexity import TokenPerplexity
 from mlprune.metrics.translation import Translation
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "SpBleu",
     "SpanMatch",
     "TextMetric",
+    "TokenPerplexity",
     "Translation",
     "expected_rankc",
     "mcnemar_exact",

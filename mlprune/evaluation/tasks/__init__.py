@@ -9,10 +9,12 @@ from mlprune.evaluation.tasks.pairs import MinimalPairs, MultiBlimp
 from mlprune.evaluation.tasks.parallel_sets import Belebele, GlobalMmluLite, Include, Sib200
 from mlprune.evaluation.tasks.perplexity import PerplexityTask
 from mlprune.evaluation.tasks.presets import Marc, PawsX, Xcopa, Xnli, XStoryCloze, XWinograd
+from mlprune.evaluation.tasks.segments import C4, SegmentPerplexity, WikiText2
 from mlprune.evaluation.tasks.spans import TydiQa, Xquad
 from mlprune.evaluation.tasks.translation import TranslationTask
 
 __all__ = [
+    "C4",
     "Belebele",
     "Bmlama",
     "CandidateTask",
@@ -26,10 +28,12 @@ __all__ = [
     "MultiBlimp",
     "PawsX",
     "PerplexityTask",
+    "SegmentPerplexity",
     "Sib200",
     "Task",
     "TranslationTask",
     "TydiQa",
+    "WikiText2",
     "XStoryCloze",
     "XWinograd",
     "Xcopa",
