@@ -10,6 +10,8 @@ from mlprune import __version__
 from mlprune.cli.commands import RUNS, SUMMARIES, TOOLS, overview, tool
 from mlprune.errors import UserError, did_you_mean, one_line
 
+MAX_ERROR = 1500  # characters
+
 
 def main(args: list[str] | None = None) -> int:
     """Run the command line; a user's mistake is one line and exit status 2."""
@@ -31,7 +33,7 @@ def main(args: list[str] | None = None) -> int:
             raise UserError(f"{wrong}; give one of {', '.join(SUMMARIES)}{did_you_mean(first, SUMMARIES)}")
         _run(args)
     except UserError as error:
-        print(f"error: {one_line(str(error))}", file=sys.stderr)
+        print(f"error: {_shortened(one_line(str(error)))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted before the run began", file=sys.stderr)
@@ -49,6 +51,11 @@ def main(args: list[str] | None = None) -> int:
         print(one_line(f"error: {place}: {error.strerror}"), file=sys.stderr)
         return 2
     return 0
+
+
+def _shortened(line: str) -> str:
+    """Leave out the middle of a line that quotes something of great length, such as a name from a damaged file."""
+    return line if len(line) <= MAX_ERROR else f"{line[: MAX_ERROR - 400]} ... {line[-395:]}"
 
 
 def _run(args: list[str]) -> None:
