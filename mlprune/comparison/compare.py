@@ -8,7 +8,7 @@ from typing import Any
 from mlprune.comparison import schema1
 from mlprune.comparison.difference import Difference
 from mlprune.comparison.headline import headline
-from mlprune.comparison.reading import measured_tasks, read_predictions, read_results
+from mlprune.comparison.reading import measured_tasks, read_systems
 from mlprune.comparison.records import TaskRecords
 from mlprune.comparison.rows import corrected, differences_of
 from mlprune.errors import UserError
@@ -23,8 +23,8 @@ def compare(before: Path, after: Path, seed: int = 0, systems: tuple[str, str] =
     """Compare two predictions folders.
 
     Args:
-        before: Predictions of the first system.
-        after: Predictions of the second.
+        before: Predictions of the first system, or a folder of ``samples_*.jsonl`` of lm-evaluation-harness.
+        after: Of the second.
         seed: Seed of resampling and swapping.
         systems: What they are called.
 
@@ -44,9 +44,8 @@ def compare(before: Path, after: Path, seed: int = 0, systems: tuple[str, str] =
         >>> comparison["differences"][0]["delta"], comparison["differences"][0]["n"]
         (0.0, 1)
     """
-    folders = (before, after)
-    predictions = [read_predictions(folder) for folder in folders]
-    measured = [read_results(folder).get("measured_by", {}) for folder in folders]
+    (first, by_first), (second, by_second) = read_systems((before, after))
+    predictions, measured = (first, second), (by_first, by_second)
     for task in sorted(predictions[0].keys() ^ predictions[1].keys()):
         log.warning("%s: only in %s", task, systems[0] if task in predictions[0] else systems[1])
     sides = [measured_tasks(own, measured[0] | measured[1]) for own in predictions]

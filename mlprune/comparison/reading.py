@@ -1,10 +1,12 @@
 """A run's predictions read back, with what results.json says of how they are measured."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mlprune.comparison import schema1
 from mlprune.comparison.records import TaskRecords
+from mlprune.comparison.samples import as_in, by_language, measured_by, read_samples, sample_files
 from mlprune.errors import UserError
 from mlprune.log import log
 from mlprune.metrics import Record
@@ -54,25 +56,53 @@ def read_results(predictions: Path) -> dict[str, Any]:
     return reading.read_json(file)
 
 
-def measured_tasks(predictions: Predictions, measured_by: dict[str, Any]) -> list[TaskRecords]:
+def read_systems(folders: Sequence[Path]) -> list[tuple[Predictions, dict[str, Any]]]:
+    """Return several systems' predictions and what measured them, as results.json has it.
+
+    A folder is a run's predictions, or holds ``samples_*.jsonl`` of lm-evaluation-harness; these are read under the
+    tasks, languages and ids of the first run of ours, where there is one.
+
+    Args:
+        folders: The systems' folders.
+
+    Raises:
+        UserError: If one holds neither, or a file is damaged.
+    """
+    files = [
+        {} if any(folder.glob("*.jsonl")) and not list(folder.glob("samples_*")) else sample_files(folder)
+        for folder in folders
+    ]
+    own = {i: read_predictions(folder) for i, folder in enumerate(folders) if not files[i]}
+    found: list[tuple[Predictions, dict[str, Any]]] = []
+    for i, folder in enumerate(folders):
+        if i in own:
+            found.append((own[i], read_results(folder).get("measured_by", {})))
+            continue
+        samples = read_samples(files[i])
+        predictions = as_in(samples, next(iter(own.values()))) if own else by_language(samples)
+        found.append((predictions, {} if own or i else measured_by(files[i], predictions)))  # the first one's decides
+    return found
+
+
+def measured_tasks(predictions: Predictions, measured: dict[str, Any]) -> list[TaskRecords]:
     """Return predictions with the metrics that measure them, tasks and languages in the order they were evaluated in.
 
     A task whose metric cannot be imported is left out with a warning.
 
     Args:
         predictions: What a system answered.
-        measured_by: That part of results.json; tasks of which it says nothing are told by their records' keys.
+        measured: That part of results.json; tasks of which it says nothing are told by their records' keys.
     """
     found = []
-    for task in [*(task for task in measured_by if task in predictions), *(predictions.keys() - measured_by.keys())]:
+    for task in [*(task for task in measured if task in predictions), *(predictions.keys() - measured.keys())]:
         own = predictions[task]
-        if task not in measured_by:
+        if task not in measured:
             found += [guessed] if (guessed := schema1.guess_task(task, own)) else []
             continue
-        order = [*measured_by[task]["metrics"], *own]
+        order = [*measured[task]["metrics"], *own]
         try:
             records = {lang: own[lang] for lang in dict.fromkeys(order) if lang in own}
-            found.append(TaskRecords.from_json(task, records, measured_by[task]))
+            found.append(TaskRecords.from_json(task, records, measured[task]))
         except UserError as error:
             log.warning("task '%s' is left out: %s", task, error)
     return found

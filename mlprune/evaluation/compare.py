@@ -16,13 +16,15 @@ __all__ = ["compare", "main"]
 def main(args: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog=f"{program()} compare", description=__doc__)
-    parser.add_argument("run_a", type=Path, help="run folder of the first system, such as the dense one")
-    parser.add_argument("run_b", type=Path, help="run folder of the second")
+    samples = "or a folder of samples_*.jsonl that lm-evaluation-harness wrote"
+    parser.add_argument("run_a", type=Path, help=f"run folder of the first system, such as the dense one, {samples}")
+    parser.add_argument("run_b", type=Path, help="the same of the second")
     parser.add_argument("--json", type=Path, help="also write the comparison to this file")
     arguments = parser.parse_args(args)
     runs = (arguments.run_a, arguments.run_b)
     try:
-        comparison = compare(runs[0] / "predictions", runs[1] / "predictions", systems=(str(runs[0]), str(runs[1])))
+        before, after = map(_predictions, runs)
+        comparison = compare(before, after, systems=(str(runs[0]), str(runs[1])))
         if arguments.json:
             write_json(arguments.json, comparison)
     except UserError as error:
@@ -30,6 +32,12 @@ def main(args: list[str] | None = None) -> int:
         return 1
     print(comparison_markdown(comparison), end="")
     return 0
+
+
+def _predictions(run: Path) -> Path:
+    """Where a system's predictions are: in a run's folder, else in the folder of samples."""
+    own = run / "predictions"
+    return own if own.is_dir() or not any(run.rglob("samples_*.jsonl")) else run
 
 
 if __name__ == "__main__":

@@ -24,6 +24,14 @@ SHARES = ("acc", "acc_norm", "acc_bytes", "acc_mutual_info", "exact_match", "em"
 PERPLEXITIES = {"perplexity": 1.0, "word_perplexity": 1.0, "byte_perplexity": 1.0, "bits_per_byte": 0.0}  # their least
 # aggregations that follow from sums of the documents' values
 ADDITIVE = ("mean", "nanmean", "perplexity", "weighted_perplexity", "bits_per_byte", "brier_score")
+# metrics whose aggregation is not a mean; what is lower where it is better
+AGGREGATIONS = {"perplexity": "perplexity", "word_perplexity": "weighted_perplexity", "f1": "f1", "bleu": "bleu",
+                "byte_perplexity": "weighted_perplexity", "bits_per_byte": "bits_per_byte", "chrf": "chrf",
+                "ter": "ter", "mcc": "matthews_corrcoef"}  # fmt: skip
+LOWER = (*PERPLEXITIES, "ter", "brier_score")
+# key of a record (the likeliest choice, a text, whether greedy search agrees) to the metrics that judge what it holds
+JUDGES = {"best": ("acc",), "greedy": ("acc", "perplexity"),
+          "output": ("exact_match", "em", "f1", "bleu", "chrf", "chrf++", "ter")}  # fmt: skip
 GIVEN = ("prompt_hash", "target_hash")  # two systems are compared on the same prompts and answers only
 
 
@@ -260,3 +268,39 @@ def harness_metric(
     if sums_up:
         return HarnessMean(name, aggregation, better, answer, None if by_size else parts)
     return HarnessAggregate(name, aggregation, better, answer, parts, by_size)
+
+
+def judged(metric: str, record: Record) -> str | None:
+    """Return the key of what a metric judges in a record, if there is one.
+
+    Example:
+        >>> judged("acc", {"best": 1}), judged("acc_norm", {"best": 1})
+        ('best', None)
+    """
+    return next((key for key, names in JUDGES.items() if key in record and metric in names), None)
+
+
+def better_of(metric: str, higher_is_better: bool | None = None) -> Better:
+    """Return which values of a metric are better, by its name where nothing says so."""
+    higher = metric not in LOWER if higher_is_better is None else higher_is_better
+    return "higher" if higher else "lower"
+
+
+def aggregation_of(named: str | None, metric: str, value: Any) -> str | None:
+    """Return the aggregation of a metric whose values were read from a file; None where they cannot be aggregated.
+
+    Args:
+        named: What a task file says.
+        metric: The metric.
+        value: A document's value.
+
+    Example:
+        >>> aggregation_of(None, "acc", 1.0), aggregation_of(None, "brier_score", "[0.5 0.5]")
+        ('mean', None)
+    """
+    aggregation = named or AGGREGATIONS.get(metric, "mean")
+    if isinstance(value, int | float):
+        return aggregation if aggregation in ("mean", "nanmean", "perplexity") else "mean"
+    pairs = isinstance(value, list) and aggregation not in ("mean", "nanmean", "perplexity")
+    known = aggregation in AGGREGATIONS.values() or aggregation in ADDITIVE
+    return aggregation if pairs and known else None

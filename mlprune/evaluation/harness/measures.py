@@ -9,11 +9,9 @@ from torchmetrics import Metric
 from mlprune.errors import UserError
 from mlprune.evaluation.harness.loading import Loaded
 from mlprune.log import log
-from mlprune.metrics.harness import Better, harness_metric
+from mlprune.metrics.harness import Better, harness_metric, judged
 
-# what a record has under these keys is what a metric judges
-ANSWERS = {"multiple_choice": "prediction", "generate_until": "output", "loglikelihood": "greedy"}
-FIRST_ANSWER = ("acc", "exact_match")  # metrics that judge the answer itself, not a normalized or another one
+KEYS = {"multiple_choice": "best", "generate_until": "output", "loglikelihood": "greedy"}  # of answers in records
 
 
 def metrics_of(name: str, loaded: Loaded, parts: Mapping[str, str]) -> list[Metric]:
@@ -40,17 +38,11 @@ def metrics_of(name: str, loaded: Loaded, parts: Mapping[str, str]) -> list[Metr
                     continue
                 several = list(parts.values()) if len(parts) > 1 else None
                 by_size = loaded.by_size.get(metric, True)
-                answer = _answer(task, metric)
+                answer = judged(metric, {KEYS.get(task.OUTPUT_TYPE, ""): None})
                 found[key] = harness_metric(key, aggregation, _better(task, metric), answer, several, by_size)
     if not found:
         raise UserError(f"task '{name}': the harness' tasks have no metric that can be used")
     return list(found.values())
-
-
-def _answer(task: Any, metric: str) -> str | None:
-    if task.OUTPUT_TYPE == "multiple_choice" and metric not in FIRST_ANSWER:
-        return None
-    return ANSWERS.get(task.OUTPUT_TYPE)
 
 
 def _better(task: Any, metric: str) -> Better:

@@ -45,7 +45,8 @@ def answers_of(task: Any, instances: Sequence[Any]) -> Record:
     label = best if best in right else right[0] if right else None
     text = "".join(instances[0 if label is None else label].args[:2])
     names = choices if len(set(choices)) == len(choices) else [f"{i}: {choice}" for i, choice in enumerate(choices)]
-    return {"scores": scores, "prediction": names[best], "label": None if label is None else names[label], "text": text}
+    found: Record = {"scores": scores, "best": best, "prediction": names[best], "text": text}
+    return found | {"label": None if label is None else names[label]}
 
 
 def _right(task: Any, doc: Any, choices: Sequence[str]) -> list[int]:
