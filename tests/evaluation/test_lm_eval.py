@@ -83,6 +83,51 @@ def test_requests_answers_and_figures_are_those_of_the_harness(name: str, tasks:
                 assert float(second) == pytest.approx(float(first), abs=1e-4)
 
 
+STORY = {f"input_sentence_{i}": f"Sentence {i}." for i in range(1, 5)}
+OF_HARNESS = {
+    "xnli/xnli_fr.yaml": ("fr", {"premise": "Il pleut.", "hypothesis": "Il vente.", "label": 1}),
+    "xnli/xnli_sw.yaml": ("sw", {"premise": "Mvua inanyesha.", "hypothesis": "Ni baridi.", "label": 0}),
+    "paws-x/paws_fr.yaml": ("fr", {"sentence1": "Il n'y va pas.", "sentence2": "Elle y va.", "label": 0}),
+    "xcopa/default_it.yaml": (
+        "it",
+        {"premise": "Piove.", "choice1": "Era buio.", "choice2": "Esco.", "question": "cause", "label": 1},
+    ),
+    "xstorycloze/default_sw.yaml": (
+        "sw",
+        STORY | {"sentence_quiz1": "A bad end.", "sentence_quiz2": "A good end.", "answer_right_ending": 2},
+    ),
+    "xwinograd/xwinograd_pt.yaml": (
+        "pt",
+        {"sentence": "O copo caiu porque _ quebrou .", "option1": "o copo", "option2": "a mesa", "answer": "1"},
+    ),
+}
+
+
+@pytest.mark.parametrize("file", OF_HARNESS)
+def test_task_files_of_the_harness(file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+    import lm_eval
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    lang, row = OF_HARNESS[file]
+    changed = [{name: f"{i} {cell}" if isinstance(cell, str) else cell for name, cell in row.items()} for i in range(6)]
+    fixed = {name: row[name] for name in ("question", "answer") if name in row}
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(own | fixed) + "\n" for own in changed), encoding="utf-8")
+    content = {"include": str(Path(lm_eval.__file__).parent / "tasks" / file), "task": f"local_{lang}"}
+    content |= {"dataset_path": "json", "dataset_name": None, "training_split": None, "validation_split": None}
+    content |= {"dataset_kwargs": {"data_files": {"test": str(tmp_path / "rows.jsonl")}}, "test_split": "test"}
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "local.yaml").write_text(yaml.safe_dump(content))
+    theirs = of_harness(f"local_{lang}", tmp_path / "tasks", log_samples=True)
+    records, figures = of_ours(LmEval({lang: f"local_{lang}"}, include_path=str(tmp_path / "tasks")))
+    check_figures(figures, theirs["results"][f"local_{lang}"], lang)
+    samples = sorted(theirs["samples"][f"local_{lang}"], key=lambda sample: sample["doc_id"])
+    for sample, record in zip(samples, records[lang], strict=True):
+        assert record["prompt_hash"] == sample["prompt_hash"]
+        scores = [float(own[0][0]) for own in sample["resps"]]
+        assert record["scores"] == pytest.approx(scores, abs=1e-4)
+
+
 @pytest.mark.parametrize("by_size", [True, False])
 def test_a_group_is_one_task(by_size: bool, tasks: Path) -> None:
     for lang in ("fr", "sw"):
