@@ -9,6 +9,7 @@ from mlprune.callbacks.gradual import GradualPruning
 from mlprune.callbacks.peers import Peers
 from mlprune.callbacks.progress import ProgressDisplay
 from mlprune.callbacks.pruning import PruningCallback
+from mlprune.callbacks.recovery import RecoveryTraining
 from mlprune.callbacks.report import ReportCallback
 from mlprune.callbacks.run_folder import RunFolder
 from mlprune.callbacks.run_writer import RunWriter
@@ -24,6 +25,7 @@ __all__ = [
     "Peers",
     "ProgressDisplay",
     "PruningCallback",
+    "RecoveryTraining",
     "ReportCallback",
     "ResultsTable",
     "RunCallback",

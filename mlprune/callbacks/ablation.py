@@ -1,8 +1,7 @@
 """The callback form of :class:`mlprune.interventions.FeatureAblation`."""
 
-from pathlib import Path
+from typing import Any
 
-from mlprune.analysis.ablation import Select
 from mlprune.callbacks.base import RunCallback
 from mlprune.interventions import FeatureAblation as Intervention
 from mlprune.run import Run
@@ -12,23 +11,11 @@ class FeatureAblation(RunCallback):
     """Adds a :class:`mlprune.interventions.FeatureAblation` to ``model.interventions``.
 
     Args:
-        features: Layer (0 before the blocks, k after block k - 1) to dimensions.
-        run: Folder of a feature analysis (``validate --config configs/analysis.yaml``).
-        select: ``translation``: features large under translation only; ``large``: as many of the other largest;
-            ``random``: as many others.
-        keep_only: Zero all other features of these layers instead.
-        seed: Seed of ``select: random``.
+        arguments: The intervention's: ``features``, or ``run`` and ``select``; ``keep_only``, ``seed``.
     """
 
-    def __init__(
-        self,
-        features: dict[int, list[int]] | None = None,
-        run: str | Path | None = None,
-        select: Select = "translation",
-        keep_only: bool = False,
-        seed: int = 0,
-    ) -> None:
-        self.intervention = Intervention(features, run, select, keep_only, seed)
+    def __init__(self, **arguments: Any) -> None:
+        self.intervention = Intervention(**arguments)
 
     def join(self, run: Run) -> None:
         """Add the intervention, once."""

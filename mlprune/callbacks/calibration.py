@@ -50,17 +50,8 @@ class DenseCalibration(Schedule):
         """Prepare calibration on this process' batches."""
         if self.statistics:
             return
-        run, pruning = self.run, self.pruning
-        self._calibrating.enter_context(calibrating(run.model))
-        self._calibration = Calibration(
-            run.model,
-            run.batches,
-            pruner=pruning.pruner,
-            propagate=pruning.propagation.name,
-            count_padding=pruning.count_padding,
-            groups=run.groups,
-            on_progress=self.tell_progress,
-        )
+        self._calibrating.enter_context(calibrating(self.run.model))
+        self._calibration = self.pruning.calibration(on_progress=self.tell_progress)
 
     def on_validation_batch_end(
         self,

@@ -1,24 +1,21 @@
 """The callback that scores and masks each block when its statistics are gathered, and keeps what came of it."""
 
-import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from mlprune.callbacks.base import Schedule
+from mlprune.callbacks.pruned_model import abandon_stream, finish_stream, open_stream, write_checkpoint, write_masks
 from mlprune.errors import UserError
-from mlprune.files import write_json
 from mlprune.log import log
 from mlprune.models.blocks import find_blocks, look_at
 from mlprune.models.encoder import has_encoder
-from mlprune.models.saving import CARD, RECIPE, check_disk, save_checkpoint, write_card
+from mlprune.models.saving import check_disk
 from mlprune.pruning import (
     Allocation,
     BlockStep,
@@ -31,7 +28,6 @@ from mlprune.pruning import (
     calibrating,
     collect_statistics,
     prune_blocks,
-    save_masks,
     save_statistics,
 )
 from mlprune.pruning.output_errors import OutputErrors
@@ -40,8 +36,6 @@ from mlprune.pruning.streaming import StreamedPruning
 from mlprune.run import PruningOutcome, Run
 from mlprune.runs.facts import calibration_facts, describe, versions
 from mlprune.runs.unfinished import Unfinished
-
-HIDDEN = ".hidden"
 
 
 class PruningCallback(Schedule):
@@ -131,7 +125,8 @@ class PruningCallback(Schedule):
                 raise UserError("pruning.sweep goes with fit, which evaluates at each sparsity")
             self.check(self.run)
             if self.streaming:
-                self._open_stream(self.run)
+                self._stream = open_stream(self.run, self.save_model, self.hidden_on_disk)
+                self.run.module.use_streamed(self._stream.streamed.model)
 
     def check(self, run: Run) -> None:
         """Raise UserError if the run's model or prompts cannot be pruned like this, or its disk is too small."""
@@ -147,19 +142,6 @@ class PruningCallback(Schedule):
             if self.save_model and not run.is_sweep and run.writes:
                 size = sum(parameter.nbytes for parameter in model.parameters())
                 check_disk(run.trainer.default_root_dir, size)
-
-    def _open_stream(self, run: Run) -> None:
-        source, folder = run.module.source, run.folder
-        target = folder / "pruned"  # which an earlier start of the run may have completed
-        self._stream = StreamedPruning(
-            source.checkpoint,
-            target if run.writes and self.save_model and not target.exists() else None,
-            source.dtype,
-            run.device,
-            folder / "masks.safetensors" if run.writes else None,
-            folder / HIDDEN / str(run.trainer.global_rank) if self.hidden_on_disk else None,
-        )
-        run.module.use_streamed(self._stream.streamed.model)
 
     # -- the steps of validation ----------------------------------------------------------------------------------
 
@@ -187,18 +169,13 @@ class PruningCallback(Schedule):
             unfinished.start()
         run.barrier("unfinished")
         self.pruner.on_scores = self._on_scores
-        self._calibration = Calibration(
-            run.model,
-            run.batches,
-            pruner=self.pruner,
-            propagate=self.propagation.name,
-            count_padding=self.count_padding,
-            groups=run.groups,
-            device=self._stream.streamed.device if self._stream else None,
-            hidden=self._stream.hidden if self._stream else None,
-            enter_block=self._stream.streamed.enter if self._stream else None,
-            output_errors=OutputErrors(run.batches),
+        stream = self._stream
+        self._calibration = self.calibration(
             on_progress=self.tell_progress,
+            device=stream.streamed.device if stream else None,
+            hidden=stream.hidden if stream else None,
+            enter_block=stream.streamed.enter if stream else None,
+            output_errors=OutputErrors(run.batches),
         )
         if self._stream is not None:
             self._stream.start(self._calibration.blocks)
@@ -218,6 +195,22 @@ class PruningCallback(Schedule):
                 f"{type(model).__name__} lets tokens see those after them, so its texts have no likelihood; use a "
                 "causal model"
             )
+
+    def calibration(self, **options: Any) -> Calibration:
+        """Return the calibration of the run's model on this process' batches, as the settings say.
+
+        Args:
+            options: Further arguments of :class:`mlprune.pruning.Calibration`.
+        """
+        return Calibration(
+            self.run.model,
+            self.run.batches,
+            pruner=self.pruner,
+            propagate=self.propagation.name,
+            count_padding=self.count_padding,
+            groups=self.run.groups,
+            **options,
+        )
 
     def _allocate(self, run: Run, unfinished: Unfinished) -> None:
         """Decide every layer's sparsity, unless an earlier start of the run has."""
@@ -289,7 +282,7 @@ class PruningCallback(Schedule):
             return
         run = self.run
         self._close()
-        recipe = self.recipe(run)
+        recipe = self.recipe()
         run.module.mark_pruned(recipe)
         sparsity, seen = (100 * recipe[name] for name in ("sparsity", "scored_share"))
         layers = len(run.outcome.reports)
@@ -298,22 +291,20 @@ class PruningCallback(Schedule):
         if run.writes and (statistics := Unfinished(run.folder).load_statistics()):
             save_statistics(statistics, run.folder / "statistics.safetensors")
         if self._stream is not None:
-            self._finish_stream(run, self._stream)
-        else:
-            masks = {path: report.mask for path, report in run.outcome.reports.items()}
-            run.module.mark_pruned(run.module.recipe, masks)
-            if run.writes:
-                save_masks(masks, run.folder / "masks.safetensors")
-            if not run.trains:  # else the checkpoint is written after training
-                self._save(run)
+            finish_stream(run, self._stream)
+            self._stream = None
+            return
+        run.module.mark_pruned(recipe, {path: report.mask for path, report in run.outcome.reports.items()})
+        write_masks(run)
+        if self.save_model and not run.trains:  # else the checkpoint is written after training
+            write_checkpoint(run)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Leave the model as it was found, hooks and settings included, and no half-written checkpoint."""
         self._close()
         if self._stream is not None:
             stream, self._stream = self._stream, None
-            stream.abandon()
-            self._remove_hidden(self.run)
+            abandon_stream(self.run, stream)
 
     def _log_silent_inputs(self) -> None:
         """Name the layers that have inputs which no prompt of a group ever used; their weights score lowest."""
@@ -328,34 +319,9 @@ class PruningCallback(Schedule):
         self._finished = []
         self.pruner.on_scores = None
 
-    def _finish_stream(self, run: Run, stream: StreamedPruning) -> None:
-        stream.finish(partial(self._describe, run))
-        self._stream = None
-        self._remove_hidden(run)
-
-    @staticmethod
-    def _describe(run: Run, checkpoint: Path) -> None:
-        """Write the recipe and the model card, without which a checkpoint is complete too."""
-        (checkpoint / CARD).unlink(missing_ok=True)  # the base model's
-        write_json(checkpoint / RECIPE, run.module.recipe)
-        with run.viewer("model card"):
-            write_card(checkpoint, run.module.recipe, run.module.source.card())
-
-    @staticmethod
-    def _remove_hidden(run: Run) -> None:
-        if run.writes:
-            shutil.rmtree(run.folder / HIDDEN, ignore_errors=True)
-
-    def _save(self, run: Run) -> None:
-        module, target = run.module, run.folder / "pruned"
-        if self.save_model:
-            if run.writes and not target.exists():
-                save_checkpoint(run.model, module.tokenizer, target, partial(self._describe, run))
-            run.barrier("saved")
-
-    def recipe(self, run: Run) -> dict[str, Any]:
+    def recipe(self) -> dict[str, Any]:
         """Return what mlprune.json says: how the model was pruned, on what, and how far."""
-        source = run.module.source
+        run, source = self.run, self.run.module.source
         return {
             "schema_version": 1,
             "base_model": source.name,
@@ -372,21 +338,3 @@ class PruningCallback(Schedule):
             "layers": {path: report.sparsity for path, report in run.outcome.reports.items()},
             "versions": versions(),
         }
-
-    # -- recovery training ----------------------------------------------------------------------------------------
-
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Form the batches; mark the run as one to resume, for a model that was pruned before begins here."""
-        self.run.data.tokenize_training(self.run.model, self.run.module.tokenizer)
-        if self.run.writes:
-            Unfinished(self.run.folder).start()
-
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the trained checkpoint, its pruned weights at zero."""
-        run = self.run
-        run.module.end_training()
-        recipe = self.recipe(run) if run.outcome.reports else run.module.recipe  # of a model that was pruned before
-        run.module.mark_pruned(recipe | {"trained": True})
-        if run.writes:
-            save_masks(run.module.masks, run.folder / "masks.safetensors")
-        self._save(run)

@@ -13,6 +13,7 @@ from mlprune.callbacks import (
     FeatureAnalysis,
     Peers,
     PruningCallback,
+    RecoveryTraining,
     ReportCallback,
     ResultsTable,
     RunFolder,
@@ -109,7 +110,8 @@ class Engine:
         if not any(isinstance(callback, TensorBoard) for callback in callbacks):
             added.append(TensorBoard())
         others = [callback for callback in callbacks if callback is not self.pruning]
-        callbacks[:] = [self.folder, self.peers, self.pruning, *others, *added]
+        owned = [self.folder, self.peers, self.pruning, RecoveryTraining(self.pruning)]
+        callbacks[:] = [*owned, *others, *added]
         self._join_callbacks()
 
     def _join_callbacks(self) -> None:

@@ -81,7 +81,7 @@ def test_a_streamed_checkpoint_is_named_when_it_is_complete(
     whole = write_config(tmp_path, tiny_folder)
     assert mlprune("validate", "--config", whole, "--trainer.default_root_dir", "whole")[0] == 0
     config = write_config(tmp_path, tiny_folder, pruning={"streaming": True})
-    place = "callbacks.pruning.write_card" if moment == "before its card" else "callbacks.report.write_report"
+    place = "callbacks.pruned_model.write_card" if moment == "before its card" else "callbacks.report.write_report"
 
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt

@@ -1,0 +1,71 @@
+"""What pruning writes into the run's folder: masks and the pruned checkpoint, in memory or streamed."""
+
+import shutil
+from functools import partial
+from pathlib import Path
+
+from mlprune.files import write_json
+from mlprune.models.saving import CARD, RECIPE, save_checkpoint, write_card
+from mlprune.pruning import save_masks
+from mlprune.pruning.streaming import StreamedPruning
+from mlprune.run import Run
+
+MASKS, PRUNED, HIDDEN = "masks.safetensors", "pruned", ".hidden"
+
+
+def write_masks(run: Run) -> None:
+    """Write the masks of a model in memory, on one process."""
+    if run.writes:
+        save_masks(run.module.masks, run.folder / MASKS)
+
+
+def write_checkpoint(run: Run) -> None:
+    """Write the pruned checkpoint of a model in memory, on one process, unless an earlier start of the run has."""
+    target = run.folder / PRUNED
+    if run.writes and not target.exists():
+        save_checkpoint(run.model, run.module.tokenizer, target, partial(_describe, run))
+    run.barrier("saved")
+
+
+def _describe(run: Run, checkpoint: Path) -> None:
+    """Write the recipe, and the model card, without which a checkpoint is complete too."""
+    (checkpoint / CARD).unlink(missing_ok=True)  # the base model's
+    write_json(checkpoint / RECIPE, run.module.recipe)
+    with run.viewer("model card"):
+        write_card(checkpoint, run.module.recipe, run.module.source.card())
+
+
+def open_stream(run: Run, save_model: bool, hidden_on_disk: bool) -> StreamedPruning:
+    """Begin to read, prune and write the model block by block.
+
+    Args:
+        run: The run.
+        save_model: Write the pruned checkpoint, unless an earlier start of the run has.
+        hidden_on_disk: Keep hidden states in files.
+    """
+    source, folder, target = run.module.source, run.folder, run.folder / PRUNED
+    return StreamedPruning(
+        source.checkpoint,
+        target if run.writes and save_model and not target.exists() else None,
+        source.dtype,
+        run.device,
+        folder / MASKS if run.writes else None,
+        folder / HIDDEN / str(run.trainer.global_rank) if hidden_on_disk else None,
+    )
+
+
+def finish_stream(run: Run, stream: StreamedPruning) -> None:
+    """Give what was streamed its names."""
+    stream.finish(partial(_describe, run))
+    _remove_hidden(run)
+
+
+def abandon_stream(run: Run, stream: StreamedPruning) -> None:
+    """Remove what was streamed so far."""
+    stream.abandon()
+    _remove_hidden(run)
+
+
+def _remove_hidden(run: Run) -> None:
+    if run.writes:
+        shutil.rmtree(run.folder / HIDDEN, ignore_errors=True)
