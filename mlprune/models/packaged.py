@@ -34,7 +34,10 @@ class Packaged:
     sha256: str
     license: str
     notice: str
+    converted_bytes: int  # size of the folder that it is converted into
 
+
+ELSEWHERE = "free some space, or set XDG_CACHE_HOME to a folder on another disk"
 
 PACKAGED = {
     "demo": Packaged(
@@ -46,6 +49,7 @@ PACKAGED = {
         sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
         license="gemma",
         notice="Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms",
+        converted_bytes=1_110_000_000,
     ),
     "demo-instruct": Packaged(
         title="SmolLM2 135M Instruct",
@@ -54,6 +58,7 @@ PACKAGED = {
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         license="apache-2.0",
         notice="SmolLM2-135M-Instruct by Hugging Face, under the Apache License 2.0",
+        converted_bytes=545_000_000,
     ),
 }
 
@@ -85,8 +90,42 @@ def packaged_folder(name: str) -> Path:
             raise UserError(f"cache folder '{cache}' cannot be made ({error.strerror}); set XDG_CACHE_HOME") from error
         with FileLock(cache / f"{folder.name}.lock"):  # several processes may start at once
             if not folder.is_dir():
-                _convert(PACKAGED[name], folder)
+                _clear_leftovers(cache)
+                _check_space(PACKAGED[name], cache)
+                try:
+                    _convert(PACKAGED[name], folder)
+                except UserError as error:
+                    if error.__cause__ is None:  # the packaged file is damaged
+                        raise
+                    raise UserError(f"{error}; {ELSEWHERE}") from error
     return folder
+
+
+def _clear_leftovers(cache: Path) -> None:
+    """Remove what earlier releases left of a conversion that was killed; our own is replaced."""
+    for path in cache.glob(".converting-*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _check_space(entry: Packaged, cache: Path) -> None:
+    """Raise UserError if the cache's disk has no room for the packaged file and the converted model."""
+    needed = entry.converted_bytes + sum(path.stat().st_size for path in _parts(entry))
+    free = shutil.disk_usage(cache).free
+    if free < needed:
+        raise UserError(
+            f"cache folder '{cache}': {free / 2**30:.1f} GiB free, {needed / 2**30:.1f} GiB needed to convert "
+            f"{entry.title}; {ELSEWHERE}"
+        )
+
+
+def _parts(entry: Packaged) -> list[Path]:
+    found = []
+    for package, file in entry.parts:
+        spec = importlib.util.find_spec(package)
+        assert spec is not None
+        assert spec.origin is not None
+        found.append(Path(spec.origin).parent / file)
+    return found
 
 
 def _convert(entry: Packaged, folder: Path) -> None:
@@ -113,11 +152,8 @@ def _convert(entry: Packaged, folder: Path) -> None:
 def _assemble(entry: Packaged, target: Path) -> None:
     digest = hashlib.sha256()
     with writing(target), target.open("wb") as out:
-        for package, file in entry.parts:
-            spec = importlib.util.find_spec(package)
-            assert spec is not None
-            assert spec.origin is not None
-            with (Path(spec.origin).parent / file).open("rb") as part:
+        for path in _parts(entry):
+            with path.open("rb") as part:
                 shutil.copyfileobj(part, out)
     with target.open("rb") as whole:
         while chunk := whole.read(1 << 20):
