@@ -85,7 +85,10 @@ def write_config(folder: Path, model: str | Path, /, name: str = "run.yaml", **s
 
 
 def assert_same_run(a: Path, b: Path) -> None:
-    """Check that two runs of ``fit`` left the same masks, figures, predictions and weights, to the bit."""
+    """Check that two runs of ``fit`` left the same statistics, masks, figures, predictions and weights, to the bit."""
+    statistics = [run / "statistics.safetensors" for run in (a, b)]
+    assert statistics[0].is_file() == statistics[1].is_file()
+    assert not statistics[0].is_file() or statistics[0].read_bytes() == statistics[1].read_bytes()
     masks = [load_masks(run / "masks.safetensors") for run in (a, b)]
     assert masks[0].keys() == masks[1].keys()
     assert all(torch.equal(masks[0][path], masks[1][path]) for path in masks[0])

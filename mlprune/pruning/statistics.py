@@ -164,7 +164,10 @@ GRAM = Statistic("gram", sum_of_outer_products, 2, is_stored=False)
 
 
 class TokenMean(ExactMetric):
-    """Mean over tokens of a per-layer measure: float64 sums and a count, added up over processes.
+    """Mean over tokens of a per-layer measure: sums and a count, added up over processes.
+
+    Sums of energies carry along what rounding lost, so that any number of processes, each with its share of the
+    batches, comes to the same float64; Gram matrices do only where the device has no float64, for their size.
 
     Args:
         shape: Shape of the sum: (in_features,) for energies, (in_features, in_features) for Gram matrices.
@@ -178,19 +181,17 @@ class TokenMean(ExactMetric):
         (tensor([5., 2.], dtype=torch.float64), tensor(2))
     """
 
-    sums: Tensor
+    sums: Tensor  # (1 or 2, ...): the sum, and what rounding lost of it
     tokens: Tensor
-    lost: Tensor  # where the device has no float64
 
     def __init__(self, shape: tuple[int, ...], device: torch.device | str = "cpu", experts: int | None = None) -> None:
         super().__init__()
         leading = () if experts is None else (experts,)
-        start = Sum.zeros((*leading, *shape), torch.device(device))
-        self.add_state("sums", start.total, dist_reduce_fx="sum")
+        dtype = accumulator_dtype(device)
+        carried = len(shape) == 1 or dtype != torch.float64
+        sums = torch.zeros((2 if carried else 1, *leading, *shape), dtype=dtype, device=device)
+        self.add_state("sums", sums, dist_reduce_fx=_sum_of_processes)
         self.add_state("tokens", torch.zeros(leading, dtype=torch.int64, device=device), dist_reduce_fx="sum")
-        self.compensated = start.lost is not None
-        if start.lost is not None:
-            self.add_state("lost", start.lost, dist_reduce_fx="sum")
         self.to(device)
 
     @property
@@ -201,12 +202,13 @@ class TokenMean(ExactMetric):
     def update(self, sums: Tensor, tokens: int, expert: int | None = None) -> None:
         """Add a sum over some tokens, to one expert where there are several."""
         place = ... if expert is None else expert
-        Sum(self.sums[place], self.lost[place] if self.compensated else None).add(sums)
+        _add(self.sums[:, place], sums)
         self.tokens[place] += tokens
 
     def compute(self) -> tuple[Tensor, Tensor]:
         """Return the mean (zeros if there was no token) and the number of tokens."""
-        return self.sums / _like(self.tokens.clamp(min=1), self.sums), self.tokens
+        total = self.sums.sum(0)
+        return total / _like(self.tokens.clamp(min=1), total), self.tokens
 
     def result(self) -> tuple[Tensor, Tensor]:
         """Return :meth:`compute` in the shapes of the states; torchmetrics makes scalars of tensors of one element.
@@ -218,7 +220,28 @@ class TokenMean(ExactMetric):
             (tensor([5.], dtype=torch.float64), tensor(2))
         """
         mean, tokens = self.compute()
-        return mean.reshape(self.sums.shape), tokens.reshape(self.tokens.shape)
+        return mean.reshape(self.sums.shape[1:]), tokens.reshape(self.tokens.shape)
+
+
+def _add(sums: Tensor, value: Tensor) -> None:
+    """Add a value to a sum, (1 or 2, ...), in place; of two, the second takes what rounding loses (Knuth's TwoSum)."""
+    value = value.to(sums.dtype)
+    if len(sums) == 1:
+        sums[0] += value
+        return
+    total = sums[0] + value
+    added = total - sums[0]
+    sums[1] += (sums[0] - (total - added)) + (value - added)
+    sums[0] = total
+
+
+def _sum_of_processes(sums: Tensor) -> Tensor:
+    """Add up the sums of all processes, (processes, 1 or 2, ...)."""
+    result = sums[0].clone()
+    for own in sums[1:]:
+        for part in own:
+            _add(result, part)
+    return result
 
 
 class LayerStatistics:

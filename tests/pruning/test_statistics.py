@@ -1,5 +1,6 @@
 """Statistics: exact sums, one calibration for many answers, and files."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -139,3 +140,19 @@ def test_overflowing_inputs_are_named() -> None:
     model.model.layers[1].input_layernorm.weight.data[0] = float("inf")
     with pytest.raises(UserError, match=r"model.layers.1.self_attn.q_proj: inputs hold NaN or Inf in group 'default'"):
         prune_model(model, tiny_batches("llama", LENGTHS))
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3, 7])
+def test_sums_are_the_same_bits_on_any_number_of_processes(processes: int) -> None:
+    from mlprune.pruning.statistics import TokenMean, _sum_of_processes
+
+    torch.manual_seed(0)
+    batches = list(torch.rand(40, 500, dtype=torch.float64) * 10 ** (6 * torch.rand(40, 1, dtype=torch.float64)))
+    parts = [TokenMean((500,)) for _ in range(processes)]
+    for place, batch in enumerate(batches):
+        parts[place % processes].update(batch, 3)
+    whole = TokenMean((500,))
+    whole.sums = _sum_of_processes(torch.stack([part.sums for part in parts]))
+    whole.tokens = torch.tensor(sum(int(part.tokens) for part in parts))
+    exact = torch.tensor([math.fsum(column) / 120 for column in torch.stack(batches).T.tolist()], dtype=torch.float64)
+    assert torch.equal(whole.result()[0], exact)

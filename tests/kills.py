@@ -1,0 +1,145 @@
+"""Kill runs of every kind at random moments, resume them, and compare every file with that of a run without a break.
+
+    python tests/kills.py FOLDER [--kills 40] [--seed 0]
+
+A moment is a call that opens, makes, renames or removes a file of the run (Python's audit events count them): between
+two of them the disk stays as it is but for what is being written, and the disk is all that a resumed run sees. Each run
+is a fork of this process, which has imported everything.
+"""
+
+import argparse
+import contextlib
+import csv
+import json
+import os
+import random
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from tiny import tiny_model, tiny_tokenizer
+from tiny_runs import RUN, write_config
+
+from mlprune.cli import main
+from mlprune.runs.folder import CONFIG, UNFINISHED
+
+EVENTS = ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate")
+TRAINER = {"accelerator": "cpu", "devices": 1, "enable_progress_bar": False}
+ANALYSIS = {"class_path": "mlprune.callbacks.FeatureAnalysis"}
+KINDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "fit": ("fit", {}),
+    "sweep": ("fit", {"pruning": {"propagate": "dense", "sweep": [0.2, 0.4]}}),
+    "streaming": ("validate", {"pruning": {"streaming": True}}),
+    "training": ("fit", {"trainer": {"max_epochs": 3, "enable_checkpointing": True, "log_every_n_steps": 1}}),
+    "analysis": ("validate", {"trainer": {"callbacks": [ANALYSIS]}}),
+}
+OF_THE_MOMENT = ("events.out.tfevents", "report.html", "checkpoints/")  # these hold times
+
+
+def run_once(folder: Path, *args: object, kill_at: int | None = None) -> tuple[int, int]:
+    """Run the command line in a fork, in a folder; return its status (negative: the signal) and the count of moments.
+
+    Args:
+        folder: The working folder; ``log`` in it gets what is printed.
+        args: The command line.
+        kill_at: Number of the moment at which the process is killed.
+    """
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status, count = 1, 0
+        with contextlib.suppress(BaseException):
+            os.chdir(folder)
+            log = os.open("log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            os.dup2(log, 1), os.dup2(log, 2)
+
+            def hook(event: str, arguments: tuple[Any, ...]) -> None:
+                nonlocal count
+                if event in EVENTS and "lightning_logs" in str(arguments[0]):
+                    count += 1
+                    if count == kill_at:
+                        os.kill(os.getpid(), signal.SIGKILL)
+
+            sys.addaudithook(hook)
+            try:
+                status = main([str(arg) for arg in args])
+            except SystemExit as ended:
+                status = int(ended.code or 0)
+            except BaseException:
+                import traceback
+
+                traceback.print_exc()
+        os.write(writer, str(count).encode())
+        os._exit(status)
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        count = int(pipe.read() or 0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), count
+
+
+def content(run: Path) -> dict[str, Any]:
+    """What a run's folder holds, without what depends on the time."""
+    found: dict[str, Any] = {}
+    for file in sorted(path for path in run.rglob("*") if path.is_file()):
+        name = str(file.relative_to(run))
+        if name == "layers.csv":
+            with file.open(newline="") as rows:
+                found[name] = [{**row, "seconds": ""} for row in csv.DictReader(rows)]
+        elif not name.startswith(OF_THE_MOMENT):
+            found[name] = file.read_bytes()
+    return found
+
+
+def survive(folder: Path, kind: str, moment: int, expected: dict[str, Any]) -> str:
+    """Kill a run at a moment and resume it; return what went wrong, or nothing."""
+    subcommand, _ = KINDS[kind]
+    folder.mkdir()
+    status, _ = run_once(folder, subcommand, "--config", folder.parent / f"{kind}.yaml", kill_at=moment)
+    if status != -signal.SIGKILL:
+        return f"ended with {status} before it was killed"
+    run = folder / RUN
+    if (run / UNFINISHED).is_dir() and (run / CONFIG).is_file():
+        status, _ = run_once(folder, subcommand, "--resume", RUN)
+    elif not (run / CONFIG).is_file():  # killed before it had a folder of its own
+        for path in (folder / "lightning_logs").glob("*"):
+            path.rename(path.with_name("killed"))
+        status, _ = run_once(folder, subcommand, "--config", folder.parent / f"{kind}.yaml")
+    if status != 0:
+        return f"the resumed run ended with {status}: {(folder / 'log').read_text()[-600:]}"
+    found = content(run)
+    return ", ".join(sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name)))
+
+
+def main_of_kills(folder: Path, kills: int, seed: int) -> dict[str, Any]:
+    """Kill ``kills`` runs, of each kind in turn."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model = folder / "model"
+    tiny_model("llama", max_position_embeddings=2048).save_pretrained(model)
+    tiny_tokenizer().save_pretrained(model)
+    generator, failures, moments = random.Random(seed), [], {}
+    expected: dict[str, dict[str, Any]] = {}
+    for kind, (subcommand, sections) in KINDS.items():
+        trainer = {"trainer": TRAINER | sections.get("trainer", {})}
+        config = write_config(folder, model.resolve(), name=f"{kind}.yaml", **(sections | trainer))
+        whole = folder / kind
+        whole.mkdir()
+        status, moments[kind] = run_once(whole, subcommand, "--config", config)
+        assert status == 0, (whole / "log").read_text()
+        expected[kind] = content(whole / RUN)
+    for number in range(kills):
+        kind = list(KINDS)[number % len(KINDS)]
+        moment = generator.randint(1, moments[kind])
+        told = survive(folder / f"{kind}-{moment}-{number}", kind, moment, expected[kind])
+        if told:
+            failures.append({"kind": kind, "moment": moment, "what": told})
+    return {"kills": kills, "moments": moments, "failures": failures}
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--kills", type=int, default=40)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    print(json.dumps(main_of_kills(arguments.folder.resolve(), arguments.kills, arguments.seed), indent=2))
