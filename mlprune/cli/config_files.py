@@ -10,6 +10,7 @@ import yaml
 from mlprune.errors import UserError, one_line
 
 SECTIONS = ("model", "data", "trainer", "pruning")
+FRAGMENTS = (".yaml", ".yml", ".json")  # a section may be the path of one
 MAX_DEPTH = 50  # brackets within brackets
 MAX_VALUES = 100_000  # with aliases written out
 
@@ -26,7 +27,7 @@ def check_files(args: list[str]) -> None:
             continue  # the parser reports missing files
         try:
             settings = read_yaml(Path(name).read_bytes())
-            _check_sections(settings)
+            _check_sections(settings, Path(name).parent)
         except UserError as error:
             raise UserError(f"--config {name}: {error}") from error
 
@@ -101,10 +102,12 @@ def _check_size(root: yaml.Node) -> None:
     measure(root)
 
 
-def _check_sections(settings: Any) -> None:
+def _check_sections(settings: Any, folder: Path) -> None:
     if not isinstance(settings, dict):
         raise UserError("holds no settings; give keys and values, such as `model: {name: demo}`")
     for section in SECTIONS:
+        if str(settings.get(section)).endswith(FRAGMENTS):
+            settings[section] = _read_fragment(section, folder / settings[section])
         if section in settings and not isinstance(settings[section], dict):
             value = settings[section]
             problem = "is empty; leave it out or give" if value is None else f"'{value}' is not allowed; give"
@@ -113,6 +116,16 @@ def _check_sections(settings: Any) -> None:
         raise UserError(f"{found}: YAML reads a bare no as false; quote it: 'no'")
     if "seed" in settings.get("data", {}):
         raise UserError("data.seed follows seed_everything, the run's one seed; give that")
+
+
+def _read_fragment(section: str, file: Path) -> Any:
+    """Return a section that stands in a file of its own, whose path is relative to the config that includes it."""
+    if not file.is_file():
+        raise UserError(f"{section}: file '{file}' does not exist")
+    try:
+        return read_yaml(file.read_bytes())
+    except UserError as error:
+        raise UserError(f"{section}: {file}: {error}") from error
 
 
 def _bare_no(settings: Any, key: str = "") -> str:

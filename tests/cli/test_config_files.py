@@ -64,3 +64,17 @@ def test_every_packaged_configuration_is_taken() -> None:
     assert files
     for file in files:
         read_yaml(file.read_bytes())
+
+
+def test_a_section_in_a_file_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("model: {name: x/y}\npruning: parts/pruning.yaml")
+    with pytest.raises(UserError, match=r"pruning: file '.*parts/pruning\.yaml' does not exist"):
+        check_files(["fit", "--config", str(file)])
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "pruning.yaml").write_text("propagate: dense")
+    monkeypatch.chdir(tmp_path / "parts")
+    check_files(["fit", "--config", str(file)])
+    (tmp_path / "parts" / "pruning.yaml").write_text("[1]: 3")
+    with pytest.raises(UserError, match=r"pruning: .*pruning\.yaml: a list or mapping is a key in line 1"):
+        check_files(["fit", "--config", str(file)])
