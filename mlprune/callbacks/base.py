@@ -1,4 +1,4 @@
-"""The callback that knows of its run, and whose hooks see what Lightning's do not."""
+"""The base of callbacks that belong to a run, with hooks that Lightning does not have."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -15,9 +15,9 @@ from mlprune.run import Run
 
 
 class RunCallback(Callback):
-    """A Lightning callback with hooks of a run besides; subclass it to see them.
+    """A Lightning callback with hooks for the events of a run; subclass it to use them.
 
-    All hooks are called on every process. A method named like a hook that is none is an error.
+    All hooks are called on every process. A misspelt hook is an error.
 
     Raises:
         UserError: If a subclass has an ``on_...`` method that is neither Lightning's nor one of these.
@@ -49,7 +49,7 @@ class RunCallback(Callback):
         return self._run
 
     def join(self, run: Run) -> None:
-        """Belong to a run; the Engine calls this."""
+        """Attach the callback to a run; called by the Engine."""
         self._run = run
 
     def on_calibration_progress(self, run: Run, block: int, index: int, share: float) -> None:
@@ -59,7 +59,7 @@ class RunCallback(Callback):
             run: The run.
             block: Position of the block.
             index: Position of the batch in ``run.batches``.
-            share: How much of its way through the block the batch has gone since the last call; adds up to 1.
+            share: Fraction of the block that the batch has passed since the last call; adds up to 1.
         """
 
     def on_layer_scored(self, run: Run, path: str, scores: Tensor, means: Mapping[str, Tensor]) -> None:
@@ -92,7 +92,7 @@ class RunCallback(Callback):
         """
 
     def on_run_end(self, run: Run) -> None:
-        """Called once, when everything else of the run is done and written."""
+        """Called once, at the end, when all results are written."""
 
 
 class Viewer(RunCallback):
@@ -135,8 +135,8 @@ class Schedule(RunCallback, ABC):
         """Whether the run's validation takes its steps from this callback."""
         return self.run.schedule is self
 
-    def tell_progress(self, block: int, index: int, share: float) -> None:
-        """Let all callbacks know that a batch has passed some of a block."""
+    def report_progress(self, block: int, index: int, share: float) -> None:
+        """Report to all callbacks how far a batch has passed through a block."""
         for callback in self.run.callbacks:
             callback.on_calibration_progress(self.run, block, index, share)
 
@@ -146,11 +146,11 @@ class Schedule(RunCallback, ABC):
 
     @abstractmethod
     def steps(self) -> Iterator[Step]:
-        """Yield one step after the other; the first is asked for after ``on_validation_start``."""
+        """Yield the steps in order; the first is requested after ``on_validation_start``."""
 
 
 class ScheduleLoader:
-    """The steps of a schedule as Lightning's validation loader; each is made when it is needed.
+    """The steps of a schedule as Lightning's validation loader; each is created when it is needed.
 
     Args:
         schedule: The schedule.

@@ -29,14 +29,14 @@ class DenseCalibration(Schedule):
         self._calibration: Calibration | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Check what can be checked before the model is loaded, and look for statistics of an earlier start."""
+        """Check what can be checked before the model is loaded, and load the statistics of an earlier start."""
         self.pruning.check(self.run)
         file = self.run.folder / "statistics.safetensors"
         if self.run.resumes and file.is_file() and not self.statistics:
             self.statistics = load_statistics(file)
 
     def num_steps(self) -> int:
-        """One step a block; one that does nothing where the statistics are known."""
+        """One step per block; a single empty step where the statistics are known."""
         return 1 if self.statistics else len(find_blocks(self.run.model))
 
     def steps(self) -> Iterator[Step]:
@@ -51,7 +51,7 @@ class DenseCalibration(Schedule):
         if self.statistics:
             return
         self._calibrating.enter_context(calibrating(self.run.model))
-        self._calibration = self.pruning.calibration(on_progress=self.tell_progress)
+        self._calibration = self.pruning.calibration(on_progress=self.report_progress)
 
     def on_validation_batch_end(
         self,

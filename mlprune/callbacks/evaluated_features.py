@@ -24,7 +24,7 @@ class EvaluatedFeatures(RunCallback):
     model's largest features that are largest after pruning too, as figures/features.test.png.
 
     Args:
-        percent: p: which share of a layer's features is called its largest.
+        percent: The share of a layer's features that counts as its largest.
     """
 
     def __init__(self, percent: float = 30.0) -> None:

@@ -49,7 +49,7 @@ class FeatureStep:
         """Measure every batch of this process."""
         for index, batch in enumerate(self.analysis.run.batches):
             self.magnitudes.add(batch)
-            self.analysis.tell_progress(0, index, 1.0)
+            self.analysis.report_progress(0, index, 1.0)
 
 
 class FeatureAnalysis(Schedule):
@@ -62,10 +62,10 @@ class FeatureAnalysis(Schedule):
     Source: Kim et al. 2024, Figures 1 to 3.
 
     Args:
-        percent: p: which share of a layer's features is called its largest, or its smallest.
+        percent: The share of a layer's features that counts as its largest, or its smallest.
         top: Features in each bar plot.
         linear_inputs: Measure the inputs of every linear layer too.
-        figures: Draw; off leaves the numbers alone.
+        figures: Draw figures; if off, only the numbers are written.
     """
 
     caption = "measuring features"

@@ -95,7 +95,7 @@ class GradualPruning(RunCallback):
         statistics = collect_statistics(run.model, run.batches, pruner, pruning.count_padding, run.groups)
         for block in pruner.select(find_blocks(run.model)):
             for path, report in pruner.prune_block(block, statistics).items():
-                report.mask &= masks[path]  # a tie between zeros never brings one back
+                report.mask &= masks[path]  # ties between zeros never restore a pruned weight
                 masks[path] = report.mask
                 run.outcome.reports[path] = report
         module.mark_pruned(module.recipe, masks)

@@ -1,4 +1,4 @@
-"""The callback that scores and masks each block when its statistics are gathered, and keeps what came of it."""
+"""The callback that scores and masks each block once its statistics are gathered."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -43,7 +43,7 @@ class PruningCallback(Schedule):
 
     Args:
         importance: How weights are scored; Wanda if omitted.
-        pattern: Which of them go; 0.3 of each output row if omitted.
+        pattern: Which weights are pruned; 0.3 of each output row if omitted.
         allocation: How the sparsity is spread over layers; the same everywhere if omitted.
         propagate: ``pruned``: calibrate each block on the outputs of the pruned blocks before it; ``dense``: on those
             of the dense model, in half the time; ``layer``: each layer on what all pruned layers before it give, in
@@ -85,7 +85,7 @@ class PruningCallback(Schedule):
             raise UserError(f"pruning.streaming: {name} looks at all blocks first; leave pruning.allocation out")
         self.sweep = sweep
         if sweep is not None:
-            self.sweep_pruners()  # refuses what does not go together
+            self.sweep_pruners()  # refuses incompatible settings
         self.streaming = streaming
         self.hidden_on_disk = hidden_on_disk
         self._calibrating = ExitStack()
@@ -98,7 +98,7 @@ class PruningCallback(Schedule):
         """Return a pruner for each sparsity of the sweep.
 
         Raises:
-            UserError: If a sparsity or another setting does not go with a sweep.
+            UserError: If a sparsity or another setting is not allowed in a sweep.
         """
         own, levels = self.pruner, self.sweep or []
         names = [f"{level:g}" for level in levels]  # of their folders
@@ -129,7 +129,7 @@ class PruningCallback(Schedule):
                 self.run.module.use_streamed(self._stream.streamed.model)
 
     def check(self, run: Run) -> None:
-        """Raise UserError if the run's model or prompts cannot be pruned like this, or its disk is too small."""
+        """Raise UserError if the settings do not fit the run's model or prompts, or the disk is too small."""
         source = run.module.source
         self.pruner.check_groups(run.groups, "data.demonstrations has")
         if source.recipe():
@@ -158,7 +158,7 @@ class PruningCallback(Schedule):
             yield step
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Prepare calibration on this process' batches; look up the blocks that an earlier start of the run pruned."""
+        """Prepare calibration on this process' batches; load the blocks that an earlier start of the run pruned."""
         if not self.is_active:
             return
         run, unfinished = self.run, Unfinished(self.run.folder)
@@ -171,7 +171,7 @@ class PruningCallback(Schedule):
         self.pruner.on_scores = self._on_scores
         stream = self._stream
         self._calibration = self.calibration(
-            on_progress=self.tell_progress,
+            on_progress=self.report_progress,
             device=stream.streamed.device if stream else None,
             hidden=stream.hidden if stream else None,
             enter_block=stream.streamed.enter if stream else None,
@@ -240,7 +240,7 @@ class PruningCallback(Schedule):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Close a block: add its statistics up over processes, score, mask, keep and tell."""
+        """Finish a block: reduce its statistics over processes, score, mask, store and report."""
         if not self.is_active:
             return
         if batch.position < len(self._finished):
@@ -307,7 +307,7 @@ class PruningCallback(Schedule):
             abandon_stream(self.run, stream)
 
     def _log_silent_inputs(self) -> None:
-        """Name the layers that have inputs which no prompt of a group ever used; their weights score lowest."""
+        """Log the layers with inputs that are zero in all prompts of a group; their weights score lowest."""
         for group in sorted({group for _, group in self.pruner.silent_inputs}):
             layers = [f"{path} ({n})" for (path, of), n in self.pruner.silent_inputs.items() if of == group]
             named = ", ".join(layers[:3]) + (f" and {len(layers) - 3} more" if len(layers) > 3 else "")

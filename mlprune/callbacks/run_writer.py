@@ -35,7 +35,7 @@ class RunWriter(RunCallback):
         self._finished: dict[tuple[str, str, int], dict[str, Any]] = {}
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look up the records that an earlier start of the run made."""
+        """Load the records that an earlier start of the run kept."""
         run, unfinished = self.run, Unfinished(self.run.folder)
         if run.writes:
             unfinished.start()
@@ -45,7 +45,7 @@ class RunWriter(RunCallback):
     def on_test_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Take a batch's records from the earlier start, if it made all of them."""
+        """Use a batch's records from the earlier start, if all of them are there."""
         places = [(batch.task.name, batch.lang, position) for position in batch.positions]
         if all(place in self._finished for place in places):
             batch.records = [self._finished[place] for place in places]

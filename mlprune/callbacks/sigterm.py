@@ -1,4 +1,4 @@
-"""SIGTERM, and SLURM's SIGUSR1 before a job's time is up, end a run as Ctrl-C does."""
+"""SIGTERM, and SLURM's SIGUSR1 shortly before a job's time limit, end a run as Ctrl-C does."""
 
 import signal
 from types import FrameType
@@ -9,14 +9,14 @@ SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(s
 
 
 class EndOnSigterm(Callback):
-    """Ends all processes within seconds of a signal, with an exit status that is not 0 and the hint how to go on.
+    """Ends all processes within seconds of a signal, with an exit status other than 0 and a hint how to resume.
 
-    Lightning's own handler talks to the other processes while they may be waiting for each other, and what it ends, it
-    ends as if the work were done, with status 0. For SIGUSR1 it writes a checkpoint that no run of ours reads.
+    Lightning's own handler starts collectives while the other processes may be waiting for each other, and exits with
+    status 0 as if the work were done. For SIGUSR1 it writes a checkpoint that mlprune never reads.
     """
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Replace Lightning's handler, which Lightning takes away at the end of each stage."""
+        """Replace Lightning's handler, which Lightning removes at the end of each stage."""
         for number in SIGNALS:
             signal.signal(number, _interrupt)
 
@@ -24,5 +24,5 @@ class EndOnSigterm(Callback):
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    signal.signal(number, signal.SIG_IGN)  # once is enough: nothing is to disturb the clearing up
+    signal.signal(number, signal.SIG_IGN)  # once is enough: nothing may interrupt the cleanup
     raise KeyboardInterrupt

@@ -25,7 +25,7 @@ SETTINGS = ("importance", "pattern", "allocation", "propagate")
 
 
 class TensorBoard(Viewer):
-    """Logs pruning and evaluation for TensorBoard, where the run has a ``TensorBoardLogger``.
+    """Logs pruning and evaluation for TensorBoard, if the run has a ``TensorBoardLogger``.
 
     Args:
         output_error: Log how far pruning moves each block's output (not with ``propagate: layer``).
@@ -46,7 +46,7 @@ class TensorBoard(Viewer):
     # -- validate -------------------------------------------------------------------------------------------------
 
     def on_layer_scored(self, run: Run, path: str, scores: Tensor, means: Mapping[str, Tensor]) -> None:
-        """One histogram a kind of layer, a step a block, so that depth is seen at a glance."""
+        """One histogram a kind of layer, a step a block, so that trends over depth are visible at a glance."""
         if not self.histograms or not run.writes:
             return
         blocks = find_blocks(run.model)
@@ -58,7 +58,7 @@ class TensorBoard(Viewer):
                     writer.experiment.add_histogram(f"energies_log10/{kind}/{group}", _log10(mean), step)
 
     def on_block_pruned(self, run: Run, block: int, reports: dict[str, LayerReport], seconds: float) -> None:
-        """Log one block, at its step; errors of outputs come a block later, when they are known."""
+        """Log one block, at its step; output errors follow one block later, when they are known."""
         num_blocks = len(find_blocks(run.model))
         sizes = {path: report.mask.numel() for path, report in reports.items()}
         pruned = sum(report.sparsity * sizes[path] for path, report in reports.items())
@@ -85,7 +85,7 @@ class TensorBoard(Viewer):
                     writer.log_metrics({f"pruning/{group}/output_error": error}, step=block)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log what is known at the end only."""
+        """Log what is known only at the end."""
         run = self.run
         if not run.outcome.reports:
             return
@@ -105,7 +105,7 @@ class TensorBoard(Viewer):
             return
         results, system = run.module.results, run.module.system
         if run.is_experiment:
-            # of a sweep a curve over sparsity, in percent
+            # in a sweep, the step is the sparsity in percent
             step = round(100 * run.module.recipe.get("sparsity", 0)) if run.is_sweep else int(system != "dense")
             for writer in _writers(run):
                 writer.log_metrics(scalars("fit", results), step=step)
