@@ -16,7 +16,7 @@ def changed_predictions(before: Predictions, after: Predictions, limit: int = 10
     Args:
         before: Predictions of the first system.
         after: Predictions of the second.
-        limit: At most so many of each kind.
+        limit: Maximum number of each kind.
 
     Returns:
         ``better`` (wrong before, right after) and ``worse``.
@@ -48,7 +48,7 @@ def generated_answers(results: Json, systems: Mapping[str, Predictions], limit: 
     Args:
         results: Content of results.json, which says under which key a task's records have the answer.
         systems: Name to predictions.
-        limit: At most so many.
+        limit: Maximum number.
 
     Returns:
         Examples with ``shown``: what is shown of each, name to text.

@@ -1,6 +1,6 @@
-"""Charts as inline SVG that take the page's colours, so that one file serves light, dark and print.
+"""Charts as inline SVG that take the page's colors, so that one file serves light, dark and print.
 
-Colours are drawn as placeholders and replaced by CSS variables; text stays text.
+Colors are drawn as placeholders and replaced by CSS variables; text stays text.
 """
 
 import io
@@ -19,11 +19,11 @@ from mlprune.text import plot_text, visible
 if TYPE_CHECKING:
     from matplotlib.typing import RcKeyType
 
-NUM_COLOURS = 8
+NUM_COLORS = 8
 LETTERS_PER_INCH = 11  # of the legend
 INCHES_A_ROW = 0.2  # of a legend
 INK, RULE = "#010101", "#020202"
-SERIES = tuple(f"#0300{i}0" for i in range(NUM_COLOURS))
+SERIES = tuple(f"#0300{i}0" for i in range(NUM_COLORS))
 STYLES = ("-", "--", ":", "-.")
 SETTINGS: "dict[RcKeyType, Any]" = {
     "svg.fonttype": "none",
@@ -67,7 +67,7 @@ def bar_chart(series: Mapping[str, Bars], label: str, alt: str, line: tuple[str,
             heights = [value for value, _, _ in values]
             errors = [[max(v - lo, 0) for v, lo, _ in values], [max(hi - v, 0) for v, _, hi in values]]
             shown = errors if any(map(any, errors)) else None
-            style: dict[str, Any] = {"color": SERIES[(i + first) % NUM_COLOURS], "edgecolor": INK, "linewidth": 0.4}
+            style: dict[str, Any] = {"color": SERIES[(i + first) % NUM_COLORS], "edgecolor": INK, "linewidth": 0.4}
             axes.bar(places, heights, width * 0.94, label=plot_text(name), yerr=shown, ecolor=INK, capsize=2, **style)
         if line is not None:
             axes.axhline(line[1], color=INK, linewidth=0.8, linestyle="--", label=plot_text(line[0]))
@@ -93,7 +93,7 @@ def line_chart(series: Mapping[str, Sequence[tuple[float, float]]], labels: tupl
         figure, axes = _axes(5.6, 3.0)
         styles: dict[str, dict[str, Any]] = {"dense": {"color": SERIES[0], "linestyle": "--"}}
         for i, name in enumerate((name for name in series if name != "dense"), start=1):
-            styles[name] = {"color": SERIES[i % NUM_COLOURS], "linestyle": STYLES[i // NUM_COLOURS % len(STYLES)]}
+            styles[name] = {"color": SERIES[i % NUM_COLORS], "linestyle": STYLES[i // NUM_COLORS % len(STYLES)]}
             styles[name] |= {"marker": "o", "markersize": 3}
         for name, points in series.items():
             x, y = zip(*points, strict=True) if points else ((), ())
@@ -146,9 +146,9 @@ def to_svg(figure: Figure, alt: str) -> str:
     used = set(re.findall(r"(?:url\(#|href=\"#)([^)\"]+)", svg))
     svg = re.sub(r' id="([^"]+)"', lambda found: f' id="{salt}{found[1]}"' if found[1] in used else "", svg)
     svg = re.sub(r"(url\(#|href=\"#)", rf"\g<1>{salt}", svg)
-    colours = {INK: "currentColor", RULE: "var(--rule)"} | {colour: f"var(--c{i})" for i, colour in enumerate(SERIES)}
-    for placeholder, colour in colours.items():
-        svg = svg.replace(placeholder, colour)
+    colors = {INK: "currentColor", RULE: "var(--rule)"} | {color: f"var(--c{i})" for i, color in enumerate(SERIES)}
+    for placeholder, color in colors.items():
+        svg = svg.replace(placeholder, color)
     box = re.search(r'viewBox="([^"]+)"', svg)
     assert box is not None
     spaces = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'

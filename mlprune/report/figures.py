@@ -1,4 +1,4 @@
-"""Which charts a report has."""
+"""The charts of a report."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,7 +15,7 @@ Figures = list[tuple[str, Markup]]
 
 
 def result_figures(systems: Mapping[str, Sequence[Row]]) -> Figures:
-    """Bars by language for each task and measure, with intervals, and a line where guessing is.
+    """Bars by language for each task and measure, with intervals, and a line at chance level.
 
     Args:
         systems: Name to figures.

@@ -1,4 +1,4 @@
-"""What a report asks, and what it answers in one sentence."""
+"""A report's question, and its answer in one sentence."""
 
 from mlprune.comparison import read_figures
 from mlprune.comparison.schema1 import headline_tasks, read_sweep
@@ -22,7 +22,7 @@ WITHOUT_ENGLISH = "How well does the model answer in each language?"
 
 
 def question(run: RunContent) -> str:
-    """Return what a run asks.
+    """Return the question that a run answers.
 
     Example:
         >>> from pathlib import Path

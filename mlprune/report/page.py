@@ -1,4 +1,4 @@
-"""From runs to one HTML page: sections in the order a reader asks for them; a section without data is left out."""
+"""From runs to one HTML page: sections in reading order; a section without data is left out."""
 
 import shlex
 from collections.abc import Sequence
