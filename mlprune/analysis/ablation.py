@@ -60,13 +60,13 @@ def ablated(model: nn.Module, features: Mapping[int, Sequence[int]], keep_only: 
 def _silencer(layer: int, dimensions: list[int], keep_only: bool) -> Silence:
     def silence(hidden: Tensor) -> Tensor:
         size = hidden.shape[-1]
-        strange = [dimension for dimension in dimensions if not 0 <= dimension < size]
-        if strange:
-            raise UserError(f"features: layer {layer} has no dimension {strange[0]}; give 0 to {size - 1}")
+        unknown = [dimension for dimension in dimensions if not 0 <= dimension < size]
+        if unknown:
+            raise UserError(f"features: layer {layer} has no dimension {unknown[0]}; give 0 to {size - 1}")
         off = torch.zeros(size, dtype=torch.bool, device=hidden.device)
         off[dimensions] = True
         off = ~off if keep_only else off
-        if not hidden.isfinite().all() and not hidden[..., off].isfinite().all():  # zeroes would hide it
+        if not hidden.isfinite().all() and not hidden[..., off].isfinite().all():  # zeroing would hide it
             raise UserError(f"layer {layer}: features to be switched off hold NaN or Inf; {NOT_FINITE}")
         return hidden.masked_fill(off, 0)
 

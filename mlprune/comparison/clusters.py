@@ -1,4 +1,4 @@
-"""Which examples belong together: rows of one id in several languages, and rows of one group within a file."""
+"""Clusters of dependent examples: rows with one id in several languages, and rows of one group within a file."""
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ Indices = NDArray[np.int64]
 
 
 def cluster_records(records: Mapping[str, Sequence[Record]], aligned: bool) -> dict[str, Indices]:
-    """Return the cluster of every record: examples of two clusters have nothing in common.
+    """Return the cluster of every record: examples of different clusters are independent.
 
     A cluster is a connected component of the graph that joins records of one id in several languages (where these are
     translations of each other) and records of one group within a language (such as hypotheses of one premise).
@@ -65,7 +65,7 @@ def _components(joined: Sequence[tuple[int, Any]], num_rows: int) -> Indices:
     names = {name: num_rows + i for i, name in enumerate(dict.fromkeys(name for _, name in joined))}
     rows, columns = (
         (np.array(part, dtype=np.int64) for part in zip(*((row, names[name]) for row, name in joined)))
-        if (joined)
+        if joined
         else (np.zeros(0, np.int64), np.zeros(0, np.int64))
     )
     size = num_rows + len(names)

@@ -25,8 +25,8 @@ class Difference:
         p_holm: The same, corrected over the languages of the task and measure, or an average's over all averages.
         n: Number of examples.
         clusters: Number of independent groups of them.
-        changed: Share of examples answered otherwise; None where that cannot be told.
-        by_chance: What guessing gives on these examples, where it is known.
+        changed: Share of examples whose answer changed; None if unknown.
+        by_chance: Chance level on these examples, if known.
 
     Example:
         >>> row = Difference("pruned", "dense", "nli", "fr", Measure("f1"), 0.25, 0.5, 0.25)

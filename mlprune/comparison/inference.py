@@ -11,7 +11,7 @@ from mlprune.comparison.clusters import Indices
 from mlprune.comparison.pools import Part, Pool, Values
 from mlprune.metrics.additive import Array
 
-FEWEST = 20  # clusters for a bootstrap; with fewer a t interval
+FEWEST = 20  # clusters for a bootstrap; below, a t interval
 CELLS = 1 << 21  # weights of clusters in memory at a time: 16 MiB
 TIE = 1e-12  # relative: differences that are equal but for the last bits
 Interval = tuple[float, float] | None
@@ -95,7 +95,7 @@ def intervals(estimate: Estimate, targets: Sequence[Target], stratum: Indices, s
         seed: Seed of the resampling.
 
     Returns:
-        Measure to an interval a target; None where one cluster, or no value, leaves nothing to say.
+        Measure to an interval a target; None where one cluster, or no value, leaves it undefined.
     """
     point = {name: averaged(values, targets)[0] for name, values in estimate.point().items()}
     found: dict[str, list[Interval]] = {name: [None] * len(targets) for name in point}
@@ -136,7 +136,7 @@ def percentile_interval(values: Array, num_clusters: int) -> Interval:
 
 
 def t_interval(value: float, left_out: Sequence[Array]) -> Interval:
-    """Return the jackknife's t interval; None where one cluster, or no value, leaves nothing to say.
+    """Return the jackknife's t interval; None where one cluster, or no value, leaves it undefined.
 
     Args:
         value: The value of all clusters.

@@ -91,7 +91,7 @@ def measured_tasks(predictions: Predictions, measured: dict[str, Any]) -> list[T
 
     Args:
         predictions: What a system answered.
-        measured: That part of results.json; tasks of which it says nothing are told by their records' keys.
+        measured: That part of results.json; a task that it lacks is recognized by the keys of its records.
     """
     found = []
     for task in [*(task for task in measured if task in predictions), *(predictions.keys() - measured.keys())]:

@@ -56,7 +56,7 @@ class TaskRecords:
         """Return records with the metrics that results.json names.
 
         Raises:
-            UserError: If a metric's class cannot be imported or made, or one of pairs is none.
+            UserError: If a metric's class cannot be imported or created, or a pair metric is not a PairMetric.
         """
         metrics = {lang: [make_metric(entry) for entry in content["metrics"].get(lang, [])] for lang in records}
         pair_metrics = [_pair_metric(entry) for entry in content["pair_metrics"]]

@@ -1,4 +1,4 @@
-"""What every intervention is: a context in which a model's activations are changed."""
+"""The base of interventions: contexts in which a model's activations are changed."""
 
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager

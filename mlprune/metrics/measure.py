@@ -1,4 +1,4 @@
-"""What a figure is: a measure says how it reads, a row holds one value of one system with its interval."""
+"""A figure: its measure says how it is displayed, its row holds one value of one system with its interval."""
 
 import math
 from dataclasses import dataclass, fields
@@ -11,17 +11,17 @@ AVERAGE, AVERAGE_ALL = "average", "average_all"  # languages of rows: without th
 
 @dataclass(frozen=True)
 class Measure:
-    """One number that a metric gives, and how people read it.
+    """One number that a metric gives, and how it is displayed.
 
     Args:
         name: Key of the metric's ``compute``, and ``metric`` of a row.
         title: What tables and charts call it; the name if omitted.
         unit: Unit of what is shown, ``scale`` times the value.
         scale: What a value is multiplied by to be shown.
-        digits: Digits behind the point, where it is shown.
+        digits: Decimal places of what is shown.
         higher_is_better: None where neither is.
         bounds: Smallest and largest possible value, where there is one; intervals are clipped to them.
-        chance: Name of the sibling measure that says what guessing gives; it is shown beside, and not compared.
+        chance: Name of the sibling measure that gives chance level; it is shown beside this one, and not compared.
 
     Example:
         >>> Measure("f1", "F1", unit="%", scale=100, digits=1).text(0.5)

@@ -46,8 +46,8 @@ class SpBleu(AdditiveMetric):
         try:
             self.scorer = BLEU(tokenize=tokenizer)
         except Exception as error:  # sentencepiece raises what it likes of a damaged file
-            told = f"SpBleu: '{file}', a model of sacrebleu's, is missing or damaged and cannot be downloaded"
-            raise UserError(f"{told}: {reason_of(error)}; put it there, or leave SpBleu out") from error
+            problem = f"SpBleu: '{file}', a model of sacrebleu's, is missing or damaged and cannot be downloaded"
+            raise UserError(f"{problem}: {reason_of(error)}; put it there, or leave SpBleu out") from error
         self.tokenizer = tokenizer
         self.scorer.num_refs = 1
 
