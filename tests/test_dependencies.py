@@ -10,6 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+DISTRIBUTIONS = {"lingua": ["lingua-language-detector"]}  # of modules that need not be installed
 EXTRAS = {name for group in PROJECT["optional-dependencies"].values() for name in group}
 
 
@@ -30,7 +31,7 @@ def imported() -> set[str]:
 
 
 def test_every_import_is_a_dependency() -> None:
-    distributions = packages_distributions()
+    distributions = DISTRIBUTIONS | dict(packages_distributions())
     allowed = named([*PROJECT["dependencies"], *EXTRAS])
     missing = {
         module

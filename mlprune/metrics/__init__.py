@@ -2,7 +2,9 @@
 
 from mlprune.metrics.accuracy import Accuracy, AccuracyIn, mcnemar_exact, wilson_interval
 from mlprune.metrics.additive import AdditiveMetric, PairMetric, Record
-from mlprune.metrics.bits_per_char import BitsPerChar
+from mlprune.metrics.bits_per_char import BitsPerByte, BitsPerChar, Fertility
+from mlprune.metrics.calibration import AnswerCalibration
+from mlprune.metrics.fidelity import LanguageFidelity
 from mlprune.metrics.harness import HarnessAggregate, HarnessMean
 from mlprune.metrics.measure import Figure, Measure, measures_of
 from mlprune.metrics.rankc import ExpectedRankC, RankC, expected_rankc, rankc_each
@@ -16,11 +18,15 @@ __all__ = [
     "Accuracy",
     "AccuracyIn",
     "AdditiveMetric",
+    "AnswerCalibration",
+    "BitsPerByte",
     "BitsPerChar",
     "ExpectedRankC",
+    "Fertility",
     "Figure",
     "HarnessAggregate",
     "HarnessMean",
+    "LanguageFidelity",
     "Measure",
     "PairMetric",
     "RankC",

@@ -4,6 +4,7 @@ from mlprune.evaluation.tasks.arithmetic import Mgsm
 from mlprune.evaluation.tasks.base import Task
 from mlprune.evaluation.tasks.candidates import CandidateTask
 from mlprune.evaluation.tasks.cloze import Bmlama, ClozeTask
+from mlprune.evaluation.tasks.continuation import Continuation
 from mlprune.evaluation.tasks.lm_eval import LmEval
 from mlprune.evaluation.tasks.pairs import MinimalPairs, MultiBlimp
 from mlprune.evaluation.tasks.parallel_sets import Belebele, GlobalMmluLite, Include, Sib200
@@ -19,6 +20,7 @@ __all__ = [
     "Bmlama",
     "CandidateTask",
     "ClozeTask",
+    "Continuation",
     "GlobalMmluLite",
     "Include",
     "LmEval",

@@ -15,6 +15,7 @@ from mlprune.evaluation.options import Scoring
 from mlprune.evaluation.scoring import score_request
 from mlprune.evaluation.tasks.base import Task, in_task, naming, refuse_too_long
 from mlprune.metrics import BitsPerChar, Record
+from mlprune.metrics.fidelity import UNSPACED, is_in_script
 from mlprune.models.encoder import has_encoder
 
 
@@ -84,8 +85,10 @@ class PerplexityTask(Task):
             scores = score_request(model, request, self.scoring)
         unpaired = {} if self.aligned else {"aligned": False}
         return [
-            {"id": example.id, "log_prob": score, "chars": len(example.text), **unpaired}
-            for example, score in zip(examples, scores[:, 0].double().tolist(), strict=True)
+            {"id": example.id, "log_prob": score, **sizes(example.text), "tokens": len(ids) - given, **unpaired}
+            for example, score, (ids,), (given,) in zip(
+                examples, scores[:, 0].double().tolist(), request.ids, request.given, strict=True
+            )
         ]
 
     def length(self, example: TextExample) -> int:
@@ -96,3 +99,14 @@ class PerplexityTask(Task):
 
     def used_rows(self) -> dict[tuple[str, ...], set[str]]:
         return {self.corpus.identity: {example.id for lang in self.languages for example in self.examples(lang)}}
+
+
+def sizes(text: str) -> dict[str, int]:
+    """Return a text's length in characters, bytes and words; no words where a script puts no space between them.
+
+    Example:
+        >>> sizes("Il a plu."), sizes("下雨了。")["words"]
+        ({'chars': 9, 'bytes': 9, 'words': 3}, 0)
+    """
+    words = 0 if any(is_in_script(text, script) for script in UNSPACED) else len(text.split())
+    return {"chars": len(text), "bytes": len(text.encode()), "words": words}
