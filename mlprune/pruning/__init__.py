@@ -1,6 +1,8 @@
 """Pruning in plain torch, for any transformers model; imports neither Lightning nor data nor evaluation."""
 
+from mlprune.pruning.admm import ADMM
 from mlprune.pruning.allocation import OWL, Allocation, AlphaPruning
+from mlprune.pruning.alps import ALPS
 from mlprune.pruning.calibration import Calibration, calibrating
 from mlprune.pruning.importance import RIA, ContrastiveWanda, Importance, Magnitude, Random, Wanda
 from mlprune.pruning.masks import apply_masks, load_masks, save_masks
@@ -13,6 +15,8 @@ from mlprune.pruning.steps import BlockStep, prune_blocks
 from mlprune.pruning.streaming import prune_streaming
 
 __all__ = [
+    "ADMM",
+    "ALPS",
     "ENERGY",
     "GRAM",
     "OWL",

@@ -69,6 +69,20 @@ class Importance(ABC):
         """Raise UserError if the method cannot work with the pattern."""
 
 
+def require_lowest(importance: Importance, pattern: Pattern) -> None:
+    """Raise UserError if the pattern prunes the highest scores.
+
+    Example:
+        >>> require_lowest(Wanda(), Unstructured(0.5, drop="highest"))
+        Traceback (most recent call last):
+        ...
+        mlprune.errors.UserError: Wanda prunes lowest scores; use it with drop='lowest', not 'highest'
+    """
+    if isinstance(pattern, Unstructured) and pattern.drop == "highest":
+        name = type(importance).__name__
+        raise UserError(f"{name} prunes lowest scores; use it with drop='lowest', not 'highest'")
+
+
 class Wanda(Importance):
     """Weight magnitude times the norm of the input feature: ``|W| * sqrt(energy)``.
 

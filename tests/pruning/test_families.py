@@ -8,7 +8,18 @@ from transformers import GptOssConfig, GptOssForCausalLM
 
 from mlprune.errors import UserError
 from mlprune.models.blocks import find_blocks
-from mlprune.pruning import Calibration, Pruner, Unstructured, Wanda, calibrating, prune_model
+from mlprune.pruning import (
+    ADMM,
+    ALPS,
+    Calibration,
+    Importance,
+    NofM,
+    Pruner,
+    Unstructured,
+    Wanda,
+    calibrating,
+    prune_model,
+)
 from mlprune.pruning.steps import prune_blocks
 
 LENGTHS = [9, 4, 7, 9, 12]
@@ -85,6 +96,21 @@ def test_padding_inside_a_batch_leaves_energies(family: str) -> None:
     together = prune_model(tiny_model(family), batches, Wanda(), Unstructured(SPARSITY), max_batch_tokens=1000)
     wrong = sum(int((apart[path] != together[path]).sum()) for path in apart)
     assert wrong <= 0.0005 * sum(mask.numel() for mask in apart.values())
+
+
+@pytest.mark.parametrize("importance", [ALPS(), ADMM()], ids=["alps", "admm"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_methods_that_change_weights_on_every_family(family: str, importance: Importance) -> None:
+    model = tiny_model(family)
+    before = {path: layer.matrix().clone() for block in find_blocks(model) for path, layer in block.layers.items()}
+    masks = prune_model(model, tiny_batches(family, [40, 50]), importance, NofM(2, 4))
+    for path, layer in ((path, layer) for block in find_blocks(model) for path, layer in block.layers.items()):
+        matrix, mask = layer.matrix(), masks[path]
+        groups = mask.unflatten(-1, (-1, 4)).sum(-1)
+        assert ((groups == 2) | mask.all(-1, keepdim=True)).all(), path  # an expert without tokens stays dense
+        assert (matrix[~mask] == 0).all(), path
+        assert torch.isfinite(matrix).all(), path
+        assert not torch.equal(matrix[mask], before[path][mask]), path
 
 
 def test_state_is_restored() -> None:

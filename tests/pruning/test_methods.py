@@ -10,6 +10,8 @@ from torch import nn
 from mlprune.errors import UserError
 from mlprune.models.blocks import find_blocks
 from mlprune.pruning import (
+    ADMM,
+    ALPS,
     OWL,
     RIA,
     AlphaPruning,
@@ -255,6 +257,7 @@ def test_allocations_keep_the_mean(family: str, allocation: OWL | AlphaPruning) 
         (lambda: Pruner(SparseGPT(), Unstructured(0.3, drop="highest")), "SparseGPT prunes lowest scores"),
         (lambda: Pruner(Wanda(), NofM(), OWL()), "OWL gives every layer its own sparsity"),
         (lambda: Pruner(Wanda(), NofM(), AlphaPruning()), "AlphaPruning gives every layer its own sparsity"),
+        (lambda: Pruner(ALPS(), Unstructured(0.3), OWL()), "OWL counts outlying scores, which ALPS"),
         (lambda: Pruner(SparseGPT(), Unstructured(0.3), OWL()), "OWL counts outlying scores"),
         (lambda: Pruner(include=["("]), "include: '\\(' is not a regular expression"),
     ],
@@ -311,7 +314,7 @@ def test_include_and_exclude_choose_layers() -> None:
 
 
 @pytest.mark.parametrize("importance", [Wanda(), Wanda(variant=True), ContrastiveWanda("mt", "code"), Magnitude(),
-                                        Random(), RIA(), SparseGPT()])  # fmt: skip
+                                        Random(), RIA(), SparseGPT(), ALPS(), ADMM()])  # fmt: skip
 @pytest.mark.parametrize("propagate", ["pruned", "dense", "layer"])
 def test_every_method_reaches_the_sparsity(importance: object, propagate: str) -> None:
     batches = tiny_batches("llama", [20, 30], group="mt") + tiny_batches("llama", [25], seed=1, group="code")

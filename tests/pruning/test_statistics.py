@@ -9,6 +9,7 @@ from tiny import tiny_batches, tiny_model
 
 from mlprune.errors import UserError
 from mlprune.pruning import (
+    ADMM,
     RIA,
     LayerStatistics,
     NofM,
@@ -79,7 +80,8 @@ def test_zero_tokens_are_an_answer(recwarn: pytest.WarningsRecorder) -> None:
 
 @pytest.mark.parametrize("family", ["llama", "mt5", "mixtral"])
 @pytest.mark.parametrize(
-    ("importance", "pattern"), [(Wanda(), Unstructured(0.4)), (RIA(), NofM(2, 4)), (SparseGPT(), Unstructured(0.5))]
+    ("importance", "pattern"),
+    [(Wanda(), Unstructured(0.4)), (RIA(), NofM(2, 4)), (SparseGPT(), Unstructured(0.5)), (ADMM(), NofM(2, 4))],
 )
 def test_saved_statistics_give_the_masks_of_dense_propagation(
     family: str, importance: object, pattern: object, tmp_path: Path

@@ -12,7 +12,19 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, DeepseekV3
 from mlprune.errors import UserError
 from mlprune.models.shards import ShardReader
 from mlprune.models.streamed import StreamedModel
-from mlprune.pruning import OWL, Pruner, SparseGPT, Unstructured, Wanda, load_masks, prune_model, prune_streaming
+from mlprune.pruning import (
+    ADMM,
+    ALPS,
+    OWL,
+    Importance,
+    Pruner,
+    SparseGPT,
+    Unstructured,
+    Wanda,
+    load_masks,
+    prune_model,
+    prune_streaming,
+)
 
 LENGTHS = [9, 4, 7]
 
@@ -87,15 +99,16 @@ def test_buffers_and_what_stays_in_float32(family: str, dtype: torch.dtype, tmp_
         assert torch.equal(again[name], tensor), name
 
 
-def test_single_file_other_dtype_other_method_hidden_states_on_disk(tmp_path: Path) -> None:
+@pytest.mark.parametrize("importance", [SparseGPT(), ALPS(), ADMM()], ids=["sparsegpt", "alps", "admm"])
+def test_single_file_other_dtype_other_method_hidden_states_on_disk(importance: Importance, tmp_path: Path) -> None:
     source = saved(tmp_path / "dense", "gpt2", torch.float32, shard="1GB")
     model = tiny_model("gpt2").to(torch.bfloat16)
-    masks = prune_model(model, tiny_batches("gpt2", LENGTHS), SparseGPT(), Unstructured(0.5))
+    masks = prune_model(model, tiny_batches("gpt2", LENGTHS), importance, Unstructured(0.5))
     prune_streaming(
         source,
         tmp_path / "pruned",
         tiny_batches("gpt2", LENGTHS),
-        Pruner(SparseGPT(), Unstructured(0.5)),
+        Pruner(importance, Unstructured(0.5)),
         dtype="bfloat16",
         hidden_folder=tmp_path / "hidden",
     )
