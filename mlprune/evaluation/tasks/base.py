@@ -28,7 +28,7 @@ class Task(ABC):
     Each class names its own options and passes on those of its base as ``**options``.
 
     Args:
-        name: Name in results and file names: letters, digits, ``_`` and ``-``.
+        name: Name in results and file names: at most 100 letters, digits, ``_`` and ``-``.
         languages: Codes of the languages.
         corpus: Where rows come from.
         limit: At most so many examples a language; all if omitted.
@@ -61,8 +61,8 @@ class Task(ABC):
         rows: NamedRows | None = None,
         metrics: list[Metric] | None = None,
     ) -> None:
-        if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-            raise UserError(f"task name '{name}' is not allowed; use letters, digits, _ and -")
+        if not re.fullmatch(r"[A-Za-z0-9_-]{1,100}", name):
+            raise UserError(f"task name '{name}' is not allowed; use at most 100 letters, digits, _ and -")
         if not languages or len(set(languages)) != len(languages):
             raise UserError(f"task '{name}': languages {languages} are not allowed; give each once, at least one")
         for lang in languages:
