@@ -12,7 +12,7 @@ from mlprune.cli.catalog import PACKAGE, Catalog
 from mlprune.cli.packaged import config_line, config_names, configs_folder, copy_config
 from mlprune.errors import UserError, did_you_mean, one_line
 from mlprune.invocation import program
-from mlprune.languages import LANGUAGES
+from mlprune.languages import LISTED, language
 
 CLASSES = {  # kind: what its classes derive from
     "tasks": "Task",
@@ -47,7 +47,7 @@ KEYS = {  # where a config names them
     "callbacks": "trainer.callbacks",
     "interventions": "model.interventions",
     "templates": "the argument template of a CandidateTask",
-    "languages": "the arguments languages, source_lang, target_lang, lang",
+    "languages": "languages, source_lang, target_lang, lang; any other BCP-47 tag is one too",
 }
 
 
@@ -107,7 +107,7 @@ def _entries(kind: str) -> dict[str, str]:
     if kind == "templates":
         return {path.stem: _first_comment(path) for path in sorted((PACKAGE / "data" / "templates").glob("*.yaml"))}
     if kind == "languages":
-        return {code: f"{entry.name} ({entry.flores})" for code, entry in LANGUAGES.items()}
+        return {code: f"{language(code).name} ({language(code).flores})" for code in LISTED}
     home = "mlprune.metrics." if kind == "metrics" else "mlprune."  # elsewhere a torchmetrics class counts tokens
     named = _catalog().concrete(CLASSES[kind])
     found = [entry for entry in named if entry.name not in EVERYWHERE and entry.path.startswith(home)]

@@ -8,7 +8,7 @@ from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
 from mlprune.errors import UserError
-from mlprune.languages import LANGUAGES
+from mlprune.languages import is_language, language
 from mlprune.metrics.additive import AdditiveMetric, Array, Record
 from mlprune.metrics.measure import Measure
 
@@ -26,7 +26,7 @@ def bleu_tokenizer(target_lang: str) -> str:
         >>> bleu_tokenizer("fr"), bleu_tokenizer("km")
         ('13a', 'char')
     """
-    script = LANGUAGES[target_lang].flores.rpartition("_")[2] if target_lang in LANGUAGES else ""
+    script = language(target_lang).script if is_language(target_lang) else ""
     return TOKENIZERS.get(script, "13a")
 
 

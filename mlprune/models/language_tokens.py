@@ -11,7 +11,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from mlprune.errors import UserError
-from mlprune.languages import LANGUAGES, Language, language
+from mlprune.languages import Language, is_language, language
 
 CODE = re.compile(r"(__)?[a-z]{2,3}(_[A-Z][A-Za-z]{1,3})?(__)?")  # fra_Latn, fr, fr_XX, __fr__
 
@@ -94,9 +94,9 @@ def _rank(code: str, wanted: Language) -> int | None:
     forms = (
         plain == wanted.flores,
         plain == wanted.code,
-        plain.split("_")[0] == wanted.code,
+        plain.split("_")[0] == wanted.primary,
         plain == wanted.flores[:3],
-        plain.split("_")[0] in {other.code for other in LANGUAGES.values() if other.flores == wanted.flores},  # nb, no
+        is_language(plain.split("_")[0]) and language(plain.split("_")[0]).flores == wanted.flores,  # nb, no
     )
     return forms.index(True) if any(forms) else None
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mlprune.comparison import Difference
-from mlprune.languages import LANGUAGES
+from mlprune.languages import language_name, languages_of
 from mlprune.metrics.measure import AVERAGE, AVERAGE_ALL, Figure, Measure
 from mlprune.present.table import Table
 
@@ -130,8 +130,7 @@ def language_labels(languages: Sequence[str]) -> list[str]:
     averages = {AVERAGE: f"average without {left_out}" if AVERAGE_ALL in languages else "average"}
     averages[AVERAGE_ALL] = "average"
     return [
-        averages.get(language) or " and ".join(LANGUAGES[c].name if c in LANGUAGES else c for c in language.split("-"))
-        for language in languages
+        averages.get(language) or " and ".join(map(language_name, languages_of(language))) for language in languages
     ]
 
 

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from mlprune.comparison import read_differences, read_figures
 from mlprune.files import write_text
 from mlprune.invocation import program
-from mlprune.languages import LANGUAGES
+from mlprune.languages import language_name
 from mlprune.metrics import Figure
 from mlprune.present import comparison_tables, figure_tables, to_html
 from mlprune.report.changes import changed_predictions, generated_answers
@@ -100,16 +100,6 @@ def title_of(runs: Sequence[RunContent]) -> str:
     if run.results:
         return f"The {next(iter(run.results))} model, evaluated"
     return "Which features are large where" if run.overlap else "What was pruned"
-
-
-def language_name(code: str) -> str:
-    """Return a language's English name, or the code itself.
-
-    Example:
-        >>> language_name("sw"), language_name("xx")
-        ('Swahili', 'xx')
-    """
-    return LANGUAGES[code].name if code in LANGUAGES else code
 
 
 def named_systems(runs: Sequence[RunContent]) -> dict[str, list[Figure]]:

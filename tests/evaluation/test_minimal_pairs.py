@@ -15,7 +15,7 @@ from mlprune.data.corpora import LocalFiles
 from mlprune.errors import UserError
 from mlprune.evaluation.results import task_records
 from mlprune.evaluation.tasks import CandidateTask, MinimalPairs, MultiBlimp
-from mlprune.languages import LANGUAGES, language
+from mlprune.languages import LISTED, language
 
 PAIRS = [
     {"good": "The keys are here.", "bad": "The keys is here.", "phenomenon": "agreement"},
@@ -157,7 +157,7 @@ def test_every_language_of_multiblimp_has_a_code() -> None:
     lm_eval = pytest.importorskip("lm_eval")
     files = (Path(lm_eval.__file__).parent / "tasks" / "multiblimp").glob("multiblimp_*.yaml")
     wanted = {file.stem.removeprefix("multiblimp_") for file in files}
-    known = set(MultiBlimp(list(LANGUAGES)).corpus.language_codes.values())
+    known = set(MultiBlimp(LISTED).corpus.language_codes.values())
     assert len(wanted) == 101
     assert wanted <= known
     assert language("wbp").name == "Warlpiri"

@@ -38,12 +38,12 @@ class FloresFolder(Corpus):
         return ("flores", str(self.path.resolve()), self.split)
 
     def _file(self, lang: str) -> Path:
-        name = f"{language(lang).flores}.{self.split}"
-        candidates = [self.path / name, self.path / self.split / name]
+        names = [f"{code}.{self.split}" for code in language(lang).flores_codes]
+        candidates = [folder / name for name in names for folder in (self.path, self.path / self.split)]
         for candidate in candidates:
             if candidate.is_file():
                 return candidate
-        raise UserError(f"FLORES folder '{self.path}' has no file {name} for language '{lang}'")
+        raise UserError(f"FLORES folder '{self.path}' has no file {' or '.join(names)} for language '{lang}'")
 
     def check(self, lang: str) -> None:
         self._file(lang)

@@ -4,10 +4,10 @@ from mlprune.data.corpora import Corpus, HubDataset, LocalFiles
 from mlprune.data.official import Keyed
 from mlprune.data.rows import Row
 from mlprune.evaluation.tasks.presets import Preset
-from mlprune.languages import LANGUAGES
+from mlprune.languages import LISTED, language
 
-FLORES_CODES = {code: entry.flores for code, entry in LANGUAGES.items()}
-INCLUDE_NAMES = {code: entry.name for code, entry in LANGUAGES.items()} | {"mk": "North Macedonian"}
+FLORES_CODES = {code: language(code).flores for code in LISTED}
+INCLUDE_NAMES = {code: language(code).name for code in LISTED} | {"mk": "North Macedonian"}
 
 
 class _Questions(Preset):
