@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mlprune.batching import deal, token_batches
 from mlprune.data.demonstrations import Demonstrations, Prompt, TooFewRows, TranslationDemonstrations
-from mlprune.errors import UserError
+from mlprune.errors import UserError, did_you_mean
 from mlprune.evaluation.tasks import Task
 from mlprune.log import log
 from mlprune.models.tokenizer import check_words
@@ -50,6 +50,8 @@ class PruningDataModule(LightningDataModule):
         limit: At most so many examples a task and language, for a quick look.
         max_batch_tokens: Token budget of a calibration batch, padding included.
         max_batch_chars: Character budget of an evaluation batch.
+        language_names: Code to the name that demonstrations and translations call a language by, such as
+            ``{wo: Wolof}``, where it is not the usual English one.
 
     Raises:
         UserError: If a number is out of range, two tasks share a name, or a corpus lacks a language.
@@ -69,6 +71,7 @@ class PruningDataModule(LightningDataModule):
         limit: int | None = None,
         max_batch_tokens: int = 2048,
         max_batch_chars: int = 4096,
+        language_names: dict[str, str] | None = None,
     ) -> None:
         super().__init__()
         self.allow_zero_length_dataloader_with_multiple_devices = True
@@ -89,6 +92,7 @@ class PruningDataModule(LightningDataModule):
         for name in names:
             if names.count(name) > 1:
                 raise UserError(f"data.tasks: two tasks are named '{name}'; give each a name of its own")
+        self._name_languages(language_names or {})
         for task in self.tasks:
             if limit is not None:
                 task.limit_to(limit)
@@ -102,6 +106,23 @@ class PruningDataModule(LightningDataModule):
         self._training_batches: list[list[list[int]]] = []
         self._examples: dict[str, dict[str, dict[str, Any]]] = {}
         self.calibration_rows: dict[str, list[tuple[str, ...]]] = {}
+
+    def _name_languages(self, names: dict[str, str]) -> None:
+        groups = [*self.demonstrations.values(), *self.training.values()]
+        written = {lang for group in groups for lang in group.languages()}
+        written |= {lang for task in self.tasks for lang in task.row_languages}
+        for lang, name in names.items():
+            if lang not in written:
+                raise UserError(
+                    f"data.language_names: '{lang}' is a language of no task and no demonstrations; they have "
+                    f"{', '.join(sorted(written))}{did_you_mean(lang, written)}"
+                )
+            if not name.strip() or not name.isprintable():
+                raise UserError(f"data.language_names: {name!r} is not allowed as the name of '{lang}'; give one line")
+        for group in groups:
+            group.language_names = names
+        for task in self.tasks:
+            task.language_names = names
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Move training batches only; examples are moved where they are tokenized."""

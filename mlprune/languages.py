@@ -52,7 +52,11 @@ MEMBERS = {
     "mn": "khk", "ms": "zsm", "ne": "npi", "no": "nob", "om": "gaz", "or": "ory", "prs": "prs", "ps": "pbt",
     "qu": "quy", "sq": "als", "sw": "swh", "tl": "tgl", "uz": "uzn", "yi": "ydd", "zh": "zho",
 }  # fmt: skip
-OTHER_CODES = {code: primary for primary, code in MEMBERS.items() if primary != "no"} | {"cmn": "zh", "ekk": "et"}
+OTHER_CODES = {code: primary for primary, code in MEMBERS.items() if primary != "no"} | {
+    "cmn": "zh",
+    "ekk": "et",
+    "fil": "tl",
+}
 # Usual scripts that differ from CLDR's, or that it does not know
 SCRIPTS = {
     "acm": "Arab", "acq": "Arab", "ajp": "Arab", "azb": "Arab", "crh": "Latn", "egy": "Latn", "got": "Latn",
@@ -91,7 +95,11 @@ def language(code: str) -> Language:
         if tag.lower().startswith("x-") or PRIVATE.fullmatch(tag):
             return Language(code, code, "", code)
         if not parsed.is_valid():
-            raise ValueError(f"'{tag}' is no registered tag")
+            raise ValueError(f"'{tag}' is not registered")
+        if tag != (written := _written(tag)):  # so that en-fr is two languages, and en-FR one
+            raise UserError(f"language '{code}' is not known; did you mean '{written}'?")
+    except UserError:
+        raise
     except ValueError as error:  # langcodes' own errors are ValueErrors
         raise UserError(f"language '{code}' is not known{_hint(code)}") from error
     given = tag.split("-")[0].lower()
@@ -143,6 +151,13 @@ def languages_of(text: str) -> list[str]:
     parts = text.split("-")
     pairs = [["-".join(parts[:place]), "-".join(parts[place:])] for place in range(1, len(parts))]
     return next((pair for pair in pairs if all(map(is_language, pair))), parts)
+
+
+def _written(tag: str) -> str:
+    """A tag in the usual letters: ``sr-Latn-RS``."""
+    first, *rest = tag.split("-")
+    cased = (part.title() if len(part) == 4 else part.upper() if len(part) == 2 else part.lower() for part in rest)
+    return "-".join((first.lower(), *cased))
 
 
 def _hint(code: str) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mlprune.errors import UserError
-from mlprune.languages import LANGUAGES
+from mlprune.languages import LISTED, language
 from mlprune.log import log
 from mlprune.metrics import Record
 from mlprune.metrics.description import describe_metric
@@ -107,7 +107,8 @@ def split_name(task: str) -> tuple[str, str]:
         (('global_mmlu_law', 'sw'), ('belebele', 'fr'), ('piqa', 'all'))
     """
     parts = task.split("_")
-    for code, known in LANGUAGES.items():
+    for code in LISTED:
+        known = language(code)
         flores = known.flores.split("_")
         for i in range(1, len(parts)):
             size = 2 if parts[i : i + 2] == flores else 1 if parts[i] in (code, known.name.lower()) else 0

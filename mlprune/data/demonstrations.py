@@ -2,7 +2,7 @@
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +40,8 @@ class Demonstrations(ABC):
         max_tokens: Longer prompts are cut, and the number of cut prompts is reported; ``data.max_tokens`` if omitted.
         seed: Seed of the choice of rows; ``data.seed`` if omitted.
     """
+
+    language_names: Mapping[str, str] = {}  # code to name where it is not the usual one; set by the data module
 
     def __init__(
         self, corpus: Corpus, num_prompts: int | None = None, max_tokens: int | None = None, seed: int | None = None
@@ -122,7 +124,7 @@ class _ShotDemonstrations(Demonstrations):
         for start in range(0, len(chosen), self.shots):
             row_ids = tuple(chosen[start : start + self.shots])
             parts = [
-                f"{language(lang).name}: {own[i]}{separator}"
+                f"{self.language_names.get(lang) or language(lang).name}: {own[i]}{separator}"
                 for i in range(start, start + self.shots)
                 for lang, own in zip(languages, texts, strict=True)
             ]

@@ -92,7 +92,11 @@ def test_calibration_few_shot_and_test_rows_are_disjoint(tiny_folder) -> None:
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: TranslationDemonstrations("frr"), "'frr' is not known; did you mean 'fr'"),
+        (lambda: TranslationDemonstrations("frxx"), "'frxx' is not known; did you mean 'fr'"),
+        (
+            lambda: TranslationDemonstrations("frr").check(),
+            "has no language 'frr'; it has en, es, fr, ",
+        ),  # North Frisian
         (lambda: TranslationDemonstrations("en"), "are both 'en'"),
         (lambda: TranslationDemonstrations("fr", shots=0), "shots 0 is not allowed; give at least 1"),
         (lambda: TranslationDemonstrations("de").check(), "has no language 'de'; it has en"),

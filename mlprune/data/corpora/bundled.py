@@ -5,7 +5,8 @@ from pathlib import Path
 from mlprune.data.corpora.base import Corpus
 from mlprune.data.reading import read_file
 from mlprune.data.rows import Row
-from mlprune.errors import UserError
+from mlprune.errors import UserError, did_you_mean
+from mlprune.languages import is_language, language
 
 BUNDLED_DIR = Path(__file__).parent.parent / "bundled"
 
@@ -44,15 +45,21 @@ class Bundled(Corpus):
         return ("bundled", self.name)
 
     def check(self, lang: str) -> None:
-        if not (BUNDLED_DIR / self.name / f"{lang}.jsonl").is_file():
-            have = sorted(path.stem for path in (BUNDLED_DIR / self.name).glob("*.jsonl"))
-            raise UserError(f"bundled corpus '{self.name}' has no language '{lang}'; it has {', '.join(have)}")
+        self._file(lang)
+
+    def _file(self, lang: str) -> Path:
+        """The file of a language, whatever code it is given by."""
+        files = {language(path.stem).flores: path for path in sorted((BUNDLED_DIR / self.name).glob("*.jsonl"))}
+        if is_language(lang) and language(lang).flores in files:
+            return files[language(lang).flores]
+        have = [path.stem for path in files.values()]
+        hint = f"; it has {', '.join(have)}{did_you_mean(lang, have)}"
+        raise UserError(f"bundled corpus '{self.name}' has no language '{lang}'{hint}")
 
     def origin(self, lang: str) -> str:
         return f"bundled corpus '{self.name}' in '{lang}'"
 
     def rows(self, lang: str) -> list[Row]:
-        self.check(lang)
-        rows = read_file(BUNDLED_DIR / self.name / f"{lang}.jsonl")
+        rows = read_file(self._file(lang))
         kept = [row for row in rows if self.split is None or row["split"] == self.split]
         return [{**row, "id": str(row["id"])} for row in kept]

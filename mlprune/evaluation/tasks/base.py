@@ -3,7 +3,7 @@
 import copy
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -49,6 +49,8 @@ class Task(ABC):
 
     aligned = True  # whether rows of two languages with the same id are translations of each other
     headline = True  # whether the headline of a comparison speaks of it
+    own_words = False  # whether its words are the user's own, so that its languages need not be known
+    language_names: Mapping[str, str] = {}  # code to name where it is not the usual one; set by the data module
 
     def __init__(
         self,
@@ -65,7 +67,7 @@ class Task(ABC):
             raise UserError(f"task name '{name}' is not allowed; use at most 100 letters, digits, _ and -")
         if not languages or len(set(languages)) != len(languages):
             raise UserError(f"task '{name}': languages {languages} are not allowed; give each once, at least one")
-        for lang in languages:
+        for lang in languages if not self.own_words else []:
             language(lang)
         self.name = name
         self.languages = languages

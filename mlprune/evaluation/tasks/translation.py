@@ -176,7 +176,7 @@ class TranslationTask(GeneratedTask):
         """
         if has_languages(tokenizer) and not self.shots and not self.chat.template:
             return list(sources)  # a translation model is told the languages by their codes
-        label, target = (f"{language(code).name}:" for code in self.sides(lang))
+        label, target = map(self._label, self.sides(lang))
         solved = self.shots_for(lang)
         if self.chat.template:
             turns = [(f"{label} {source}\n{target}", translation) for source, translation in solved]
@@ -186,11 +186,15 @@ class TranslationTask(GeneratedTask):
         before = "".join(f"{label} {source}{end}{target} {translation}{end}" for source, translation in solved)
         return [f"{before}{label} {source}{end}{target}" for source in sources]
 
+    def _label(self, lang: str) -> str:
+        """What stands before a sentence of a language."""
+        return f"{self.language_names.get(lang) or language(lang).name}:"
+
     def predict(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, lang: str, examples: list[TranslationExample]
     ) -> list[Record]:
         source_lang, target_lang = self.sides(lang)
-        labels = [f"{language(code).name}:" for code in (source_lang, target_lang)]
+        labels = [self._label(source_lang), self._label(target_lang)]
         with naming(self, lang, examples), between(tokenizer, source_lang, target_lang):
             prompts = self.prompts(tokenizer, lang, [example.source for example in examples])
             stop = ["\n", separator_text(tokenizer, self.separator), *labels]
