@@ -26,8 +26,10 @@ CLASSES = {  # kind: what its classes derive from
     "interventions": "Intervention",
 }
 EVERYWHERE = {  # callbacks that every run has
+    "Peers",
     "ProgressDisplay",
     "PruningCallback",
+    "RecoveryTraining",
     "ReportCallback",
     "ResultsTable",
     "RunFolder",
