@@ -50,3 +50,10 @@ def test_lowest_versions() -> None:
 def test_every_dependency_has_a_lowest_version() -> None:
     lowest = runpy.run_path(str(ROOT / ".ci" / "lowest.py"))["lowest"]
     assert named(lowest(PROJECT, [])) == named(PROJECT["dependencies"])
+
+
+def test_the_tests_at_the_lowest_versions_exist() -> None:
+    listed = re.findall(r"^        (tests/\S+)(?: (tests/\S+))?", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
+    paths = [path for pair in listed for path in pair if path]
+    assert len(paths) > 10
+    assert [path for path in paths if not (ROOT / path).exists()] == []
