@@ -192,7 +192,7 @@ class PruningCallback(Schedule):
         model = run.model
         if not has_encoder(model) and look_at(model, find_blocks(model)).looks_ahead:
             raise UserError(
-                f"{type(model).__name__} lets tokens see those after them, so its texts have no likelihood; use a "
+                f"{type(model).__name__} lets tokens attend to later ones, so texts have no likelihood; use a "
                 "causal model"
             )
 

@@ -1,4 +1,4 @@
-"""Evaluation in plain torch: candidate scoring, translation, language modelling, significance; no Lightning."""
+"""Evaluation in plain torch: candidate scoring, generation and tasks; no Lightning."""
 
 from mlprune.evaluation.generation import generate
 from mlprune.evaluation.scoring import score_candidate_ids, score_candidates

@@ -1,4 +1,4 @@
-"""Whether a model's text has a likelihood: whether what it predicts at a place depends on later tokens.
+"""Whether a model assigns texts a likelihood: whether its predictions are independent of later tokens.
 
 Shapes: T tokens, V vocabulary.
 """
@@ -15,13 +15,13 @@ from mlprune.models.blocks import model_device
 from mlprune.models.encoder import has_encoder
 from mlprune.models.tokens import embedding_rows
 
-# lengths of the texts, and from where on their tokens are changed
+# text length to the positions from which on tokens are changed
 PROBES = {2: (1,), 7: (3, 6), 24: (12, 23)}
 CONTEXT = 5  # tokens for an encoder
 
 
 def output_head(model: Any) -> Any:
-    """Return the module that makes logits: the output embeddings, or the last linear layer of their shape (FSMT).
+    """Return the module that computes logits: the output embeddings, or the last linear layer of their shape (FSMT).
 
     Example:
         >>> from transformers import GPT2Config, GPT2LMHeadModel
@@ -36,7 +36,7 @@ def output_head(model: Any) -> Any:
 
 
 def probe_text(model: PreTrainedModel, length: int, seed: int) -> Tensor:
-    """Return random token ids (1, T) without the model's special tokens, which models may treat in ways of their own.
+    """Return random token ids (1, T) without the model's special tokens, which models may treat specially.
 
     Args:
         model: The model.
@@ -57,7 +57,7 @@ def probe_text(model: PreTrainedModel, length: int, seed: int) -> Tensor:
 
 
 def probe_inputs(model: PreTrainedModel, ids: Tensor) -> dict[str, Any]:
-    """Return the inputs of a forward on token ids (1, T); an encoder gets a text of its own."""
+    """Return forward inputs for token ids (1, T); an encoder gets a separate text."""
     sides = {"input_ids": ids}
     if has_encoder(model):
         sides = {"input_ids": probe_text(model, CONTEXT, seed=1), "decoder_input_ids": ids}
@@ -68,17 +68,17 @@ def probe_inputs(model: PreTrainedModel, ids: Tensor) -> dict[str, Any]:
 
 @torch.no_grad()
 def check_causal(model: PreTrainedModel, limit: int | None = None) -> None:
-    """Refuse a model whose predictions depend on later tokens or on chance, by a few short forward passes.
+    """Refuse a model whose predictions depend on later tokens or on chance, using a few short forward passes.
 
-    Of texts of several lengths the tokens from several places on are changed. Nothing before may move, but for
-    rounding, which in mixtures of experts depends on how many tokens an expert gets.
+    In texts of several lengths, the tokens from several positions on are replaced. Logits before those positions must
+    not change, except for rounding, which in mixtures of experts depends on how many tokens an expert gets.
 
     Args:
         model: A causal or encoder-decoder model, in evaluation mode.
         limit: How many tokens it takes.
 
     Raises:
-        UserError: If the model is not causal, or gives one text different logits.
+        UserError: If the model is not causal, or gives the same text different logits.
 
     Example:
         >>> from transformers import GPT2Config, GPT2LMHeadModel
@@ -90,12 +90,12 @@ def check_causal(model: PreTrainedModel, limit: int | None = None) -> None:
         ids, others = (probe_text(model, length, seed) for seed in (length, length + 1))
         expected = _logits(model, ids)
         if _depends(expected, _logits(model, ids), length, half=model.dtype.itemsize < 4):
-            raise UserError(f"{type(model).__name__}: its logits of one text differ from time to time, by chance")
+            raise UserError(f"{type(model).__name__}: its logits for the same text differ from run to run")
         for place in places:
             found = _logits(model, torch.cat([ids[:, :place], others[:, place:]], dim=1))
             if _depends(expected, found, place, half=model.dtype.itemsize < 4):
                 raise UserError(
-                    f"{type(model).__name__} lets tokens see those after them, so its texts have no likelihood; "
+                    f"{type(model).__name__} lets tokens attend to later ones, so texts have no likelihood; "
                     "use a causal model"
                 )
 
@@ -106,8 +106,8 @@ def _logits(model: PreTrainedModel, ids: Tensor) -> Tensor:
 
 
 def _depends(expected: Tensor, found: Tensor, place: int, half: bool) -> bool:
-    """Tell whether logits (T, V) before a place moved as its tokens were changed, more than rounding moves them."""
-    moved = torch.where(expected == found, 0, (expected - found).abs())  # the same infinities are no difference
+    """Return whether logits (T, V) before a position changed with the tokens after it, beyond rounding."""
+    moved = torch.where(expected == found, 0, (expected - found).abs())  # equal infinities do not differ
     before = moved[:place].max()
-    scale = torch.where(moved > 0, expected.abs(), 0).max()  # of what depends on the text at all
+    scale = torch.where(moved > 0, expected.abs(), 0).max()  # among logits that depend on the text at all
     return bool(before > (2e-2 if half else 1e-5) * scale)

@@ -1,4 +1,4 @@
-"""Questions as chats: the user asks, the assistant answers, after solved examples that went the same way."""
+"""Chat prompts: the user asks and the assistant answers, after solved examples as earlier turns."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,15 +14,15 @@ RESERVED = ("tools", "documents", "tokenize", "add_generation_prompt", "continue
 
 @dataclass(frozen=True)
 class Chat:
-    """Whether a task asks through the tokenizer's chat template, and what the template reads besides.
+    """Whether prompts are rendered by the tokenizer's chat template, and with which variables.
 
     Args:
-        template: Whether it does.
-        options: Variables of the template besides the messages, such as ``{"enable_thinking": False}``; ``date`` (ISO)
-            is what it takes for today, 2025-01-01 if omitted.
+        template: Whether they are.
+        options: Template variables besides the messages, such as ``{"enable_thinking": False}``; ``date`` (ISO) is the
+            current date for the template, 2025-01-01 if omitted.
 
     Raises:
-        UserError: If nothing reads the options, or one is not allowed.
+        UserError: If there are options without a template, or one is not allowed.
 
     Example:
         >>> from transformers import ByT5Tokenizer
@@ -40,15 +40,15 @@ class Chat:
             raise UserError(f"chat_template_options {self.options} are for a chat template; set chat_template: true")
         for key in RESERVED:
             if key in self.options:
-                raise UserError(f"chat_template_options.{key} is not allowed; a prompt is what the task asks")
+                raise UserError(f"chat_template_options.{key} is not allowed; the task determines the prompt")
         day_of(self.options.get("date", DATE))
 
     def prompt(self, tokenizer: PreTrainedTokenizerBase, solved: Sequence[tuple[str, str]], question: str) -> str:
-        """Return the text after which the assistant answers.
+        """Return the prompt text that the assistant's answer follows.
 
         Args:
             tokenizer: A tokenizer with a chat template.
-            solved: Questions and answers that come before.
+            solved: Questions and answers of earlier turns.
             question: The question.
 
         Raises:

@@ -1,6 +1,6 @@
-"""Rendering a chat template: a program of the tokenizer's author, so its time, size and date are bound.
+"""Rendering chat templates: they are programs by third parties, so time, size and date are bounded.
 
-The sandbox is transformers' own; here it ends in one line whatever the template does.
+Transformers provides the sandbox; whatever the template does, errors are one line here.
 """
 
 import random
@@ -20,23 +20,23 @@ from transformers.utils import chat_template_utils
 
 from mlprune.errors import UserError, reason_of
 
-DATE = "2025-01-01"  # what templates write as today, so that figures do not change overnight
+DATE = "2025-01-01"  # the current date for templates, fixed so that figures do not change overnight
 TIMEOUT_S = 10.0
 MAX_CHARS = 1 << 22
-MAX_BYTES = 1 << 30  # of memory that one rendering may take
+MAX_BYTES = 1 << 30  # memory limit of one rendering
 
 
 def render_chat(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], options: Mapping[str, Any]) -> str:
-    """Return messages as the tokenizer's chat template writes them, ready for the assistant's answer.
+    """Render messages with the tokenizer's chat template, up to where the assistant's answer begins.
 
     Args:
         tokenizer: A tokenizer with a chat template.
         messages: Each with ``role`` and ``content``.
-        options: Variables of the template; ``date`` (ISO) is what it takes for today.
+        options: Template variables; ``date`` (ISO) is the current date for the template.
 
     Raises:
-        UserError: If there is no template, it does not read an option, or it raises, does not end, writes too much, or
-            leaves out a line of the messages.
+        UserError: If there is no template, it does not use an option, or it raises, does not finish, produces too much
+            text, or omits a line of the messages.
 
     Example:
         >>> from transformers import ByT5Tokenizer
@@ -52,46 +52,50 @@ def render_chat(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str
     """
     if not tokenizer.chat_template:
         raise UserError("chat_template: true needs a tokenizer with a chat template; this one has none")
-    own = {key: value for key, value in options.items() if key != "date"}
-    for key in own:
+    variables = {key: value for key, value in options.items() if key != "date"}
+    for key in variables:
         if not re.search(rf"\b{re.escape(key)}\b", str(tokenizer.chat_template)):
-            raise UserError(f"chat_template_options.{key} does nothing: the tokenizer's chat template does not read it")
+            raise UserError(f"chat_template_options.{key} has no effect: the tokenizer's chat template does not use it")
     today = day_of(options.get("date", DATE))
-    text = _rendered(tokenizer, messages, own, today)
-    if lost := _lost(messages, text):  # templates of multimodal models may read parts of a message only
+    text = _rendered(tokenizer, messages, variables, today)
+    if lost := _lost(messages, text):  # templates of multimodal models may accept only messages in parts
         parts = [turn | {"content": [{"type": "text", "text": turn["content"]}]} for turn in messages]
-        text = _rendered(tokenizer, parts, own, today)
+        text = _rendered(tokenizer, parts, variables, today)
         if _lost(messages, text) or "{'type': 'text'" in text:
-            raise UserError(f"the tokenizer's chat template does not write the prompt's {lost[:60]!r}")
+            raise UserError(f"the tokenizer's chat template omits the prompt's {lost[:60]!r}")
     return text
 
 
 def _rendered(
-    tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, Any]], own: dict[str, Any], today: datetime
+    tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, Any]], variables: dict[str, Any], today: datetime
 ) -> str:
-    turns = cast("list[dict[str, str]]", messages)  # content may also be a list of parts, which that type leaves out
+    turns = cast(
+        "list[dict[str, str]]", messages
+    )  # content may also be a list of parts, which the annotated type excludes
     try:
         with _date(today), _same_choices(), _limited_memory(MAX_BYTES), _limited_time(TIMEOUT_S):
-            text = str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **own))
+            text = str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **variables))
     except _OutOfTime:
-        raise UserError(f"the tokenizer's chat template does not end within {TIMEOUT_S:g} s") from None
+        raise UserError(f"the tokenizer's chat template does not finish within {TIMEOUT_S:g} s") from None
     except MemoryError:
         raise UserError(f"the tokenizer's chat template takes more than {MAX_BYTES / 2**30:g} GiB") from None
-    except Exception as error:  # the template is a program of its own and may fail in any way
+    except Exception as error:  # templates are programs and may fail in any way
         raise UserError(f"the tokenizer's chat template fails: {reason_of(error)[:200]}") from error
     if len(text) > MAX_CHARS:
-        raise UserError(f"the tokenizer's chat template writes {len(text)} characters; at most {MAX_CHARS} are taken")
+        raise UserError(
+            f"the tokenizer's chat template produces {len(text)} characters; at most {MAX_CHARS} are allowed"
+        )
     return text
 
 
 def _lost(messages: Sequence[Mapping[str, str]], text: str) -> str:
-    """Return a line of the messages that a rendered text lacks, or nothing."""
+    """Return a line of the messages that is missing from the rendered text; empty if none is."""
     lines = (line.strip() for turn in messages for line in turn["content"].splitlines())
     return next((line for line in lines if line not in text), "")
 
 
 def day_of(value: Any) -> datetime:
-    """Return the day that an option ``date`` names.
+    """Parse the option ``date``.
 
     Raises:
         UserError: If it is not an ISO date.
@@ -103,7 +107,7 @@ def day_of(value: Any) -> datetime:
     try:
         day = value if isinstance(value, date) else date.fromisoformat(str(value))
     except ValueError as error:
-        raise UserError(f"chat_template_options.date '{value}' is not allowed; give a day such as {DATE}") from error
+        raise UserError(f"chat_template_options.date '{value}' is not allowed; give a date such as {DATE}") from error
     return datetime(day.year, day.month, day.day)
 
 
@@ -120,7 +124,7 @@ def _date(today: datetime) -> Iterator[None]:
 
 @contextmanager
 def _same_choices() -> Iterator[None]:
-    """Jinja's random filter, and its lipsum, choose the same at each rendering."""
+    """Make Jinja's random filter and lipsum choose the same at each rendering."""
     state = random.getstate()
     random.seed(0)
     try:
@@ -130,12 +134,12 @@ def _same_choices() -> Iterator[None]:
 
 
 class _OutOfTime(Exception):
-    """A template ran into its time limit."""
+    """A template exceeded its time limit."""
 
 
 @contextmanager
 def _limited_time(seconds: float) -> Iterator[None]:
-    """Raise once what runs in Python inside has taken too long; it needs no thread or signal."""
+    """Raise when the Python code inside takes too long; needs no thread or signal."""
     end = time.monotonic() + seconds
 
     def watch(frame: FrameType, event: str, argument: Any) -> Callable[..., Any]:
@@ -153,7 +157,7 @@ def _limited_time(seconds: float) -> Iterator[None]:
 
 @contextmanager
 def _limited_memory(size: int) -> Iterator[None]:
-    """Let this process grow by so many bytes at most, where the system can hold it to that (Linux)."""
+    """Limit how many bytes this process may grow by, where the system can enforce it (Linux)."""
     statm = Path("/proc/self/statm")
     if not statm.is_file():
         yield

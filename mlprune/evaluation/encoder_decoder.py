@@ -26,11 +26,11 @@ Pair = tuple[tuple[int, ...], tuple[int, ...]]
 
 
 class DecoderStart(NamedTuple):
-    """What a decoder reads before its own words.
+    """What a decoder reads before the text that it generates.
 
     Args:
-        start: The token that it starts from, where that is not the one of the model's config.
-        lead: Tokens after it that are given, such as the target language's code.
+        start: Its start token; None for the one in the model's config.
+        lead: Given tokens after it, such as the target language's code.
     """
 
     start: int | None
@@ -38,7 +38,7 @@ class DecoderStart(NamedTuple):
 
 
 def decoder_start(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> DecoderStart:
-    """Find out how the model expects its decoder's text to begin.
+    """Determine how the decoder's text must begin.
 
     A code of the target language stands first in the text (NLLB, M2M-100, mBART-50), or, where the tokenizer writes it
     last and the model's config names no other token, is what the decoder starts from (mBART).
@@ -55,18 +55,18 @@ def decoder_start(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) ->
     if tokenizer.tgt_lang is None:
         raise UserError(f"{type(tokenizer).__name__}: its tgt_lang is not set, so the decoder's language is not known")
     encoder, codes = TextEncoder(tokenizer, target=True), language_ids(tokenizer)
-    own = [token for token in [*encoder.lead, *encoder.trail] if token in codes]
-    if not own or own[0] in encoder.lead:
+    found = [token for token in [*encoder.lead, *encoder.trail] if token in codes]
+    if not found or found[0] in encoder.lead:
         return DecoderStart(None, encoder.lead)
     if (named := getattr(model.config, "decoder_start_token_id", None)) is None or named in codes:
-        return DecoderStart(own[0], encoder.lead)
-    return DecoderStart(None, [*encoder.lead, own[0]])
+        return DecoderStart(found[0], encoder.lead)
+    return DecoderStart(None, [*encoder.lead, found[0]])
 
 
 def encode_answers(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, answers: Sequence[Sequence[str]]
 ) -> tuple[list[list[list[int]]], list[list[int]], int | None]:
-    """Tokenize what a decoder is to be scored on.
+    """Tokenize the candidates that a decoder is scored on.
 
     Args:
         model: An encoder-decoder model.
@@ -74,8 +74,8 @@ def encode_answers(
         answers: For each example its candidates.
 
     Returns:
-        Token ids, for each candidate how many of its first tokens are given, and the token that the decoder starts
-        from, or None for its config's.
+        Token ids, for each candidate how many of its first tokens are given, and the decoder's start
+        token, or None for its config's.
 
     Raises:
         UserError: If the tokenizer knows languages and is set to none.
@@ -94,11 +94,11 @@ def decoder_hidden(
     Args:
         model: An encoder-decoder model.
         pairs: Token ids of the encoder's and the decoder's text; position t of the decoder predicts its token t.
-        batch_size: At most so many pairs in a batch; a token budget alone decides if omitted.
-        start: What the decoder starts from; the token of the model's config if omitted.
+        batch_size: At most this many pairs per batch; a token budget alone decides if omitted.
+        start: The decoder's start token; the one in the model's config if omitted.
 
     Raises:
-        UserError: If the model does not say what its decoder starts from.
+        UserError: If the model does not define its decoder's start token.
 
     Yields:
         Positions of a batch in ``pairs``, and what the output head would receive, (B, T, H), padded on the right.
@@ -143,11 +143,11 @@ def _decode(
     states = output.last_hidden_state
     assert states is not None
     width = max(map(len, candidates))
-    # each token is predicted from those before it, the first from the start token; padding to the right is seen by none
-    shifted = [[start, *own[:-1], *[start] * (width - len(own))] for own in candidates]
+    # each token is predicted from those before it, the first from the start token; none sees the padding on the right
+    shifted = [[start, *ids[:-1], *[start] * (width - len(ids))] for ids in candidates]
     inputs = {
-        "encoder_outputs": type(output)(last_hidden_state=states[rows]),  # some models read fields of their own kind
-        "input_ids": ids[rows],  # not read again, but without them FSMT's decoder is not causal
+        "encoder_outputs": type(output)(last_hidden_state=states[rows]),  # some models need their own output class
+        "input_ids": ids[rows],  # not encoded again, but without them FSMT's decoder is not causal
         "attention_mask": mask[rows],
         "decoder_input_ids": torch.tensor(shifted, device=states.device),
         "decoder_attention_mask": torch.ones(len(rows), width, dtype=torch.int64, device=states.device),

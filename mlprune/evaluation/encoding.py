@@ -1,7 +1,7 @@
-"""Tokenizing candidates: where the scored part begins, and the token that may stand before it.
+"""Tokenizing candidates: where the scored part begins, and which token precedes it.
 
-Special tokens that the tokenizer adds are never scored: those in front of a text are given, those behind it (``</s>``
-where it ends texts) are left out, since a question goes on in its answer. What the text itself holds is scored.
+Special tokens that the tokenizer adds are never scored: those before a text are given, those after it (``</s>``) are
+left out, since the answer continues the question. Special tokens in the text itself are scored.
 """
 
 from collections.abc import Sequence
@@ -11,15 +11,15 @@ from transformers import PreTrainedTokenizerBase
 
 from mlprune.errors import UserError
 
-PROBES = ("a", "1", ".", "é", "我")  # one of them is in any vocabulary
+PROBES = ("a", "1", ".", "é", "我")  # any vocabulary has one of them
 
 
 class TextEncoder:
-    """Tokenizes texts that go on: with the tokenizer's special tokens in front, without those behind.
+    """Tokenizes texts that continue: with the tokenizer's leading special tokens, without the trailing ones.
 
     Args:
         tokenizer: The model's tokenizer.
-        target: Encode what a decoder writes, where the tokenizer tells the two sides apart.
+        target: Encode the decoder's text, where the tokenizer distinguishes source and target.
 
     Example:
         >>> from transformers import ByT5Tokenizer
@@ -34,22 +34,22 @@ class TextEncoder:
         self.lead, self.trail = self._special_tokens()
 
     def __call__(self, text: str, special_tokens: bool = True) -> list[int]:
-        """Return a text's token ids, with what stands in front of any text or without."""
+        """Return a text's token ids, with or without leading special tokens."""
         return [*(self.lead if special_tokens else []), *self._ids(text, special_tokens=False)]
 
     def after(self, before: list[int], text: str, whole: list[int]) -> list[int]:
-        """Return the ids of a text encoded alone, such that it reads as in the whole after the ids before it.
+        """Encode a text alone, so that it decodes as in the whole text after the preceding ids.
 
         Args:
-            before: Ids of what precedes the text.
-            text: The text, with the blank that it may begin with.
+            before: Ids of the preceding text.
+            text: The text, including leading blanks.
             whole: Ids of both, encoded together.
         """
         expected = self.tokenizer.decode(whole)
         line = self(f"\n{text}", special_tokens=False)
         start = self("\n", special_tokens=False)
         forms = [self(text, special_tokens=False), self(text.lstrip(), special_tokens=False)]
-        if line[: len(start)] == start:  # without the blank that some tokenizers put before a text
+        if line[: len(start)] == start:  # without the blank that some tokenizers prepend
             forms.append(line[len(start) :])
         return next((ids for ids in forms if self.tokenizer.decode([*before, *ids]) == expected), forms[0])
 
@@ -58,7 +58,7 @@ class TextEncoder:
         return list(ids)
 
     def _special_tokens(self) -> tuple[list[int], list[int]]:
-        """Ids that the tokenizer puts before and behind any text."""
+        """Special tokens that the tokenizer puts before and after any text."""
         for probe in PROBES:
             plain, full = (self._ids(probe, special_tokens) for special_tokens in (False, True))
             if plain:
@@ -90,18 +90,18 @@ def encode_candidates(
 ) -> Encoded:
     """Tokenize full texts and find how many of their first tokens are given.
 
-    The given part is tokenized by itself without its last blanks, which belong to the word that follows, and its number
-    of tokens is cut off the full text's, as lm-evaluation-harness does. A chat template's last line end stays.
+    The given part is tokenized by itself without trailing blanks, which belong to the next word, and as many tokens of
+    the full text are not scored, as in lm-evaluation-harness. A chat template's trailing newline stays.
 
-    Where a token spans the given part and what follows, all candidates of the example are scored with what follows
-    encoded alone, after the given part's own tokens; the harness scores what happens to stand at that position.
+    Where a token spans the given part and what follows, all candidates of the example are scored with the rest
+    encoded alone, after the tokens of the given part; the harness scores whatever is at that position.
 
     Args:
         tokenizer: The model's tokenizer.
-        texts: For each example its candidates: the full text, and the part it begins with that is given (or empty).
-        start_token: Put the tokenizer's beginning (or end) token, in place of those it adds itself, before texts of
-            which nothing is given, so that all of the text is scored; as lm-evaluation-harness does.
-        special_tokens: Whether the tokenizer adds its special tokens; not where a chat template has put all there are.
+        texts: For each example its candidates: the full text, and its given beginning (or empty).
+        start_token: Put the tokenizer's beginning (or end) token, instead of those it adds itself, before texts without
+            a given part, so that the whole text is scored, as in lm-evaluation-harness.
+        special_tokens: Whether the tokenizer adds its special tokens; false where a chat template already did.
 
     Example:
         >>> from transformers import ByT5Tokenizer
@@ -142,7 +142,7 @@ def encode_candidates(
 
 
 def with_start(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> Encoded:
-    """Tokenize texts, with the beginning (or end) token first where the tokenizer itself puts no special token there.
+    """Tokenize texts, starting with the beginning (or end) token where the tokenizer adds no special token itself.
 
     Example:
         >>> from transformers import ByT5Tokenizer
@@ -156,7 +156,7 @@ def with_start(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> Enco
 
 
 def start_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """Return the id of the token texts begin with: the beginning token, else the end token.
+    """Return the id of the tokenizer's beginning token, else of its end token.
 
     Raises:
         UserError: If the tokenizer has neither.

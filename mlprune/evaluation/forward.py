@@ -17,9 +17,9 @@ from mlprune.errors import NOT_FINITE, UserError
 from mlprune.evaluation.causality import check_causal, output_head, probe_inputs, probe_text
 from mlprune.evaluation.lengths import max_length
 
-VOCABULARY_SLICE = 2048  # so few logits are reduced while they are still in the processor's cache
+VOCABULARY_SLICE = 2048  # so few logits fit in the CPU cache while they are reduced
 MAX_SLICE_LOGITS = 1 << 26
-MAX_SLICE_WEIGHTS = 1 << 27  # entries of the output head that are widened at a time
+MAX_SLICE_WEIGHTS = 1 << 27  # entries of the output head that are converted to float32 at a time
 NARROW = (torch.bfloat16, torch.float16)
 WIDE_PRODUCTS = hasattr(torch.ops.aten.mm, "dtype")  # narrow matrices with a float32 product, on CUDA (torch 2.8)
 
@@ -35,7 +35,7 @@ def hidden_states(model: PreTrainedModel, inputs: dict[str, Any]) -> Tensor:
 
     Args:
         model: A transformers model with an output head.
-        inputs: Arguments of its forward; those that only some models take are left out for the others.
+        inputs: Arguments of its forward; those that only some models accept are dropped for the others.
 
     Example:
         >>> from transformers import GPT2Config, GPT2LMHeadModel
@@ -62,10 +62,10 @@ def hidden_states(model: PreTrainedModel, inputs: dict[str, Any]) -> Tensor:
 
 
 def head_product(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Apply a linear output head; of a bfloat16 or float16 model with a float32 product.
+    """Apply a linear output head, in float32 for bfloat16 and float16 models.
 
-    The model itself rounds its logits to their dtype, to the nearest 1/8 between 16 and 32 in bfloat16, which is more
-    than the margin of many a row.
+    The model itself rounds logits to its dtype, to the nearest 1/8 between 16 and 32 in bfloat16, which exceeds the
+    margin of many examples.
 
     Args:
         hidden: (N, H).
@@ -93,14 +93,14 @@ class Scorer:
 
     The head of a bfloat16 or float16 model works in float32: see :func:`head_product`.
 
-    What a model does to logits after its head (a soft cap, a scale) is found once, by comparing with the model's own
+    What a model does to logits after its head (a soft cap, a scale) is determined once, by comparison with the model's
     logits on two tokens.
 
     Args:
         model: A transformers model with a linear output head.
 
     Raises:
-        UserError: If the model is not causal, or its logits cannot be had from its head.
+        UserError: If the model is not causal, or its logits cannot be derived from its head.
 
     Example:
         >>> from transformers import GPT2Config, GPT2LMHeadModel
@@ -116,7 +116,7 @@ class Scorer:
     def __init__(self, model: PreTrainedModel) -> None:
         head = output_head(model)
         if not isinstance(head, nn.Linear):
-            raise UserError(f"{type(model).__name__}: its output head is no nn.Linear; candidates cannot be scored")
+            raise UserError(f"{type(model).__name__}: its output head is not an nn.Linear; candidates cannot be scored")
         self.head = head
         self.cap: float | None = None
         self.scale = 1.0
@@ -125,7 +125,7 @@ class Scorer:
 
     @torch.no_grad()
     def _match(self, model: PreTrainedModel) -> None:
-        """Find the soft cap or the scale by which the head's output becomes the model's logits."""
+        """Determine the soft cap or scale that turns the head's output into the model's logits."""
         inputs = probe_inputs(model, probe_text(model, 2, seed=0))
         expected = model(**inputs).logits[0].float()
         if (expected.isnan() | expected.isposinf()).any():
@@ -184,13 +184,13 @@ class Scorer:
 
 
 def _caps(model: PreTrainedModel) -> list[float]:
-    """Soft caps of logits that the configuration names, as it may: final_logit_softcapping, logits_soft_cap, ..."""
+    """Soft caps of logits in the configuration, whatever their name: final_logit_softcapping, logits_soft_cap, ..."""
     named = vars(model.config.get_text_config()).items()
     return [cap for name, cap in named if cap and re.fullmatch("(final_|output_)?logits?_soft_?cap(ping)?", name)]
 
 
 def _alike(a: Tensor, b: Tensor) -> bool:
-    """Whether logits are the same up to rounding; a huge one (-1e9, -Inf), which bars a token, excuses no other."""
+    """Whether logits are equal up to rounding; a huge one (-1e9, -Inf), which masks a token, hides no difference."""
     if not torch.equal(a == -torch.inf, b == -torch.inf):
         return False
     finite = b != -torch.inf
@@ -202,7 +202,7 @@ _SCORERS: WeakKeyDictionary[PreTrainedModel, Scorer] = WeakKeyDictionary()
 
 
 def scorer_of(model: PreTrainedModel) -> Scorer:
-    """Return the model's scorer, made once a model, as it costs forward passes.
+    """Return the model's scorer, created once per model because that takes forward passes.
 
     Example:
         >>> from transformers import GPT2Config, GPT2LMHeadModel
@@ -218,7 +218,7 @@ def scorer_of(model: PreTrainedModel) -> Scorer:
 
 @torch.no_grad()
 def cache_bytes_per_token(model: PreTrainedModel) -> int | None:
-    """Return how many bytes one token takes in the cache; None where a model's state is not just keys and values.
+    """Return how many bytes a token takes in the cache; None where a model's state is more than keys and values.
 
     Example:
         >>> from transformers import GPT2Config, GPT2LMHeadModel
@@ -238,7 +238,7 @@ def cache_bytes_per_token(model: PreTrainedModel) -> int | None:
 
 
 def keys_and_values(layer: object) -> tuple[Tensor, Tensor]:
-    """Return what a layer of a cache holds, each (B, heads, T, head size)."""
+    """Return a cache layer's keys and values, each (B, heads, T, head size)."""
     assert isinstance(layer, CacheLayerMixin)
     assert layer.keys is not None
     assert layer.values is not None

@@ -1,6 +1,6 @@
-"""Continuing many prompts that share solved examples: what they share runs once, and all start from its cache.
+"""Continuing many prompts that share solved examples: the shared prefix runs once, and all start from its cache.
 
-Decoding itself is transformers' ``generate``, so that the output is what it gives on the full prompts by plain search.
+Decoding is transformers' ``generate``, so the output is the same as for the full prompts with plain search.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,17 +26,17 @@ from mlprune.models.tokens import pad_token_id
 
 BATCH_TOKENS = {"cpu": 1 << 14}  # cached tokens of the prompts that are decoded together
 BATCH_TOKENS_ELSEWHERE = 1 << 16
-UNCACHED: WeakSet[PreTrainedModel] = WeakSet()  # models whose own cache fails them (xLSTM of some sizes)
+UNCACHED: WeakSet[PreTrainedModel] = WeakSet()  # models that fail with their own cache (xLSTM of some sizes)
 
 
 @dataclass(frozen=True)
 class Continuation:
-    """What a model wrote after a prompt.
+    """What a model generated after a prompt.
 
     Args:
         text: The continuation without the stop text and surrounding blanks.
         stopped: The stop text that ended it, ``end`` for the end token, or ``length`` for neither.
-        tokens_cut: How many tokens its prompt lost, as it was too long.
+        tokens_cut: How many tokens were cut from its prompt, which was too long.
 
     Example:
         >>> Continuation("It rains.", stopped="\\n").text
@@ -65,14 +65,14 @@ def generate(
     Args:
         model: A causal model, or an encoder-decoder model whose encoder reads the prompts.
         tokenizer: Its tokenizer; one that knows languages reads its ``src_lang`` and writes its ``tgt_lang``.
-        prompts: Texts; what they begin with in common runs once.
+        prompts: Texts; shared prefixes run once.
         max_new_tokens: Longest continuation, in tokens.
-        stop: Texts that end a continuation; it is cut before the first of them. Blanks at its beginning do not count.
+        stop: Texts that end a continuation, which is cut before the first of them; leading blanks are ignored.
         num_beams: 1 for greedy search.
-        special_tokens: Whether the tokenizer adds its special tokens; not where a chat template already has.
+        special_tokens: Whether the tokenizer adds its special tokens; false where a chat template already did.
         too_long: What to do with a prompt that leaves no room for its continuation: ``error``, or ``truncate`` to drop
-            tokens at its beginning, after the first.
-        batch_size: At most so many prompts in a batch; a token budget alone decides if omitted.
+            tokens after its first one.
+        batch_size: At most this many prompts in a batch; a token budget alone decides if omitted.
 
     Raises:
         UserError: If a prompt and its continuation do not fit into the model, or its logits are not finite.
@@ -109,15 +109,15 @@ def continue_ids(
     Args:
         model: As there.
         tokenizer: As there.
-        ids: Token ids of the prompts, or of what the encoder reads, with room for what follows.
+        ids: Token ids of the prompts (or of the encoder's texts), with room for the continuation.
         max_new_tokens: As there.
-        stop: Texts after which nothing more is needed.
+        stop: Texts after which generation may stop.
         num_beams: As there.
         batch_size: As there.
-        after_blanks: Whether stop texts count only after the blanks that a continuation begins with.
+        after_blanks: Whether stop texts count only after a continuation's leading blanks.
 
     Returns:
-        What was written after each prompt, up to the end token or beyond the first stop text.
+        The token ids generated after each prompt, up to the end token or past the first stop text.
 
     Raises:
         UserError: If the logits are not finite.
@@ -143,7 +143,7 @@ def continue_ids(
 def _fit(
     model: PreTrainedModel, kind: ModelKind, ids: list[list[int]], search: Search
 ) -> tuple[list[list[int]], list[int]]:
-    """Make room for continuations; return the prompts and how many tokens each lost."""
+    """Make room for continuations; return the prompts and how many tokens were cut from each."""
     limit = max_length(model)
     if limit is None:
         return ids, [0] * len(ids)
@@ -188,14 +188,14 @@ def _continue(
 
 
 def _search(model: PreTrainedModel, options: dict[str, Any]) -> Tensor:
-    """Run ``generate``; without a cache, slower, if the architecture's own cache fails."""
+    """Run ``generate``, without a cache (slower) if the architecture's cache fails."""
     search = cast("Callable[..., Tensor]", model.generate)
     try:
         if model not in UNCACHED:
             return search(**options)
     except (UserError, torch.OutOfMemoryError):
         raise
-    except Exception as error:  # architectures raise what they like
+    except Exception as error:  # architectures raise anything
         log.warning(
             "%s: decoding with a cache fails (%s); it runs without one", type(model).__name__, reason_of(error)[:100]
         )

@@ -1,4 +1,4 @@
-"""How long a text may be for a model, and what happens to longer ones: an error, or a truncation that is counted."""
+"""How long texts may be for a model, and what happens to longer ones: an error, or truncation, which is counted."""
 
 from collections.abc import Sequence
 from typing import Literal, get_args
@@ -9,7 +9,7 @@ from mlprune.errors import UserError
 from mlprune.log import log
 
 TooLong = Literal["error", "truncate"]
-# position tables that these models' configs mention but do not have: ALiBi and relative positions
+# models with ALiBi or relative positions, whose configs mention a maximum all the same
 UNLIMITED = ("bloom", "mpt", "t5", "mt5", "umt5", "longt5")
 
 
@@ -20,7 +20,7 @@ def check_too_long(value: str) -> None:
 
 
 def max_length(model: PreTrainedModel) -> int | None:
-    """Return how many tokens the model is made for, or None where positions have no end (ALiBi, T5).
+    """Return the model's maximum number of tokens, or None if positions are unlimited (ALiBi, T5).
 
     Example:
         >>> from transformers import GPT2Config, GPT2LMHeadModel
@@ -32,7 +32,7 @@ def max_length(model: PreTrainedModel) -> int | None:
     config = model.config.get_text_config()
     rope = getattr(config, "rope_parameters", None) or {}
     if rope.get("rope_type") == "longrope":
-        # beyond this length all positions are turned otherwise, those of shorter texts in the batch too
+        # longer texts change the rotation of all positions, also for shorter texts in the batch
         original: int = rope["original_max_position_embeddings"]
         return original
     limit = getattr(config, "max_position_embeddings", None)
@@ -42,7 +42,7 @@ def max_length(model: PreTrainedModel) -> int | None:
 def tokens_over(
     model: PreTrainedModel, ids: Sequence[Sequence[Sequence[int]]], contexts: Sequence[Sequence[int]] | None = None
 ) -> list[int]:
-    """Return by how many tokens each example's longest candidate, or its context, is too long for the model.
+    """Return by how many tokens each example's longest candidate, or its context, exceeds the model's maximum.
 
     Args:
         model: The model.
@@ -74,11 +74,11 @@ def fit(
         model: The model.
         ids: For each example its candidates' token ids.
         first: For each candidate the position of its first scored token.
-        too_long: ``error``; or ``truncate``: all candidates of an example lose as many tokens as its longest one must,
-            after their first token, which may be the one that every text begins with.
+        too_long: ``error``; or ``truncate``: all candidates of an example lose as many tokens as the longest one must,
+            after their first token, which may be a special token.
 
     Returns:
-        Both, with tokens dropped.
+        Token ids and positions, with tokens dropped.
 
     Raises:
         UserError: If a candidate has no token to score, or is too long and may not be truncated.

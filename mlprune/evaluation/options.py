@@ -1,4 +1,4 @@
-"""How candidates are scored and how texts are continued, as settings that check themselves."""
+"""Settings of scoring and generation, validated when they are created."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -15,9 +15,9 @@ class Scoring:
 
     Args:
         normalization: What the sum of log-probabilities is divided by.
-        ranking_only: Leave out what all candidates of an example share.
+        ranking_only: Skip what all candidates of an example share.
         too_long: What to do with texts beyond the model's length.
-        batch_size: At most so many texts in a batch; a token budget alone decides if omitted.
+        batch_size: At most this many texts in a batch; a token budget alone decides if omitted.
 
     Raises:
         UserError: If a value is not allowed.
@@ -56,8 +56,8 @@ class Search:
     Args:
         max_new_tokens: Longest continuation, in tokens.
         num_beams: 1 for greedy search.
-        too_long: What to do with a prompt that leaves no room for it.
-        batch_size: At most so many prompts in a batch; a token budget alone decides if omitted.
+        too_long: What to do with a prompt that leaves no room for the continuation.
+        batch_size: At most this many prompts in a batch; a token budget alone decides if omitted.
 
     Raises:
         UserError: If a value is not allowed.

@@ -1,4 +1,4 @@
-"""How prompts of unequal lengths can be continued together: on which side padding changes nothing, if on any."""
+"""Batching prompts of unequal lengths: whether and on which side padding changes nothing."""
 
 from collections.abc import Iterator, Sequence
 from weakref import WeakKeyDictionary
@@ -16,9 +16,9 @@ _NEUTRAL: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
 
 
 def left_padding_is_neutral(model: PreTrainedModel) -> bool:
-    """Find out, once a model, whether a causal model sees the same in a text with padding before it.
+    """Determine, once per model, whether padding before a text leaves a causal model's output unchanged.
 
-    Models that count positions from the first place of the batch do not, nor do recurrent ones that read the padding.
+    It does not for models that count positions from the start of the batch, or recurrent ones that read the padding.
 
     Args:
         model: A causal model.
@@ -50,12 +50,12 @@ def _last(model: PreTrainedModel, ids: Tensor, pads: int) -> Tensor:
 
 
 def together(ids: Sequence[Sequence[int]], rows: int, mixes_lengths: bool) -> Iterator[list[int]]:
-    """Yield positions of prompts to be continued together, the longest first.
+    """Yield batches of prompts as positions, the longest first.
 
     Args:
         ids: Token ids of the prompts.
-        rows: At most so many in a batch.
-        mixes_lengths: Whether prompts of unequal lengths can be in one.
+        rows: Maximum number of prompts in a batch.
+        mixes_lengths: Whether a batch may have prompts of unequal lengths.
 
     Example:
         >>> list(together([[1], [1, 2], [3]], rows=2, mixes_lengths=False))
@@ -78,8 +78,8 @@ def pad(ids: Sequence[Sequence[int]], token: int, side: str, device: torch.devic
     Args:
         ids: Token ids of B prompts.
         token: The padding token.
-        side: ``left`` or ``right``: where it goes.
-        device: Where the tensors are made.
+        side: Padding side, ``left`` or ``right``.
+        device: Device of the tensors.
 
     Returns:
         Both int64 (B, T).

@@ -1,4 +1,4 @@
-"""Token sequences as a tree of shared prefixes, so that what several sequences begin with runs once.
+"""Token sequences as a tree of shared prefixes, so that shared prefixes run once.
 
 A node is a segment of tokens that follows its parent's. Nodes of one level run together, on their ancestors' cache.
 """
@@ -6,7 +6,7 @@ A node is a segment of tokens that follows its parent's. Nodes of one level run 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-MIN_SAVED_TOKENS = 16  # a node of its own costs a copy of its cache: worth it from about so many tokens
+MIN_SAVED_TOKENS = 16  # a node costs a copy of its cache, which pays off from about this many tokens
 
 
 @dataclass
@@ -52,7 +52,7 @@ def prefix_tree(
     """Cut sequences into a tree of segments.
 
     Args:
-        sequences: Token sequences, none empty. One that another begins with lies on the other's path.
+        sequences: Token sequences, none empty. One that is a prefix of another lies on the other's path.
         min_saved: Segments whose sharing saves fewer tokens are repeated in their children; None shares nothing.
 
     Returns:
@@ -76,7 +76,7 @@ def prefix_tree(
     if min_saved is None:
         pending = [(i, i + 1, None) for i in range(len(longest))]
     pending.reverse()
-    while pending:  # a stretch of sequences that hang on `parent` and agree at its end
+    while pending:  # a range of sequences below `parent` that agree up to its end
         low, high, parent = pending.pop()
         start = parent.end if parent else 0
         common = _common_length(longest[low], longest[high - 1])
@@ -100,7 +100,7 @@ def prefix_tree(
 
 
 def _by_token(ordered: list[tuple[int, ...]], low: int, high: int, position: int) -> Iterator[tuple[int, int]]:
-    """Cut a stretch of sorted sequences where the token at a position changes."""
+    """Split a range of sorted sequences where the token at a position changes."""
     start = low
     for i in range(low + 1, high + 1):
         if i == high or ordered[i][position] != ordered[start][position]:

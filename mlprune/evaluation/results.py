@@ -1,4 +1,4 @@
-"""What results.json says of an evaluation: a row a figure, how they were measured, and the sections of schema 1."""
+"""The content of results.json: one row per figure, how they were measured, and the sections of schema 1."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from mlprune.metrics import Record
 
 
 def task_records(task: Task, records: dict[str, list[Record]]) -> TaskRecords:
-    """Return a task's records with what measures them.
+    """Return a task's records with their metrics.
 
     Args:
         task: The task.
@@ -31,17 +31,17 @@ def task_records(task: Task, records: dict[str, list[Record]]) -> TaskRecords:
 def summarize(
     tasks: Sequence[Task], records: Mapping[tuple[str, str], list[Record]], system: str, seed: int = 0
 ) -> dict[str, Any]:
-    """Return the figures of an evaluation: what results.json has besides settings.
+    """Return the figures of an evaluation: the content of results.json except for settings.
 
     Args:
         tasks: The tasks.
         records: (Task name, language) to the records of all processes, in the order of the corpus.
-        system: Name of what was evaluated, such as ``dense``.
+        system: Name of the evaluated system, such as ``dense``.
         seed: Seed of the resampling.
 
     Returns:
-        The sections of schema 1; ``left_out``: rows that could not be used; ``figures``; ``measured_by``: what measured
-        each task.
+        The sections of schema 1; ``left_out``: rows that could not be used; ``figures``; ``measured_by``: each
+        task's metrics.
 
     Example:
         >>> from mlprune.evaluation.tasks import PerplexityTask
@@ -51,11 +51,11 @@ def summarize(
         (2.164, 'bits_per_char')
     """
     measured = [task_records(task, {lang: records[task.name, lang] for lang in task.languages}) for task in tasks]
-    figures = [figure for own in measured for figure in figures_of(own, system, seed)]
+    figures = [figure for task in measured for figure in figures_of(task, system, seed)]
     left_out = {task.name: task.left_out for task in tasks if task.left_out}
     return {
         **result_sections(measured, figures),
         **({"left_out": left_out} if left_out else {}),
         "figures": [figure.to_json() for figure in figures],
-        "measured_by": {own.task: own.to_json() for own in measured},
+        "measured_by": {task.task: task.to_json() for task in measured},
     }

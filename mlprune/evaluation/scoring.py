@@ -1,8 +1,8 @@
 """Candidate scoring: the log-likelihood of every candidate text of an example.
 
-Equal to a plain forward of every full text, but with less to do: what texts begin with runs once (also over examples,
-such as the premise that three hypotheses share), only positions whose log-probability is asked for reach the output
-head, and the head works in slices of the vocabulary.
+Equal to a plain forward of every full text, with less work: shared prefixes run once (also across examples, such as the
+premise that three hypotheses share), only positions whose log-probability is needed reach the output head, and the head
+works in slices of the vocabulary.
 
 Shapes: n examples, k candidates, T tokens of a candidate.
 """
@@ -39,13 +39,13 @@ def score_candidates(
 
     Args:
         model: A causal or encoder-decoder model.
-        tokenizer: Its tokenizer. Special tokens that it puts before a text are given; those it puts behind are left
+        tokenizer: Its tokenizer. Special tokens that it puts before a text are given; those it puts after it are left
             out. One that knows languages reads its ``src_lang`` and writes its ``tgt_lang``.
         candidates: For each example its candidates, each the full text.
-        contexts: For encoder-decoder models, and only there, the encoder's text of each example.
+        contexts: For encoder-decoder models only, the encoder's text of each example.
         normalization: ``token``: sum of log-probabilities over the number of scored tokens (T - 1, as nothing predicts
             the first; T for most encoder-decoder models); ``sum``: the sum; ``paper``: the sum over T.
-        batch_size: At most so many texts in a batch; a token budget alone decides if omitted.
+        batch_size: At most this many texts in a batch; a token budget alone decides if omitted.
         ranking_only: Leave out the log-probability that all candidates of an example share, where that cannot change
             their order (equally many tokens, or ``sum``): the order stays, the values do not.
         too_long: What to do with texts beyond the model's length: ``error``, or ``truncate`` to drop tokens at the
@@ -55,8 +55,8 @@ def score_candidates(
         float32 (n, k) on the CPU, NaN where an example has fewer candidates.
 
     Raises:
-        UserError: If a text is empty or too long, contexts are missing or out of place, the tokenizer has tokens
-            that the model does not know, or a log-probability is not finite.
+        UserError: If a text is empty or too long, contexts are missing or unexpected, a token is not in the model's
+            vocabulary, or a log-probability is not finite.
 
     Example:
         >>> from transformers import ByT5Tokenizer, GPT2Config, GPT2LMHeadModel
@@ -96,13 +96,13 @@ def score_candidate_ids(
         model: A causal or encoder-decoder model.
         ids: For each example its candidates' token ids.
         context_ids: For encoder-decoder models the encoder's ids of each example.
-        normalization: As there, over the scored tokens.
+        normalization: As there, over scored tokens.
         batch_size: As there.
         ranking_only: As there.
         too_long: As there.
         given: For each candidate how many of its first tokens are given and not scored; if omitted 1, and none for
             encoder-decoder models.
-        decoder_start: The token that an encoder-decoder model's decoder starts from; its config's if omitted.
+        decoder_start: The start token of an encoder-decoder model's decoder; its config's if omitted.
 
     Returns:
         float32 (n, k) on the CPU, NaN where an example has fewer candidates.
@@ -158,7 +158,7 @@ def score_continuations(
     starts: Sequence[int],
     context_ids: Sequence[Sequence[int]] | None = None,
 ) -> list[Scored]:
-    """Score the end of token sequences, and find out whether greedy search would write it.
+    """Score the end of token sequences, and determine whether greedy search would generate it.
 
     Args:
         model: A causal or encoder-decoder model.
@@ -193,7 +193,7 @@ def _score(
     batch_size: int | None = None,
     find_likeliest: bool = False,
 ) -> list[Scored]:
-    """Score spans with the model in evaluation mode; none may be without a number."""
+    """Score spans with the model in evaluation mode; all scores must be finite."""
     was_training = model.training
     model.eval()
     try:
@@ -230,7 +230,7 @@ def _check_counts(contexts: Sequence[object] | None, examples: Sequence[object])
 
 
 def _check_vocabulary(model: PreTrainedModel, sequences: Sequence[Sequence[int]]) -> None:
-    """Refuse tokens of another model's tokenizer here; on a GPU they would end the process without a word."""
+    """Refuse tokens of another model's tokenizer; on a GPU they would abort the process without a message."""
     rows = embedding_rows(model)
     largest = max((max(ids, default=0) for ids in sequences), default=0)
     if largest >= rows:

@@ -19,17 +19,17 @@ from mlprune.evaluation.forward import cache_bytes_per_token, hidden_states, key
 from mlprune.evaluation.prefixes import MIN_SAVED_TOKENS, Node, prefix_tree
 from mlprune.models.blocks import model_device
 
-BATCH_TOKENS = {"cpu": 1024}  # a processor is busy with so few
+BATCH_TOKENS = {"cpu": 1024}  # so few keep a CPU busy
 BATCH_TOKENS_ELSEWHERE = 16384
-CACHE_BYTES = {"cpu": 1 << 28}  # what the copied context of one batch may take
+CACHE_BYTES = {"cpu": 1 << 28}  # limit of the copied context of a batch
 CACHE_BYTES_ELSEWHERE = 1 << 31
 
 
 class PrefixCache:
-    """Keys and values of segments that others follow, one row a token, from which any context is gathered.
+    """Keys and values of segments that others follow, one row per token, from which any context is gathered.
 
     Args:
-        keep_all: Keep segments that nothing follows, too.
+        keep_all: Also keep segments that nothing follows.
 
     Example:
         >>> cache, mask = PrefixCache().before([Node([1, 2], parent=None, start=0, level=0)])
@@ -70,13 +70,13 @@ class PrefixCache:
         return self._gather([[row for step in node.path()[:-1] for row in self._rows[id(step)]] for node in nodes])
 
     def up_to(self, ends: Sequence[tuple[Node, int]]) -> tuple[DynamicCache, Tensor]:
-        """Return the cache of so many tokens of each node's path, padded on the left, and its mask, int64 (B, C)."""
+        """Return the cache of the first tokens of each node's path, left-padded, and its mask, int64 (B, C)."""
         paths = [[row for step in node.path() for row in self._rows[id(step)]][:count] for node, count in ends]
         return self._gather(paths)
 
     def _gather(self, rows: list[list[int]]) -> tuple[DynamicCache, Tensor]:
         width = max(map(len, rows))
-        cache = DynamicCache()  # made without a config it keeps all positions; the model's masks do its windows
+        cache = DynamicCache()  # without a config it keeps all positions; the model's masks implement its windows
         if not width:
             return cache, torch.zeros(len(rows), 0, dtype=torch.int64)
         device = self._layers[0][0][0].device
@@ -92,7 +92,7 @@ class PrefixCache:
 
 @dataclass(frozen=True)
 class Sharing:
-    """Whether and at what price a model's prefixes can be shared.
+    """Whether a model's prefixes can be shared, and at what cost.
 
     Args:
         min_saved: Tokens that sharing a prefix must save; None shares nothing.
@@ -112,7 +112,7 @@ PROBES = [(1, 2, 3, 4, 5), (1, 2, 3, 5, 4), (2, 1, 3), (2, 1, 4)]  # contexts of
 
 
 def sharing_of(model: PreTrainedModel) -> Sharing:
-    """Find out, once a model, whether running on a shared prefix gives what running in full gives.
+    """Determine, once per model, whether running on a shared prefix gives the same as running in full.
 
     Models for which it does not (recurrent states, states shared by layers) run every text in full.
 
@@ -125,7 +125,7 @@ def sharing_of(model: PreTrainedModel) -> Sharing:
         try:
             size = cache_bytes_per_token(model)
             agrees = bool(size) and _agrees(model)
-        except Exception:  # it cannot continue from a cache with several tokens; architectures raise what they like
+        except Exception:  # it cannot continue from a cache with several tokens; architectures raise anything
             size, agrees = None, False
         _SHARING[model] = Sharing(MIN_SAVED_TOKENS, size or 1) if agrees else Sharing(None, 1)
     return _SHARING[model]
@@ -154,14 +154,14 @@ def run_tree(
     batch_size: int | None = None,
     prefixes: PrefixCache | None = None,
 ) -> Iterator[tuple[list[Node], Tensor]]:
-    """Run all segments of a tree, level by level, in batches of like length under a token budget.
+    """Run all segments of a tree, level by level, in batches of similar length under a token budget.
 
     Args:
         model: A causal model.
         levels: Nodes by level.
         cache_bytes: Bytes that one token takes in the cache.
-        batch_size: At most so many segments in a batch; a token budget alone decides if omitted.
-        prefixes: Where keys and values are kept, to be used afterwards.
+        batch_size: At most this many segments in a batch; a token budget alone decides if omitted.
+        prefixes: Where keys and values are kept for later use.
 
     Yields:
         Nodes of a batch, and what the output head would receive for their segments, (B, T, H), padded on the right.
@@ -198,7 +198,7 @@ def _run(model: PreTrainedModel, nodes: list[Node], prefixes: PrefixCache) -> Te
         "attention_mask": torch.cat([before.to(device), real], dim=1),
         "use_cache": followed or before.shape[1] > 0,
     }
-    if before.shape[1]:  # else the model's own positions, which may begin elsewhere (RoBERTa)
+    if before.shape[1]:  # else the model's default positions, which may not begin at 0 (RoBERTa)
         inputs["position_ids"] = places
     if inputs["use_cache"]:
         inputs["past_key_values"] = cache
@@ -209,7 +209,7 @@ def _run(model: PreTrainedModel, nodes: list[Node], prefixes: PrefixCache) -> Te
 
 
 def _split(nodes: list[Node], cache_tokens: int, batch_size: int | None) -> Iterator[list[Node]]:
-    """Cut a batch where its copied context would take too much memory."""
+    """Split a batch whose copied context would take too much memory."""
     part: list[Node] = []
     longest = 0
     for node in nodes:

@@ -14,7 +14,7 @@ class Span:
         example: Position of the example.
         candidate: Position of the candidate in it.
         ids: All its token ids.
-        start: Position of the first token that is scored.
+        start: Position of the first scored token.
         divisor: What the sum is divided by.
     """
 
@@ -48,6 +48,6 @@ def spans_of(ids: Sequence[Sequence[Sequence[int]]], first: Sequence[Sequence[in
 
 
 def _common(example: Sequence[Sequence[int]]) -> int:
-    """Return how many tokens all candidates begin with."""
+    """Return how many leading tokens all candidates share."""
     low, high = min(map(list, example)), max(map(list, example))
     return next((t for t, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high)))

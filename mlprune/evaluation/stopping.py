@@ -1,4 +1,4 @@
-"""Where a continuation ends: at the end token, or before a text that ends it."""
+"""Where a continuation ends: at the end token, or before a stop text."""
 
 from collections.abc import Collection, Sequence
 
@@ -13,7 +13,7 @@ class StopTexts(StoppingCriteria):
     Args:
         tokenizer: The model's tokenizer.
         stop: The texts.
-        after_blanks: Whether they count only after the blanks that a continuation begins with.
+        after_blanks: Whether they count only after a continuation's leading blanks.
         start: Position of the first new token.
     """
 
@@ -31,10 +31,10 @@ class StopTexts(StoppingCriteria):
 
 
 def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """Return the tokens that end a continuation: those of the generation_config and the tokenizer's own.
+    """Return the tokens that end a continuation: those of the generation_config and of the tokenizer.
 
-    A chat model's turn ends with the tokenizer's; where the generation_config lacks that one, what the model writes
-    after its turn would be taken for a part of the translation.
+    A chat model ends its turn with the tokenizer's end token; if the generation_config lacks it, text after the turn
+    would count as part of the answer.
     """
     given = model.generation_config.eos_token_id
     ids = given if isinstance(given, list) else [given]
@@ -42,7 +42,7 @@ def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[i
 
 
 def until_end(tokens: Sequence[int], ends: Collection[int]) -> list[int]:
-    """Leave out what fills a row after its end token.
+    """Drop the padding after the end token.
 
     Example:
         >>> until_end([5, 6, 1, 0, 0], ends={1})
@@ -53,7 +53,7 @@ def until_end(tokens: Sequence[int], ends: Collection[int]) -> list[int]:
 
 
 def cut_at(text: str, stop: Sequence[str]) -> tuple[str, str]:
-    """Cut a continuation before the first stop text, leading blanks dropped first; return it and the stop text.
+    """Cut a continuation before the first stop text, after dropping leading blanks; return it and the stop text.
 
     Example:
         >>> cut_at(" Hello.\\nFrench: Bonjour", ["\\n", "French:"])

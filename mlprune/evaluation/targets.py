@@ -1,4 +1,4 @@
-"""Tokens whose log-probabilities are wanted, gathered over batches until the output head is worth running.
+"""Tokens to be scored, gathered over batches until running the output head pays off.
 
 Shapes: B rows of a batch, T positions, H hidden size.
 """
@@ -13,15 +13,15 @@ from mlprune.evaluation.forward import Scorer
 
 HEAD_ROWS = 512  # positions that go to the output head together
 
-Key = tuple[int, int, int]  # what a token is the target of, such as a node, a position in it, and the token
+Key = tuple[int, int, int]  # what predicts a token (such as a node and a position in it), and the token
 
 
 class Scored(NamedTuple):
-    """The log-probability of tokens, and whether each of them is the likeliest where it stands.
+    """The log-probability of tokens, and whether each is the likeliest at its position.
 
     Args:
         log_prob: Natural logarithm, summed.
-        is_greedy: Whether greedy search would write these tokens; always true where that was not asked for.
+        is_greedy: Whether greedy search would generate these tokens; always true if that was not requested.
     """
 
     log_prob: float = 0.0
@@ -33,7 +33,7 @@ class Targets:
 
     Args:
         scorer: The model's.
-        find_likeliest: Whether to find out also which tokens are the likeliest.
+        find_likeliest: Whether to also determine the likeliest tokens.
     """
 
     def __init__(self, scorer: Scorer, find_likeliest: bool) -> None:
@@ -78,7 +78,7 @@ class Targets:
         self._forget_gathered()
 
     def take(self, keys: Mapping[int, Sequence[Key]]) -> Iterator[tuple[int, Scored]]:
-        """Score what was gathered; iterate over the sums of some keys each, and forget all values."""
+        """Score what was gathered; yield the sum over each item's keys, and forget all values."""
         self._flush()
         for i, members in keys.items():
             values = [self._values[key] for key in members]

@@ -86,7 +86,7 @@ def test_a_template_that_fails_is_one_line(template: str, monkeypatch: pytest.Mo
 @pytest.mark.parametrize("value", ["2024-02-30", "today", 5])
 def test_the_date_must_be_a_day(value: object) -> None:
     with pytest.raises(
-        UserError, match=f"chat_template_options.date '{value}' is not allowed; give a day such as 2025"
+        UserError, match=f"chat_template_options.date '{value}' is not allowed; give a date such as 2025"
     ):
         TranslationTask(["fr"], chat_template=True, chat_template_options={"date": value})
 
@@ -107,7 +107,7 @@ def test_chance_in_a_template_is_the_same_each_time() -> None:
 
 @pytest.mark.parametrize("name", ["enable_thinkin", "bos", "max_length", "padding", "return_dict", "self"])
 def test_options_that_the_template_does_not_read_are_refused(name: str) -> None:
-    with pytest.raises(UserError, match=rf"chat_template_options.{name} does nothing"):
+    with pytest.raises(UserError, match=rf"chat_template_options.{name} has no effect"):
         Chat(True, {name: False}).prompt(tokenizer_with(THINKS), [], "?")
 
 
@@ -136,7 +136,7 @@ def test_a_template_that_reads_parts_of_messages_is_given_parts() -> None:
     ids=["no solved examples", "no question", "another key", "cut"],
 )
 def test_a_template_that_leaves_out_what_is_asked_is_refused(template: str, lost: str) -> None:
-    with pytest.raises(UserError, match=f"chat template does not write the prompt's '{lost}'"):
+    with pytest.raises(UserError, match=f"chat template omits the prompt's '{lost}'"):
         Chat(True).prompt(tokenizer_with(template), [("1 + 1?", "2")], "2 + 2?")
 
 

@@ -23,8 +23,8 @@ QUICK = (
     "RwkvForCausalLM", "SwitchTransformersForConditionalGeneration", "T5ForConditionalGeneration",
     "T5GemmaForConditionalGeneration", "XLMWithLMHeadModel",
 )  # fmt: skip
-AHEAD = "lets tokens see those after them"
-CHANCE = "its logits of one text differ from time to time"
+AHEAD = "lets tokens attend to later ones"
+CHANCE = "its logits for the same text differ from run to run"
 ORDER = "its blocks do not run one after the other"
 ADDED = "positions for 31 tokens; what it adds would count as tokens"
 NO_START = "its config has no decoder_start_token_id"

@@ -288,7 +288,7 @@ def test_a_model_that_looks_ahead_is_refused() -> None:
     sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
     config = BertConfig(vocab_size=VOCABULARY, initializer_range=1.0, **sizes)
     torch.manual_seed(0)
-    with pytest.raises(UserError, match="BertLMHeadModel lets tokens see those after them"):
+    with pytest.raises(UserError, match="BertLMHeadModel lets tokens attend to later ones"):
         score_candidate_ids(BertLMHeadModel(config).eval(), [[[5, 6, 7]]])
 
 

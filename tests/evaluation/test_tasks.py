@@ -95,7 +95,7 @@ def test_neutral_reviews_are_dropped() -> None:
 
 def test_a_task_without_rows_is_refused() -> None:
     neutral = Rows([{"text": "So so.", "stars": "3"}])
-    with pytest.raises(UserError, match="task 'marc': no row of 'en' is left to ask"):
+    with pytest.raises(UserError, match="task 'marc': no row of 'en' is left to evaluate"):
         CandidateTask("marc", ["en"], neutral, "marc").examples("en")
 
 
@@ -345,7 +345,7 @@ def test_cloze_answers_of_several_names() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"template": "{text} {label}"}, "a template of your own needs verbalizer .* and label_column"),
+        ({"template": "{text} {label}"}, "a custom template needs verbalizer .* and label_column"),
         ({"template": "xnly"}, "template 'xnly' does not exist; give one of .*did you mean 'xnli'"),
         (OWN | {"template": "{text} only"}, "its template has no {label}"),
         (OWN | {"template": "{text {label}"}, "template '{text {label}': unexpected '{' in field name"),

@@ -106,7 +106,7 @@ def test_a_model_that_fills_blanks_is_not_pruned(mlprune, tmp_path: Path, stream
     tiny_tokenizer().save_pretrained(tmp_path / "bert")
     run = write_config(tmp_path, tmp_path / "bert")
     status, _, err = mlprune("validate", "--config", run, "--pruning.streaming", str(streaming).lower())
-    told_in_one_line(status, err, "BertLMHeadModel lets tokens see those after them")
+    told_in_one_line(status, err, "BertLMHeadModel lets tokens attend to later ones")
     assert not [name for name in FINAL if (RUN / name).exists()]
 
 

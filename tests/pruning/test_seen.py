@@ -291,5 +291,5 @@ def test_a_model_that_looks_ahead_is_refused() -> None:
     torch.manual_seed(0)
     sizes = {"hidden_size": 32, "num_attention_heads": 4, "dim_head": 8, "dim_ff": 64, "num_hidden_layers": 2}
     model = CpmAntForCausalLM(CpmAntConfig(vocab_size=258, prompt_length=4, prompt_types=3, **sizes)).eval()
-    with pytest.raises(UserError, match="lets tokens see those after them"):
+    with pytest.raises(UserError, match="lets tokens attend to later ones"):
         score_candidate_ids(model, [[[5, 6, 7, 8], [5, 6, 7, 9]]])

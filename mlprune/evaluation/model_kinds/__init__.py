@@ -1,4 +1,4 @@
-"""Kinds of language models as evaluation sees them: one place decides, the rest calls methods."""
+"""The two kinds of language models in evaluation: one place decides, the rest calls methods."""
 
 from typing import Any
 

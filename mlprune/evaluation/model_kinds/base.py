@@ -1,4 +1,4 @@
-"""What has to be done differently for models that continue a text and models that read one and write another.
+"""What differs between models that continue a text and models that read one and write another.
 
 Shapes: n examples, k candidates, B prompts, T tokens.
 """
@@ -18,9 +18,9 @@ class CandidateTexts(NamedTuple):
     """The texts of an example.
 
     Args:
-        question: What an encoder reads; None if there is nothing.
+        question: What an encoder reads; None if there is no question.
         answers: What a decoder is scored on, for each candidate.
-        full: What a model that continues text is scored on: the full text, and the part it begins with that is given.
+        full: What a model that continues text is scored on: the full text, and its given beginning.
     """
 
     question: str | None
@@ -37,7 +37,7 @@ class Request:
         given: For each candidate how many of its first tokens are not scored.
         joined: For each example whether a token spans question and answer.
         contexts: For each example what the encoder reads; None without an encoder.
-        decoder_start: The token that a decoder starts from; its config's if None.
+        decoder_start: The decoder's start token; its config's if None.
     """
 
     ids: Sequence[Sequence[Sequence[int]]]
@@ -48,7 +48,7 @@ class Request:
 
 
 class ModelKind(ABC):
-    """A kind of language model, as evaluation sees it."""
+    """A kind of language model: how its texts are tokenized, scored and generated."""
 
     padding_side: ClassVar[str]
     given: ClassVar[int]  # how many of a candidate's first tokens are never scored
@@ -87,25 +87,25 @@ class ModelKind(ABC):
             targets: Where tokens to be scored are gathered.
             spans: What is scored.
             request: What it belongs to, for contexts and the decoder's start.
-            batch_size: At most so many texts in a batch; a token budget alone decides if None.
+            batch_size: At most this many texts in a batch; a token budget alone decides if None.
         """
 
     @abstractmethod
     def prompt_ids(
         self, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], special_tokens: bool
     ) -> list[list[int]]:
-        """Tokenize prompts that are to be continued or answered."""
+        """Tokenize prompts for generation."""
 
     @abstractmethod
     def prompt_limit(self, limit: int, max_new_tokens: int) -> int:
-        """Return how many tokens a prompt may have, of a model that takes ``limit``."""
+        """Return the maximum number of prompt tokens for a model that takes ``limit`` tokens."""
 
     @abstractmethod
     def mixes_lengths(self, model: PreTrainedModel) -> bool:
-        """Return whether prompts of unequal lengths can be answered in one batch, as padding changes nothing."""
+        """Return whether prompts of unequal lengths can share a batch, because padding changes nothing."""
 
     @abstractmethod
     def generation_options(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, ids: list[list[int]], num_beams: int
     ) -> tuple[dict[str, Any], int]:
-        """Return arguments of ``generate`` for prompts, and how many tokens of its output are not new."""
+        """Return arguments of ``generate``, and the position of the first new token in its output."""

@@ -1,4 +1,4 @@
-"""Models that continue a text: full texts are scored along a tree of what they begin with, which runs once."""
+"""Models that continue a text: full texts are scored along a tree of shared prefixes, each of which runs once."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -44,7 +44,7 @@ class Causal(ModelKind):
         found = [Scored()] * len(spans)
         sharing = sharing_of(model)
         for chunk in _chunks(spans, sharing.cache_bytes):
-            # the last token is only predicted, and nothing is known of a span whose start is its end
+            # the last token is only predicted; empty spans need no forward pass
             inputs = {i: spans[i].ids[:-1] for i in chunk if spans[i].start < len(spans[i].ids)}
             levels, ends = prefix_tree(inputs.values(), sharing.min_saved)
             wanted: dict[int, dict[int, set[int]]] = defaultdict(lambda: defaultdict(set))
@@ -90,7 +90,7 @@ def _keys(end: Node, span: Span) -> Iterator[Key]:
 
 
 def _chunks(spans: Sequence[Span], cache_bytes: int) -> Iterator[list[int]]:
-    """Cut the work so that the shared prefixes' cache fits into memory; texts that begin alike stay together."""
+    """Cut the work so that the shared prefixes' cache fits into memory; texts with a common beginning stay together."""
     budget = max(TREE_CACHE_BYTES // max(cache_bytes, 1), 1)
     by_example: dict[int, list[int]] = defaultdict(list)
     for i, span in enumerate(spans):
@@ -98,7 +98,7 @@ def _chunks(spans: Sequence[Span], cache_bytes: int) -> Iterator[list[int]]:
     chunk: list[int] = []
     size = 0
     for members in sorted(by_example.values(), key=lambda members: min(spans[i].ids for i in members)):
-        cost = max(len(spans[i].ids) for i in members)  # at most so much of an example is a shared prefix
+        cost = max(len(spans[i].ids) for i in members)  # at most this much of an example is a shared prefix
         if chunk and size + cost > budget:
             yield chunk
             chunk, size = [], 0
@@ -109,7 +109,7 @@ def _chunks(spans: Sequence[Span], cache_bytes: int) -> Iterator[list[int]]:
 
 
 def _prefilled(model: PreTrainedModel, ids: list[list[int]], cache_bytes: int, num_beams: int) -> DynamicCache:
-    """Run all prompts but for their last tokens, what they share once."""
+    """Run all prompts without their last tokens, shared prefixes once."""
     inputs = [tuple(prompt[:-1]) for prompt in ids]
     levels, ends = prefix_tree(inputs)
     prefixes = PrefixCache(keep_all=True)

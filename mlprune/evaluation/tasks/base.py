@@ -1,4 +1,4 @@
-"""What every evaluation task is: examples in several languages, predictions, and metrics over them."""
+"""The base of every evaluation task: examples in several languages, predictions, and metrics over them."""
 
 import copy
 import re
@@ -25,17 +25,17 @@ from mlprune.models.language_tokens import language_code
 class Task(ABC):
     """One evaluation task in several languages; subclass it for a task of your own.
 
-    Each class names its own options and passes on those of its base as ``**options``.
+    Each class declares its options and passes the others on to its base as ``**options``.
 
     Args:
         name: Name in results and file names: at most 100 letters, digits, ``_`` and ``-``.
         languages: Codes of the languages.
         corpus: Where rows come from.
-        limit: At most so many examples a language; all if omitted.
-        seed: Seed of their choice.
+        limit: At most this many examples per language; all if omitted.
+        seed: Seed for choosing them.
         rows: Only these rows of the corpus: positions counted from 0, as ``0-199`` or ``0-99,150-199``; a list of ids;
-            or a random share of them, as ``{share: 0.5, seed: 0}``. ``limit`` applies to what is left.
-        metrics: Further metrics of its records, besides its own.
+            or a random share of them, as ``{share: 0.5, seed: 0}``. ``limit`` applies to these.
+        metrics: Additional metrics of its records.
 
     Raises:
         UserError: If the name, a language or a row is not allowed.
@@ -48,7 +48,7 @@ class Task(ABC):
     """
 
     aligned = True  # whether rows of two languages with the same id are translations of each other
-    headline = True  # whether the headline of a comparison speaks of it
+    headline = True  # whether the headline of a comparison mentions it
     own_words = False  # whether its words are the user's own, so that its languages need not be known
     language_names: Mapping[str, str] = {}  # code to name where it is not the usual one; set by the data module
 
@@ -78,7 +78,7 @@ class Task(ABC):
         self._usable: dict[int, UsableRows] = {}
 
     def limit_to(self, limit: int) -> None:
-        """Evaluate at most so many examples a language."""
+        """Evaluate at most this many examples per language."""
         self.selection = replace(self.selection, limit=min(limit, self.selection.limit or limit))
 
     def check(self) -> None:
@@ -87,31 +87,31 @@ class Task(ABC):
             self.corpus.check(lang)
 
     def check_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Raise UserError if the tokenizer cannot ask what the task asks, before any weights are loaded."""
+        """Raise UserError if the tokenizer does not suit the task, before any weights are loaded."""
         for lang in self.languages:
             with naming(self, lang):
                 language_code(tokenizer, lang)
 
     @property
     def row_languages(self) -> list[str]:
-        """Languages whose rows are read: those of the task, first, and what they are asked with."""
+        """Languages whose rows are read: first those of the task, then others that prompts need."""
         return self.languages
 
     def needs(self, corpus: Corpus, lang: str, row: Row) -> Needs:
-        """Return what rows must have to be used; one with a blank there is left out, where aligned in every language.
+        """Return what rows must have to be used; rows with a blank there are left out, in every language if aligned.
 
         Args:
-            corpus: Where they come from: the task's own or that of solved examples.
+            corpus: Where they come from: the task's corpus or that of solved examples.
             lang: Their language.
-            row: The first of them.
+            row: The first row.
         """
         return Needs(texts=("text",))
 
     def usable(self, corpus: Corpus) -> UsableRows:
-        """Return the rows of a corpus that can be used; they are looked at once.
+        """Return the usable rows of a corpus, which is read once.
 
         Raises:
-            UserError: If one holds what the task cannot ask, naming it.
+            UserError: If a row is not valid for the task, naming it.
         """
         if id(corpus) not in self._usable:
             self._usable[id(corpus)] = UsableRows(
@@ -124,44 +124,44 @@ class Task(ABC):
         return self._usable[id(corpus)]
 
     def chosen(self, lang: str, group_size: int = 1, exclude: Collection[str] = ()) -> list[str]:
-        """Return the ids of the rows that are asked: the same in every language where the task is aligned.
+        """Return the ids of the rows to evaluate: the same in every language if the task is aligned.
 
         Args:
             lang: The language.
-            group_size: So many consecutive rows are chosen together.
-            exclude: Ids that are not to be asked.
+            group_size: How many consecutive rows are chosen together.
+            exclude: Ids that must not be used.
 
         Raises:
             UserError: If none is left.
         """
         usable, selection = self.usable(self.corpus), self.selection
-        with_own = [other for other in self.row_languages if other == lang or other not in self.languages]
-        ids = usable.shared(with_own)
+        sources = [other for other in self.row_languages if other == lang or other not in self.languages]
+        ids = usable.shared(sources)
         if not ids:
-            raise UserError(f"task '{self.name}': no row of '{lang}' has the id of one in '{with_own[-1]}'")
+            raise UserError(f"task '{self.name}': no row of '{lang}' has the id of one in '{sources[-1]}'")
         if selection.limit is not None and self.aligned:
             ids = usable.shared(self.row_languages) or ids
         reference = self._reference(usable, lang) if selection.rows is not None else ids
         with in_task(self.name):
             chosen = selection.choose(ids, reference, group_size, usable.unusable(lang) | set(exclude))
         if not chosen:
-            raise UserError(f"task '{self.name}': no row of '{lang}' is left to ask")
+            raise UserError(f"task '{self.name}': no row of '{lang}' is left to evaluate")
         return chosen
 
     def _reference(self, usable: UsableRows, lang: str) -> list[str]:
-        """Ids of all rows, by which ``rows`` counts: of all languages, so that it means the same rows in each."""
+        """Ids of all rows, which ``rows`` refers to: over all languages, so that it means the same rows in each."""
         languages = self.row_languages if self.aligned else [lang]
         return list(dict.fromkeys(row_id for other in languages for row_id in usable.ids(other)))
 
     @property
     def left_out(self) -> dict[str, int]:
-        """How many rows of the corpus were left out as they could not be used, by language."""
+        """Number of unusable rows of the corpus, by language."""
         usable = self._usable.get(id(self.corpus))
         counts = usable.left_out if usable else {}
         return {lang: counts[lang] for lang in self.languages if lang in counts}
 
     def where(self, lang: str, row_id: str, corpus: Corpus | None = None) -> str:
-        """Return in words which row of which task an id means, for messages."""
+        """Describe the row with an id, for messages."""
         return f"task '{self.name}', language '{lang}', {(corpus or self.corpus).where(lang, row_id)}"
 
     @abstractmethod
@@ -172,59 +172,59 @@ class Task(ABC):
     def predict(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, lang: str, examples: list[Any]
     ) -> list[Record]:
-        """Return one record an example, in order; a record is a line of the predictions file."""
+        """Return one record per example, in order; a record is a line of the predictions file."""
 
     @abstractmethod
     def length(self, example: Any) -> int:
-        """Return the example's size in characters, by which batches are formed."""
+        """Return the example's size in characters, used to form batches."""
 
     @abstractmethod
     def metric(self, lang: str) -> Metric:
-        """Return a fresh metric: its ``update`` takes a list of records, its ``compute`` gives a number or several.
+        """Return a new metric: its ``update`` takes a list of records, its ``compute`` returns one or several numbers.
 
-        An :class:`mlprune.metrics.AdditiveMetric` is fastest; any torchmetrics class will do. A metric keeps its
-        arguments as attributes of their names, so that predictions can be measured again.
+        An :class:`mlprune.metrics.AdditiveMetric` is fastest; any torchmetrics class works. A metric keeps its
+        arguments as attributes of the same names, so that it can be recreated from results.json.
         """
 
     def metrics(self, lang: str) -> list[Metric]:
-        """Return all metrics of a language's records, the task's own first."""
+        """Return all metrics of a language's records, the task's metric first."""
         return [self.metric(lang), *copy.deepcopy(self.further_metrics)]
 
     def check_metrics(self) -> None:
-        """Raise UserError if two metrics give figures of one name, or one cannot be described in results.json."""
+        """Raise UserError if two metrics have measures of the same name, or one cannot be described in results.json."""
         metrics = [*self.metrics(self.languages[0]), *self.pair_metrics()]
         names = [measure.name for metric in metrics for measure in measures_of(metric)]
         for name in names:
             if names.count(name) > 1:
-                raise UserError(f"task '{self.name}': two metrics give '{name}'; leave one out")
+                raise UserError(f"task '{self.name}': two metrics measure '{name}'; remove one")
         for metric in metrics:
             describe_metric(metric)
 
     def pair_metrics(self) -> list[PairMetric]:
-        """Return metrics of pairs of records, of one example in two languages; none by default."""
+        """Return metrics over pairs of records of the same example in two languages; none by default."""
         return []
 
     def pairs(self) -> list[tuple[str, str]]:
-        """Return the pairs of languages that they measure."""
+        """Return the language pairs for these metrics."""
         return []
 
     @property
     def pivot(self) -> str | None:
-        """The language that the average over languages leaves out, if it is among the task's: English."""
+        """The language that averages exclude: English, if the task has it."""
         return "en" if "en" in self.languages else None
 
     def shots_for(self, lang: str) -> list[tuple[str, str]]:
-        """Return the solved examples in a language's prompts: what is asked, and the answer; none by default."""
+        """Return the solved examples in a language's prompts as questions and answers; none by default."""
         return []
 
     def used_rows(self) -> dict[tuple[str, ...], set[str]]:
-        """Return the rows calibration must not use: corpus identity to row ids."""
+        """Return rows that calibration must not use: corpus identity to row ids."""
         return {}
 
 
 @contextmanager
 def in_task(name: str) -> Iterator[None]:
-    """While open, errors say which task they are of."""
+    """Inside this context, errors name the task."""
     try:
         yield
     except UserError as error:
@@ -233,7 +233,7 @@ def in_task(name: str) -> Iterator[None]:
 
 @contextmanager
 def naming(task: Task, lang: str, examples: Sequence[Any] = ()) -> Iterator[None]:
-    """While open, errors say which task, language and row they are of."""
+    """Inside this context, errors name the task, language and row."""
     try:
         yield
     except ExampleError as error:
@@ -245,7 +245,7 @@ def naming(task: Task, lang: str, examples: Sequence[Any] = ()) -> Iterator[None
 def refuse_too_long(
     task: Task, lang: str, examples: Sequence[Any], cut: Sequence[int], limit: int | None, advice: str
 ) -> None:
-    """Raise UserError naming the first example that has tokens over the model's limit."""
+    """Raise UserError naming the first example that is too long for the model."""
     for example, over in zip(examples, cut, strict=True):
         if over:
             raise UserError(

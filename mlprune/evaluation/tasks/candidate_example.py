@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class CandidateExample:
-    """An example: its candidates, and the name of the right one.
+    """An example with its candidates and the name of the right one.
 
     Args:
         id: The row's id, the same in every language.
@@ -14,9 +14,9 @@ class CandidateExample:
         label: Position of the right one.
         question: What precedes the answer; empty where the template has none, or one for each candidate.
         answers: What follows the question in each candidate.
-        given: Leading part of each candidate that is not scored.
-        group: What examples of a language share that are not independent, such as hypotheses of one premise.
-        category: What kind of example it is, such as the grammatical phenomenon or the subject.
+        given: Beginning of each candidate that is not scored.
+        group: Shared by dependent examples of a language, such as hypotheses of one premise.
+        category: Its category, such as the grammatical phenomenon or the subject.
 
     Example:
         >>> CandidateExample("0", ("It is bad", "It is good"), ("negative", "positive"), label=1).names[1]

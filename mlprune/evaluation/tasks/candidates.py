@@ -1,4 +1,4 @@
-"""Classification and multiple choice by template: the task a user can write in YAML."""
+"""Classification and multiple choice by template: tasks that can be written in YAML."""
 
 from dataclasses import replace
 from typing import Any
@@ -16,7 +16,7 @@ from mlprune.evaluation.tasks.scored import ScoredTask
 
 
 class CandidateTask(ScoredTask):
-    """A classification or multiple-choice task by template, such as XNLI, MARC-2 or one of your own.
+    """A classification or multiple-choice task by template, such as XNLI, MARC-2 or a custom one.
 
     Args:
         name: Name in results.
@@ -26,14 +26,14 @@ class CandidateTask(ScoredTask):
             ``marc``, ``paws-x``, ``xcopa``, ``xstorycloze``, ``xwinograd``, ``belebele``, ``global-mmlu-lite``,
             ``include``, ``sib200``), or a text with ``{column}`` slots and
             ``{label}`` (or ``{candidate}``), or such a text for each language.
-        verbalizer: Label to word, in label order; needed with a text of your own, else the template's.
-        candidates: Columns with the row's own answers, instead of a verbalizer.
+        verbalizer: Label to word, in label order; needed with a custom text, else the template's.
+        candidates: Columns with the candidates of each row, instead of a verbalizer.
         label_column: Column with the right label; as above.
         labels: Cell of the label column to label (or candidate column), where they differ.
         question: What precedes the answer, for encoder-decoder models and chats; the template's if omitted.
         answer: What follows it; the template's if omitted.
-        group_size: So many consecutive rows are sampled together; the template's if omitted.
-        normalization: See :func:`mlprune.evaluation.score_candidates`; the template's own if omitted.
+        group_size: How many consecutive rows are sampled together; the template's if omitted.
+        normalization: See :func:`mlprune.evaluation.score_candidates`; the template's if omitted.
         options: Those of :class:`ScoredTask`, :class:`PromptedTask` and :class:`Task`.
 
     Raises:
@@ -71,10 +71,10 @@ class CandidateTask(ScoredTask):
         normalization: Normalization | None = None,
         **options: Any,
     ) -> None:
-        own = isinstance(template, dict) or "{" in template
-        if own and not ((verbalizer or candidates) and label_column):
-            raise UserError(f"task '{name}': a template of your own needs verbalizer (or candidates) and label_column")
-        base = Template(template=template) if own else load_template(str(template))
+        is_custom = isinstance(template, dict) or "{" in template
+        if is_custom and not ((verbalizer or candidates) and label_column):
+            raise UserError(f"task '{name}': a custom template needs verbalizer (or candidates) and label_column")
+        base = Template(template=template) if is_custom else load_template(str(template))
         changes: dict[str, Any] = {
             "verbalizer": verbalizer,
             "candidates": candidates,
@@ -100,15 +100,15 @@ class CandidateTask(ScoredTask):
                 self.template.check(lang)
 
     def columns(self, row: Row, lang: str) -> Row:
-        """Return the row as the template wants it; overridden where a data set needs cleaning."""
+        """Return the row as the template expects it; overridden where a data set needs cleaning."""
         return row
 
     def text_columns(self, lang: str) -> tuple[str, ...]:
-        """Return the corpus' columns whose text is asked."""
+        """Return the corpus columns whose text the prompt uses."""
         return self.template.text_columns(lang)
 
     def fault(self, row: Row) -> str | None:
-        """Return why a row cannot be asked, beyond blanks; overridden where a data set has ways of its own."""
+        """Return why a row is invalid, other than blanks; overridden for conventions of a data set."""
         return None
 
     def label(self, row: Row, corpus: Corpus) -> str:

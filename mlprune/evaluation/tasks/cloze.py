@@ -17,7 +17,7 @@ class ClozeTask(ScoredTask):
     """Factual probes with candidates.
 
     Candidates are compared by string and shuffled by seed and row, alike in all languages, since published files put
-    the right answer last. Where the answer holds several, separated by ``, ``, the first that is a candidate counts.
+    the right answer last. If the answer lists several, separated by ``, ``, the first that is a candidate counts.
     Rows with a single candidate, which would always be right, are left out.
 
     Args:
@@ -52,7 +52,7 @@ class ClozeTask(ScoredTask):
         texts = tuple(row["prompt"].replace("<mask>", name) for name in shuffled)
         before = row["prompt"].split("<mask>")[0]
         question, answers = before.rstrip(), tuple(text[len(before) :] for text in texts)
-        if self.chat.template:  # an assistant is shown the whole prompt and names what is missing
+        if self.chat.template:  # the assistant reads the whole prompt and names what is missing
             question, answers = row["prompt"], shuffled
         return CandidateExample(row["id"], texts, shuffled, shuffled.index(right), question, answers)
 
@@ -61,7 +61,7 @@ def candidates_of(row: Row) -> list[str]:
     """Return a row's candidates, given as a list or as one text separated by ``, ``.
 
     Raises:
-        UserError: If one is no text.
+        UserError: If one is not text.
 
     Example:
         >>> candidates_of({"candidates": "Peru, France"})
@@ -87,7 +87,7 @@ class Bmlama(ClozeTask):
     Args:
         languages: Codes of the languages.
         path: Folder of the official files, ``<lang>.tsv`` (``BMLAMA17`` of the RankC repository).
-        hub: A hub id with columns ``prompt``, ``answer``, ``candidates``, instead; the data set has none of its own.
+        hub: A hub id with columns ``prompt``, ``answer``, ``candidates``, instead; there is no official one.
         name: Name in results.
         options: Those of :class:`ScoredTask`, :class:`PromptedTask` and :class:`Task`.
 

@@ -1,4 +1,4 @@
-"""Tasks whose answers a model writes itself."""
+"""Tasks whose answers are generated."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -24,8 +24,8 @@ class GeneratedTask(PromptedTask):
         max_new_tokens: Longest answer, in tokens.
         num_beams: 1 for greedy search.
         too_long: What to do with a prompt that leaves no room for an answer: ``error``, or ``truncate`` to drop tokens
-            at its beginning, which is reported.
-        batch_size: At most so many prompts in a batch; a token budget alone decides if omitted.
+            at its beginning, which is counted in the results.
+        batch_size: At most this many prompts in a batch; a token budget alone decides if omitted.
         options: Those of :class:`PromptedTask` and :class:`Task`.
 
     Raises:
@@ -51,12 +51,12 @@ class GeneratedTask(PromptedTask):
     def answers(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], stop: Sequence[str]
     ) -> list[Continuation]:
-        """Return what a model writes after prompts.
+        """Generate answers to prompts.
 
         Args:
             model: The model.
             tokenizer: Its tokenizer.
-            prompts: Full prompts; a chat template's hold all special tokens already.
+            prompts: Full prompts; those of a chat template already contain special tokens.
             stop: Texts that end an answer.
         """
         special_tokens = not self.chat.template

@@ -86,7 +86,7 @@ class MultiBlimp(MinimalPairs):
     Args:
         languages: Codes of the languages.
         path: A copy of the repository, with ``<ISO 639-3 code>/data.tsv``; the hub's if omitted.
-        corpus: A corpus of your own with columns ``good`` and ``bad``, instead.
+        corpus: Another corpus with columns ``good`` and ``bad``, instead.
         name: Name in results.
         options: Those of :class:`MinimalPairs`.
 

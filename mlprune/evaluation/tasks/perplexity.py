@@ -35,14 +35,14 @@ class TextExample:
 class PerplexityTask(Task):
     """Bits per character of parallel sentences: comparable between languages and models.
 
-    Every token is scored, the first one after the beginning (or end) token where the tokenizer puts none.
+    Every token is scored; the beginning (or end) token precedes the first where the tokenizer adds none.
 
     Args:
         languages: Codes of the languages.
         name: Name in predictions files.
         corpus: Column ``text``; the bundled parallel test split if omitted.
         aligned: Whether rows of two languages with the same id are translations of each other.
-        batch_size: At most so many texts in a batch; a token budget alone decides if omitted.
+        batch_size: At most this many texts in a batch; a token budget alone decides if omitted.
         options: Those of :class:`Task`.
 
     Example:

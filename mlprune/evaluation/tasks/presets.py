@@ -12,12 +12,12 @@ from mlprune.evaluation.tasks.candidates import CandidateTask
 
 
 class Preset(CandidateTask):
-    """A set with its template: languages, where it is and how much of it are all a user has to say.
+    """A public set with its template; only languages are required.
 
     Args:
         languages: Codes of the languages.
         path: Folder of the official files; the hub's copy if omitted.
-        corpus: A corpus of your own with the same columns, instead.
+        corpus: Another corpus with the same columns, instead.
         name: Name in results.
         template: Another template's name.
         options: Those of :class:`CandidateTask`.
@@ -59,9 +59,9 @@ class Preset(CandidateTask):
 class Xnli(Preset):
     """Natural-language inference in 15 languages: ``facebook/xnli``, or ``xnli.test.tsv`` of XNLI 1.0.
 
-    ``template``: ``xnli`` (English for every language, as in the paper), ``xnli-native`` (as lm-evaluation-harness
-    asks) or ``xnli-translated`` (the translated words of the paper's code). The hub's rows are those of its test split;
-    the harness asks ``validation``: give ``corpus``, a ``HubDataset`` with that split, for its accuracy.
+    ``template``: ``xnli`` (English for every language, as in the paper), ``xnli-native`` (as in lm-evaluation-harness)
+    or ``xnli-translated`` (the translated words of the paper's code). The hub's rows are those of its test split; the
+    harness uses ``validation``: for its accuracy give ``corpus``, a ``HubDataset`` with that split.
 
     Source: Conneau et al. 2018, "XNLI: Evaluating Cross-lingual Sentence Representations".
 
@@ -122,7 +122,7 @@ class Xcopa(Preset):
 
     def columns(self, row: Row, lang: str) -> Row:
         lowered = {name: row[name][:1].lower() + row[name][1:] for name in ("choice1", "choice2")}
-        return row | lowered | {"premise": row["premise"].strip()[:-1]}  # without its full stop
+        return row | lowered | {"premise": row["premise"].strip()[:-1]}  # without its period
 
 
 class PawsX(Preset):
@@ -148,7 +148,7 @@ class PawsX(Preset):
         return "its label is -1, unknown" if str(row["label"]) == "-1" else None
 
     def columns(self, row: Row, lang: str) -> Row:
-        if lang not in ("de", "en", "es", "fr"):  # the harness leaves the others as they are
+        if lang not in ("de", "en", "es", "fr"):  # as in the harness, the others are unchanged
             return row
         first, second = (detokenized(row[name]) for name in ("sentence1", "sentence2"))
         first = first[:-1] if first.endswith((".", ",", ";")) else first
@@ -156,7 +156,7 @@ class PawsX(Preset):
 
 
 def detokenized(text: str) -> str:
-    """Join what PAWS-X's tokenizer cut.
+    """Undo the tokenization of PAWS-X.
 
     Example:
         >>> detokenized("He did n't ( really ) go .")

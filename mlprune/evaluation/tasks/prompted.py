@@ -1,4 +1,4 @@
-"""Tasks that ask questions: after solved examples if wanted, as plain text or through a chat template."""
+"""Tasks with prompts: optional solved examples, as plain text or through a chat template."""
 
 import random
 from typing import Any
@@ -13,7 +13,7 @@ from mlprune.evaluation.tasks.base import Task, in_task, naming
 
 
 class PromptedTask(Task):
-    """A task whose prompts may hold solved examples and be written by the tokenizer's chat template.
+    """A task whose prompts may contain solved examples and may be rendered by a chat template.
 
     Args:
         name: Name in results.
@@ -22,9 +22,9 @@ class PromptedTask(Task):
         shots: Solved examples before each question.
         fewshot: Where they come from; needed with ``shots``.
         separator: Text between solved examples.
-        chat_template: Ask through the tokenizer's chat template: questions as user, answers as assistant.
-        chat_template_options: What the chat template reads besides, such as ``{enable_thinking: false}``; ``date`` is
-            what it takes for today, 2025-01-01 if omitted.
+        chat_template: Render prompts with the tokenizer's chat template: questions as user, answers as assistant.
+        chat_template_options: Template variables besides the messages, such as ``{enable_thinking: false}``; ``date``
+            is the current date for the template, 2025-01-01 if omitted.
         options: Those of :class:`Task`.
 
     Raises:

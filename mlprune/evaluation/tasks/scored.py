@@ -1,4 +1,4 @@
-"""Tasks with candidate answers: each is filled into a text, and the likeliest text wins."""
+"""Tasks with candidate answers: each gives a text, and the model chooses the likeliest."""
 
 import itertools
 import random
@@ -26,7 +26,7 @@ from mlprune.models.language_tokens import between
 
 
 class ScoredTask(PromptedTask):
-    """What all tasks with candidates share: solved examples, scoring, records and accuracy.
+    """The base of all tasks with candidates: solved examples, scoring, records and accuracy.
 
     Args:
         name: Name in results.
@@ -52,7 +52,7 @@ class ScoredTask(PromptedTask):
     """
 
     start_token = False  # whether texts are scored from their first token on: see encode_candidates
-    group_size = 1  # so many consecutive rows belong together
+    group_size = 1  # how many consecutive rows belong together
 
     def __init__(
         self,
@@ -77,22 +77,22 @@ class ScoredTask(PromptedTask):
         self.by = by
         self._categories: list[str] | None = None
         self._solved: dict[str, list[CandidateExample]] = {}
-        self._told: set[str] = set()  # languages whose joined rows were reported
+        self._warned: set[str] = set()  # languages with a warning about joined rows
 
     # -- examples -------------------------------------------------------------------------------------------------
 
     @abstractmethod
     def example(self, row: Row, lang: str, corpus: Corpus) -> CandidateExample:
-        """Return the example that a row gives.
+        """Build the example from a row.
 
         Args:
             row: The row.
             lang: Its language.
-            corpus: Where it comes from, for messages: the task's own or that of solved examples.
+            corpus: Where it comes from, for messages: the task's corpus or that of solved examples.
         """
 
     def groups(self, lang: str, rows: list[Row]) -> dict[str, str]:
-        """Return row id to the group of examples it belongs to, for rows that are not independent."""
+        """Return row id to group, for rows that are not independent."""
         return {}
 
     def examples(self, lang: str) -> list[CandidateExample]:
@@ -154,21 +154,21 @@ class ScoredTask(PromptedTask):
             refuse_too_long(self, lang, examples, cut, max_length(model), advice)
         with naming(self, lang, examples):
             scores = score_request(model, request, self.scoring)
-        self._tell_joined(lang, examples, request.joined)
+        self._warn_joined(lang, examples, request.joined)
         counts = [{"tokens_cut": over, "joined": joined} for over, joined in zip(cut, request.joined, strict=True)]
         return [
-            self._record(example, row) | {name: count for name, count in own.items() if count}
-            for example, row, own in zip(examples, scores.double().tolist(), counts, strict=True)
+            self._record(example, row) | {name: count for name, count in counted.items() if count}
+            for example, row, counted in zip(examples, scores.double().tolist(), counts, strict=True)
         ]
 
     def _texts(
         self, tokenizer: PreTrainedTokenizerBase, lang: str, examples: list[CandidateExample]
     ) -> list[CandidateTexts]:
-        """What is asked: a chat's question is the whole prompt, after which the answer comes."""
+        """The texts to score: in a chat, the question is the whole prompt before the answer."""
         if not self.chat.template:
             given = [e.given or [""] * len(e.candidates) for e in examples]
-            full = [list(zip(e.candidates, own, strict=True)) for e, own in zip(examples, given, strict=True)]
-            return [CandidateTexts(e.question or None, e.answers, own) for e, own in zip(examples, full, strict=True)]
+            full = [list(zip(e.candidates, starts, strict=True)) for e, starts in zip(examples, given, strict=True)]
+            return [CandidateTexts(e.question or None, e.answers, f) for e, f in zip(examples, full, strict=True)]
         solved = self.shots_for(lang)
         texts = []
         for example in examples:
@@ -177,10 +177,10 @@ class ScoredTask(PromptedTask):
             texts.append(CandidateTexts(prompt, answers, [(prompt + answer, prompt) for answer in answers]))
         return texts
 
-    def _tell_joined(self, lang: str, examples: list[CandidateExample], joined: Sequence[bool]) -> None:
-        """Warn once a language; how many there are stands in the results."""
-        if any(joined) and lang not in self._told:
-            self._told.add(lang)
+    def _warn_joined(self, lang: str, examples: list[CandidateExample], joined: Sequence[bool]) -> None:
+        """Warn once per language; the results have the number of such rows."""
+        if any(joined) and lang not in self._warned:
+            self._warned.add(lang)
             log.warning(
                 "%s: a token spans question and answer, so answers are encoded alone; "
                 'such rows are counted as "joined" in the results',
@@ -192,7 +192,7 @@ class ScoredTask(PromptedTask):
         best = pick(scores, f"{self.selection.seed}:{example.id}")
         label, prediction = example.names[example.label], example.names[best]
         record = {"id": example.id, "label": label, "scores": scores, "prediction": prediction}
-        record["text"] = example.candidates[example.label]  # so that people can read what was asked
+        record["text"] = example.candidates[example.label]  # so that people can read the example
         if example.group is not None:
             record["group"] = example.group
         if example.category is not None:
@@ -211,7 +211,7 @@ class ScoredTask(PromptedTask):
         return [RankC(), ExpectedRankC()]
 
     def pairs(self) -> list[tuple[str, str]]:
-        """Return English (or the first language) with every other, or all pairs; none where rows are not aligned."""
+        """Return English (or the first language) with every other, or all pairs; none if rows are not aligned."""
         if not self.aligned:
             return []
         if self.rankc_matrix:
@@ -221,7 +221,7 @@ class ScoredTask(PromptedTask):
 
 
 def pick(scores: Sequence[float], seed: str) -> int:
-    """Return the position of the highest score; equal ones are drawn between, so that no position is favoured.
+    """Return the position of the highest score; ties are broken at random, so that no position is favored.
 
     Example:
         >>> pick([0.5, 2.0, 1.0], seed="0:row")

@@ -1,4 +1,4 @@
-"""Which rows of a corpus a task evaluates: all, those that are named, a seeded share, at most so many."""
+"""Which rows of a corpus a task evaluates: all, named ones, or a seeded share, up to a limit."""
 
 import itertools
 import math
@@ -16,11 +16,11 @@ RANGES = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*")
 
 @dataclass(frozen=True)
 class Selection:
-    """Which rows are evaluated; ``limit`` is applied to what ``rows`` leaves.
+    """Which rows are evaluated; ``limit`` applies to those that ``rows`` selects.
 
     Args:
-        limit: At most so many examples a language; all if omitted.
-        seed: Seed of their choice.
+        limit: At most this many examples per language; all if omitted.
+        seed: Seed for choosing them.
         rows: Only these rows of the corpus: positions counted from 0, as ``0-199`` or ``0-99,150-199``; a list of ids;
             or a random share of them, as ``{share: 0.5, seed: 0}``. All if omitted.
 
@@ -70,12 +70,12 @@ class Selection:
 
         Args:
             ids: Ids of a language's rows, in order.
-            reference: Ids among which positions count and a share is drawn; ``ids`` if omitted.
+            reference: Ids that positions and shares refer to; ``ids`` if omitted.
             group_size: See :func:`sample_groups`.
             left_out: Ids of rows that cannot be used.
 
         Raises:
-            UserError: If a row that is named does not exist.
+            UserError: If a named row does not exist.
         """
         named = self._named(list(ids if reference is None else reference), group_size)
         others = set() if named is None else set(ids) - named
@@ -107,7 +107,7 @@ def _spaceless(rows: str | int) -> str:
 
 
 def _ranges(rows: str | int) -> list[range]:
-    """The stretches of positions in a text such as ``0-99,150-199``."""
+    """Ranges of positions in a text such as ``0-99,150-199``."""
     ends = [part.partition("-") for part in _spaceless(rows).split(",")]
     return [range(int(first), int(last or first) + 1) for first, _, last in ends]
 
@@ -129,10 +129,10 @@ def sample_groups(
 
     Args:
         rows: Ids of all rows; ``group_size`` consecutive ones belong together.
-        limit: How many at most.
-        group_size: Rows in a group (three for XNLI, where a premise has three hypotheses).
-        seed: Where in each stretch a group is taken.
-        left_out: Rows that are not to be taken; the others of their group are.
+        limit: Maximum number of rows.
+        group_size: Rows per group (three for XNLI, where a premise has three hypotheses).
+        seed: Seed for choosing a group in each section of the list.
+        left_out: Rows that must not be used; others of their group may be.
 
     Example:
         >>> sample_groups([str(i) for i in range(12)], 6, 3, seed=0)

@@ -34,10 +34,10 @@ class TranslationExample:
 
 
 class TranslationTask(GeneratedTask):
-    """Translation into one language, or from one, with a few solved examples in the prompt.
+    """Translation into or from one language, with solved examples in the prompt.
 
     Without any (``shots: 0``) the prompt ends in the target language's name; a translation model, whose tokenizer has
-    language codes, reads the sentence alone.
+    language codes, reads only the sentence.
 
     Args:
         languages: Codes of the languages translated from (or into, with ``source_lang``); the other language among them
@@ -51,9 +51,9 @@ class TranslationTask(GeneratedTask):
         shots: Solved examples in the prompt.
         max_chars: Only solved examples shorter than this, in both languages.
         separator: Text after each sentence (``eos`` for the tokenizer's end token). A translation ends at a new line,
-            there, at the end token, or where a language's label comes again.
-        bleu_tokenizer: A sacrebleu tokenizer name instead of the target language's own.
-        source_lang: Code of one language translated from, into each of ``languages``, instead of ``target_lang``.
+            there, at the end token, or at another language label.
+        bleu_tokenizer: A sacrebleu tokenizer name instead of the target language's default.
+        source_lang: Code of the language translated from, into each of ``languages``, instead of ``target_lang``.
         options: Those of :class:`GeneratedTask`, :class:`PromptedTask` and :class:`Task`.
 
     Raises:
@@ -111,7 +111,7 @@ class TranslationTask(GeneratedTask):
         self.bleu_tokenizer = bleu_tokenizer
         self._solved: dict[str, list[tuple[str, str, str]]] = {}
         for lang in others:
-            self.metric(lang)  # a missing tokenizer is told before any model is loaded
+            self.metric(lang)  # so that a missing tokenizer is reported before any model is loaded
 
     def sides(self, lang: str) -> tuple[str, str]:
         """Return the languages that are translated from and into, for one of the task's languages."""
@@ -144,7 +144,7 @@ class TranslationTask(GeneratedTask):
         return [TranslationExample(*pair) for pair in self._pairs(self.corpus, lang, self.chosen(lang, exclude=shown))]
 
     def _solved_pairs(self, lang: str) -> list[tuple[str, str, str]]:
-        """The last rows of the few-shot corpus that are short enough: where calibration will not look first."""
+        """The last rows of the few-shot corpus that are short enough, to leave others for calibration."""
         if lang not in self._solved and self.shots:
             usable = self.usable(self.fewshot)
             unusable = usable.unusable(lang)
@@ -175,7 +175,7 @@ class TranslationTask(GeneratedTask):
             sources: Sentences.
         """
         if has_languages(tokenizer) and not self.shots and not self.chat.template:
-            return list(sources)  # a translation model is told the languages by their codes
+            return list(sources)  # a translation model gets the languages as codes
         label, target = map(self._label, self.sides(lang))
         solved = self.shots_for(lang)
         if self.chat.template:
@@ -229,7 +229,7 @@ class TranslationTask(GeneratedTask):
 
 
 def on_one_line(text: str) -> str:
-    """Return a sentence without line breaks, which would end it in a prompt, and without space around it.
+    """Return a sentence on one line, since a newline ends it in a prompt, without surrounding blanks.
 
     Example:
         >>> on_one_line(" Vraiment ?\\r\\nOui. ")
