@@ -1,4 +1,4 @@
-"""Cells of rows as tasks and prompts want them: text as it stands, labels as text, and blanks told apart."""
+"""Cells of rows: unchanged text, labels as text, and a test for blanks."""
 
 import math
 from typing import Any
@@ -6,11 +6,11 @@ from typing import Any
 from mlprune.data.rows import TWICE, Row
 from mlprune.errors import UserError
 
-SHOWN = 60  # characters of a cell in a message
+SHOWN = 60  # characters of a cell that a message shows
 
 
 def is_blank(cell: Any) -> bool:
-    """Return whether a cell is null, empty or white space alone.
+    """Return whether a cell is null, empty or only white space.
 
     Example:
         >>> is_blank(None), is_blank(" "), is_blank(0)
@@ -23,7 +23,7 @@ def cell_of(row: Row, column: str) -> Any:
     """Return a row's cell.
 
     Raises:
-        UserError: If the row has no such column, or two.
+        UserError: If the row has no such column, or two of them.
 
     Example:
         >>> cell_of({"text": "Oui."}, "text")
@@ -37,10 +37,10 @@ def cell_of(row: Row, column: str) -> Any:
 
 
 def text_of(row: Row, column: str) -> str:
-    """Return a cell that must hold text, as it stands.
+    """Return a cell that must hold text, unchanged.
 
     Raises:
-        UserError: If it holds a number, a list or anything else, or half a character.
+        UserError: If it holds anything else, such as a number or a list, or an unpaired surrogate.
 
     Example:
         >>> text_of({"year": 1984}, "year")
@@ -52,7 +52,7 @@ def text_of(row: Row, column: str) -> str:
 
 
 def as_text(cell: Any, column: str) -> str:
-    """Return a cell, or a part of one, that must be text.
+    """Return a cell, or part of one, that must be text.
 
     Example:
         >>> as_text("Oui.", "text")
@@ -64,7 +64,7 @@ def as_text(cell: Any, column: str) -> str:
     try:
         cell.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise UserError(f"{column} holds half of a surrogate pair at character {error.start + 1}") from error
+        raise UserError(f"{column} holds an unpaired surrogate at character {error.start + 1}") from error
     return cell
 
 
@@ -72,7 +72,7 @@ def label_of(row: Row, column: str) -> str:
     """Return a label as text; it may be a number.
 
     Raises:
-        UserError: If it is no label at all.
+        UserError: If it is not a label.
 
     Example:
         >>> label_of({"stars": 5}, "stars")

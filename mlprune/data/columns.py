@@ -1,4 +1,4 @@
-"""Columns of a file under the names that tasks know them by, and an id for every row."""
+"""Renaming a file's columns to what tasks expect, and an id for every row."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,17 +13,17 @@ TRANSLATION = "translation"  # the column of `datasets` that holds a text for ea
 def with_columns(
     rows: Rows, columns: dict[str, str] | None, id_column: str | None, origin: str, code: str = ""
 ) -> Rows:
-    """Rename columns, give every row its id and check that none is missing.
+    """Rename columns, give every row an id and check that no column is missing.
 
     Args:
         rows: Rows of a file.
-        columns: Column to the file's column; the file's own names if omitted.
-        id_column: The file's column of ids, in which wholly blank rows are passed over; the row's number if omitted.
+        columns: Column to the file's column; the file's names if omitted.
+        id_column: The file's column of ids, which skips completely blank rows; the row's number if omitted.
         origin: The file, for messages.
         code: The language's code in a column of translations.
 
     Raises:
-        UserError: If a column is missing or stands twice, or an id is missing or appears twice, naming file and row.
+        UserError: If a column or an id is missing or appears twice, naming file and row.
 
     Example:
         >>> from mlprune.data.rows import ListRows
@@ -46,16 +46,16 @@ def with_columns(
 
     named = MappedRows(rows, make, places)
     if rows:
-        named[0]  # what is wrong with every row is told at once
+        named[0]  # report problems of every row at once
     return named
 
 
 def own_columns(row: Row, code: str) -> Row:
-    """Return a row's own columns, and its text if a column of translations has it."""
-    own = {name: cell for name, cell in row.items() if name != "id"}
+    """Return a row's columns, and its text if a column of translations has it."""
+    cells = {name: cell for name, cell in row.items() if name != "id"}
     if isinstance(row.get(TRANSLATION), dict) and "text" not in row:
-        own["text"] = _translated(row, TRANSLATION, code)
-    return own
+        cells["text"] = _translated(row, TRANSLATION, code)
+    return cells
 
 
 def _translated(row: Row, name: str, code: str) -> Any:
@@ -76,7 +76,7 @@ def _check_column(rows: Rows, name: str, origin: str) -> None:
 
 
 def _ids(rows: Rows, column: str, origin: str) -> tuple[Sequence[str], Sequence[int]]:
-    """Return the ids and where their rows are."""
+    """Return the ids and the positions of their rows."""
     places: dict[str, int] = {}
     for number, row in enumerate(rows):
         if row[column] is TWICE:

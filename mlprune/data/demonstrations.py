@@ -1,4 +1,4 @@
-"""Demonstrations: the prompts a model is calibrated on, with translation pairs, one language, or code."""
+"""Demonstrations: calibration prompts with translation pairs, text in one language, or code."""
 
 import random
 from abc import ABC, abstractmethod
@@ -22,7 +22,7 @@ class Prompt:
     Args:
         text: Its text.
         row_ids: Ids of the corpus rows in it.
-        sides: What an encoder-decoder model reads instead: the encoder's text and the decoder's. Both read ``text`` if
+        sides: The encoder's and the decoder's text for encoder-decoder models. Both read ``text`` if
             omitted.
     """
 
@@ -32,7 +32,7 @@ class Prompt:
 
 
 class Demonstrations(ABC):
-    """Makes the prompts of one calibration group; subclass it for prompts of your own.
+    """Makes the prompts of one calibration group; subclass it for custom prompts.
 
     Args:
         corpus: Where sentences come from.
@@ -59,11 +59,11 @@ class Demonstrations(ABC):
         """Raise UserError if the corpus lacks a language, without reading the data."""
 
     def languages(self) -> tuple[str, ...]:
-        """Codes of the languages of a shot, in order; none for texts of another kind."""
+        """Codes of the languages of a shot, in order; none for other texts."""
         return ()
 
     def usable(self, languages: Sequence[str]) -> UsableRows:
-        """Return the rows of the corpus that have text in all of some languages; the others are named in a warning."""
+        """Return the rows of the corpus that have text in all given languages; a warning names the others."""
         return UsableRows(self.corpus, languages, lambda lang, row: Needs(("text",)), who=type(self).__name__)
 
     @abstractmethod
@@ -84,7 +84,7 @@ class Demonstrations(ABC):
 
 
 class _ShotDemonstrations(Demonstrations):
-    """Prompts of several shots, each from one corpus row that is used once.
+    """Prompts of several shots, each from a corpus row that is used once.
 
     Args:
         shots: Corpus rows in a prompt.
@@ -124,9 +124,9 @@ class _ShotDemonstrations(Demonstrations):
         for start in range(0, len(chosen), self.shots):
             row_ids = tuple(chosen[start : start + self.shots])
             parts = [
-                f"{self.language_names.get(lang) or language(lang).name}: {own[i]}{separator}"
+                f"{self.language_names.get(lang) or language(lang).name}: {sentences[i]}{separator}"
                 for i in range(start, start + self.shots)
-                for lang, own in zip(languages, texts, strict=True)
+                for lang, sentences in zip(languages, texts, strict=True)
             ]
             sides = ("".join(parts[::2]), "".join(parts[1::2])) if len(languages) == 2 else None
             prompts.append(Prompt("".join(parts), row_ids, sides))
@@ -136,7 +136,7 @@ class _ShotDemonstrations(Demonstrations):
 class TranslationDemonstrations(_ShotDemonstrations):
     """Few-shot translation prompts: ``French: <s1><eos>English: <t1><eos>French: <s2><eos>...``.
 
-    Of encoder-decoder models the encoder reads the French sentences and the decoder the English ones.
+    In encoder-decoder models the encoder reads the French sentences and the decoder the English ones.
 
     Source: Kim et al. 2024, Section 3 (four shots from the FLORES dev split).
 
@@ -164,7 +164,7 @@ class TranslationDemonstrations(_ShotDemonstrations):
 class MonolingualDemonstrations(_ShotDemonstrations):
     """Prompts in one language: ``French: <s1><eos>French: <s2><eos>...``.
 
-    With as many shots as a translation prompt they are about half as long.
+    With the same number of shots they are about half as long as translation prompts.
 
     Args:
         lang: Code of the language.
@@ -180,7 +180,7 @@ class MonolingualDemonstrations(_ShotDemonstrations):
 
 
 class CodeDemonstrations(Demonstrations):
-    """Whole Python files as prompts, for scores that penalise what code generation needs.
+    """Whole Python files as prompts, for scores that penalize features needed for code generation.
 
     Args:
         corpus: A corpus with the column ``text``; the standard library's source files on this machine if omitted.
@@ -211,7 +211,7 @@ class TooFewRows(UserError):
 
 
 def choose(row_ids: list[str], num_prompts: int, seed: int, shots: int = 1) -> list[str]:
-    """Choose the rows of prompts at random, none twice.
+    """Choose the rows of prompts at random, without repetition.
 
     Raises:
         TooFewRows: If there are too few.

@@ -48,14 +48,14 @@ def read_hub(name: str, config: str | None, split: str, revision: str | None, da
             else f"check the id, or the network, or {LOCAL}"
         )
         raise UserError(f"data set '{name}' is {'gated' if gated else 'not found'}: {todo}") from error
-    except Exception as error:  # whatever yaml, pandas, pyarrow and the file system raise comes through
+    except Exception as error:  # yaml, pandas, pyarrow and the file system raise anything
         away = f"; check the network, or {LOCAL}" if "reach" in str(error) else ""
         reason = reason_of(error.__cause__ or error)
         raise UserError(f"{where}: {reason[:300]}{away}") from error
 
 
 def _read_repository(name: str, config: str | None, split: str, revision: str | None, data_files: str | None) -> Rows:
-    """Text files are kept in the hub's cache, where they are found again without a network."""
+    """Text files are kept in the hub's cache, where they are found without a network."""
     import datasets
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
@@ -82,7 +82,7 @@ def _read_folder(folder: Path, config: str | None, split: str, data_files: str |
 
     with tempfile.TemporaryDirectory() as linked:
         plain = folder.resolve()
-        if set(str(plain)) & set("[]*?"):  # the library would take the folder's name for a pattern
+        if set(str(plain)) & set("[]*?"):  # the library would interpret the folder's name as a pattern
             folder, plain = plain, Path(linked).resolve()
             for entry in folder.iterdir():
                 (plain / entry.name).symlink_to(entry)
@@ -151,7 +151,7 @@ def _one_file(file: Path, builder: Any) -> Rows:
     if not features:
         return rows
     promised = MappedRows(rows, lambda number, row: _promised(row, features, f"{file}: row {number + 1}"))
-    for _ in promised:  # a cell of another type is told before anything else is done
+    for _ in promised:  # so that a cell of another type is reported first
         pass
     return promised
 
@@ -172,18 +172,17 @@ def _promised(row: Row, features: dict[str, Any], where: str) -> Row:
     """Return a row with the types that the data set's card gives its columns; strings stay as they are."""
     import datasets
 
-    made = dict(row)
+    cells = dict(row)
     for name, feature in features.items():
         cell = row.get(name)
         if not isinstance(cell, str) or not isinstance(feature, datasets.ClassLabel | datasets.Value):
             continue
         if feature.dtype not in ("string", "large_string"):
             try:
-                made[name] = feature.encode_example(cell) if cell else None
+                cells[name] = feature.encode_example(cell) if cell else None
             except ValueError as error:
-                told = f"{name} is '{cell}', but the card says {feature.dtype}"
-                raise UserError(f"{where}: {told}") from error
-    return made
+                raise UserError(f"{where}: {name} is '{cell}', but the card says {feature.dtype}") from error
+    return cells
 
 
 class DatasetRows(Rows):

@@ -1,4 +1,4 @@
-"""Files of one JSON object a line."""
+"""Files with one JSON object per line."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -11,7 +11,7 @@ from mlprune.errors import UserError, first_line
 
 
 class JsonRows(FileRows):
-    """One JSON object a line; a blank line is a row of empty cells."""
+    """One JSON object per line; a blank line is a row of empty cells."""
 
     def __init__(self, path: Path) -> None:
         self._columns = Columns()
@@ -41,9 +41,11 @@ class JsonRows(FileRows):
             value = DECODER.decode(text)
         except (ValueError, RecursionError) as error:
             reason = error.msg if isinstance(error, json.JSONDecodeError) else first_line(error)
-            raise UserError(f"{self.path}: row {number + 1} is not JSON: {reason}; write one object a line") from error
+            raise UserError(
+                f"{self.path}: row {number + 1} is not JSON: {reason}; write one object per line"
+            ) from error
         if not isinstance(value, dict):
-            raise UserError(f"{self.path}: row {number + 1} is not a JSON object; write one object a line")
+            raise UserError(f"{self.path}: row {number + 1} is not a JSON object; write one object per line")
         return value
 
 

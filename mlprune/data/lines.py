@@ -1,4 +1,4 @@
-"""Text files read line by line, in UTF-8, as they stand."""
+"""Text files in UTF-8, read line by line and unchanged."""
 
 from abc import abstractmethod
 from array import array
@@ -12,10 +12,10 @@ from mlprune.errors import UserError
 
 
 class FileRows(Rows):
-    """Rows of a text file, of which only the places where they start are kept.
+    """Rows of a text file; only their start positions are kept in memory.
 
     Args:
-        path: A file in UTF-8, whose lines end in line feeds; U+2028 and its like stand within cells.
+        path: A file in UTF-8, whose lines end in line feeds; U+2028 and the like may be inside cells.
 
     Raises:
         UserError: If a row cannot be read, or there are none.
@@ -34,14 +34,14 @@ class FileRows(Rows):
 
     @abstractmethod
     def _scan(self, file: Iterable[bytes]) -> Iterator[tuple[int, Any]]:
-        """Yield where each row starts, and what it is checked by."""
+        """Yield each row's start, and what is needed to check it."""
 
     @abstractmethod
     def _parse(self, number: int, raw: bytes) -> Row:
         """Return a row from its position and its bytes."""
 
     def _see(self, number: int, row: Any) -> None:
-        """Look at a row when the file is opened."""
+        """Check a row when the file is opened."""
 
     def __len__(self) -> int:
         return len(self._starts) - 1

@@ -1,4 +1,4 @@
-"""Files of public evaluation sets as their authors publish them, where plain columns do not say it all."""
+"""Files of public evaluation sets as their authors publish them, beyond plain columns."""
 
 import json
 from collections import Counter
@@ -67,14 +67,14 @@ class BmlamaFolder(Corpus):
                 count = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
                 raise UserError(f"{file}: row {number + 1} has {count}; prompt, answer and candidates are needed")
             prompt, answer, candidates, subject = [*cells, ""][:4]
-            made = {"id": str(number), "prompt": prompt, "answer": answer}
-            return made | {"candidates": candidates.split(", "), "subject": subject}
+            fact: Row = {"id": str(number), "prompt": prompt, "answer": answer}
+            return fact | {"candidates": candidates.split(", "), "subject": subject}
 
         return MappedRows(lines, make, range(1, len(lines)))
 
 
 def unquoted(cell: str) -> str:
-    """Return a cell without the quotation marks that a csv writer put around it.
+    """Return a cell without the quotation marks added by a csv writer.
 
     Example:
         >>> unquoted('"The ""Big"" Apple"'), unquoted('"Yes" and "no"')
@@ -87,7 +87,7 @@ def unquoted(cell: str) -> str:
 
 
 class XnliFile(Corpus):
-    """``xnli.test.tsv`` or ``xnli.dev.tsv`` of XNLI 1.0: one file, all languages, told apart by a column.
+    """``xnli.test.tsv`` or ``xnli.dev.tsv`` of XNLI 1.0: one file, with all languages and a language column.
 
     Args:
         path: The file, or the folder that holds it.
@@ -122,7 +122,7 @@ class XnliFile(Corpus):
         return ("xnli", str(self.file.resolve()))
 
     def check(self, lang: str) -> None:
-        """Only reading the file can tell what it has."""
+        """Nothing is known before the file is read."""
 
     def origin(self, lang: str) -> str:
         return f"'{lang}' in {self.file}"

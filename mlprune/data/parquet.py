@@ -19,7 +19,7 @@ class ParquetRows(Rows):
         path: The file.
 
     Raises:
-        UserError: If it is no parquet file, or has no rows.
+        UserError: If it is not a parquet file, or has no rows.
     """
 
     def __init__(self, path: Path) -> None:

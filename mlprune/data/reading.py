@@ -1,4 +1,4 @@
-"""Reading local files: text stays as it stands in them, and what cannot be read is refused by file, row and reason."""
+"""Reading local files: text is unchanged; errors name file, row and reason."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from mlprune.errors import UserError, first_line
 
 
 def read_file(path: Path, kind: str | None = None, header: bool = True) -> Rows:
-    """Open a local file as rows; blank lines are rows, too, so that row numbers of parallel files agree.
+    """Open a local file as rows; blank lines are rows too, so that row numbers of parallel files agree.
 
     Args:
         path: The file.

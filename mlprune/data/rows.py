@@ -1,4 +1,4 @@
-"""Rows of a file that are parsed when they are asked for, so that a few of a million cost little."""
+"""Rows of a file, parsed on access, so that using a few of a million costs little."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -8,7 +8,7 @@ Row = dict[str, Any]
 
 
 class Twice:
-    """Stands in a row for the cell of a column whose name another column has, too."""
+    """Placeholder for the cell of a column whose name is not unique."""
 
     def __repr__(self) -> str:
         return "two columns of one name"
@@ -18,7 +18,7 @@ TWICE = Twice()
 
 
 class Rows(Sequence[Row]):
-    """A sequence of rows that need not lie in memory; equal to any sequence of the same rows.
+    """A sequence of rows that need not be in memory; equal to any sequence of the same rows.
 
     Example:
         >>> rows = ListRows([{"text": "Un."}, {"text": "Deux."}])
@@ -27,7 +27,7 @@ class Rows(Sequence[Row]):
     """
 
     names: Sequence[str] = ()  # of every column
-    lacking: Mapping[str, int] = {}  # column that not every row has, to the position of the first row without it
+    lacking: Mapping[str, int] = {}  # column that some rows lack, to the position of the first such row
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -63,7 +63,7 @@ class Rows(Sequence[Row]):
 
 
 class ListRows(Rows):
-    """Rows that lie in memory."""
+    """Rows in memory."""
 
     def __init__(self, rows: Sequence[Row]) -> None:
         self._rows = rows
@@ -80,7 +80,7 @@ class ListRows(Rows):
 
 
 class Columns:
-    """Gathers which columns rows have, and which of them some rows lack.
+    """Collects which columns rows have, and which of them some rows lack.
 
     Example:
         >>> columns = Columns()
@@ -109,7 +109,7 @@ class Columns:
 
 
 class MappedRows(Rows):
-    """Rows made from those of another sequence, one from one or from chosen ones.
+    """Rows computed from all or chosen rows of another sequence.
 
     Args:
         source: Where they come from.
@@ -133,10 +133,10 @@ class MappedRows(Rows):
 
 
 class ChainedRows(Rows):
-    """Stretches of several sequences, one after the other.
+    """Ranges of several sequences, concatenated.
 
     Args:
-        parts: Sequences, each with the stretch that is taken.
+        parts: Sequences, each with the range to use.
     """
 
     def __init__(self, parts: Sequence[tuple[Rows, range]]) -> None:
@@ -150,6 +150,6 @@ class ChainedRows(Rows):
     def read(self, positions: Iterable[int]) -> Iterator[Row]:
         chosen, start = list(positions), 0
         for rows, stretch in self._parts:
-            own = [stretch[position - start] for position in chosen if start <= position < start + len(stretch)]
-            yield from rows.read(own)
+            inside = [stretch[position - start] for position in chosen if start <= position < start + len(stretch)]
+            yield from rows.read(inside)
             start += len(stretch)

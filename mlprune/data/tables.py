@@ -1,4 +1,4 @@
-"""Tables whose cells are told apart by a separator: csv and tsv."""
+"""Tables with separators between cells: csv and tsv."""
 
 import csv
 from collections.abc import Iterable, Iterator
@@ -9,7 +9,7 @@ from mlprune.data.lines import FileRows, without_line_end
 from mlprune.data.rows import TWICE, Row
 from mlprune.errors import UserError, first_line
 
-csv.field_size_limit(2**31 - 1)  # the module's own limit of 131,072 characters ends files of whole documents
+csv.field_size_limit(2**31 - 1)  # the default limit of 131,072 characters is too low for whole documents
 
 
 class TableRows(FileRows):
@@ -17,9 +17,9 @@ class TableRows(FileRows):
 
     Args:
         path: The file.
-        separator: What stands between cells.
-        quoted: Whether cells that hold a separator, a line feed or a quotation mark stand in quotation marks.
-        header: Whether the first line that is not blank names the columns.
+        separator: The character between cells.
+        quoted: Whether cells with a separator, a line feed or a quotation mark are quoted.
+        header: Whether the first nonblank line names the columns.
     """
 
     def __init__(self, path: Path, separator: str, quoted: bool, header: bool) -> None:
@@ -42,7 +42,7 @@ class TableRows(FileRows):
                 yield start, cells
 
     def _records(self, file: Iterable[bytes]) -> Iterator[tuple[int, list[str]]]:
-        """Yield where each record starts, and its cells; a quoted cell may hold line feeds."""
+        """Yield each record's start and its cells; a quoted cell may contain line feeds."""
         start, end = -1, 0
 
         def lines() -> Iterator[str]:
@@ -65,7 +65,7 @@ class TableRows(FileRows):
             raise UserError(f"{self.path}: {self._here()} is not csv: {first_line(error)}") from error
 
     def _here(self) -> str:
-        """The record after those found so far."""
+        """The record that cannot be parsed, for messages."""
         return f"row {len(self._starts) + 1}" if self.names or not self.header else "the header"
 
     def _see(self, number: int, row: list[str]) -> None:
@@ -81,7 +81,7 @@ class TableRows(FileRows):
         return row | self._twice if self._twice else row
 
     def _cells(self, number: int, cells: list[str]) -> list[str]:
-        """The cells of a row, as many as there are columns: of a blank line empty ones."""
+        """The cells of a row, one per column; empty ones for a blank line."""
         width = len(self.names)
         if len(cells) == width:
             return cells

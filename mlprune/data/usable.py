@@ -1,4 +1,4 @@
-"""Which rows of a corpus can be used: those without blanks, in every language whose rows are translations of them."""
+"""Which rows of a corpus can be used: those without blanks, in every language with aligned rows."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from mlprune.data.rows import Row, Rows
 from mlprune.errors import UserError
 from mlprune.log import log
 
-NAMED = 3  # rows that a warning names
+NAMED = 3  # number of rows that a warning names
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Needs:
     Args:
         texts: Columns that must hold text.
         labels: Columns that must hold a label, which may be a number.
-        fault: Says what else is wrong with a row; None if nothing is.
+        fault: Returns what else is wrong with a row, or None.
         skip: Whether a row does not belong to the task, so that it is neither used nor counted as left out.
 
     Example:
@@ -34,18 +34,18 @@ class Needs:
 
 
 class UsableRows:
-    """The rows of some languages that can be used; all of them are looked at, few are kept.
+    """The usable rows of some languages; all rows are read, few are kept in memory.
 
     Args:
         corpus: Where they come from.
         languages: Their codes.
-        needs: Says what the rows of a language must have, from its code and its first row.
-        aligned: Whether rows of one id are translations of each other: what one language lacks is then left out in all.
-        who: Who asks, for messages.
+        needs: Returns what the rows of a language must have, given its code and first row.
+        aligned: Whether rows of one id are translations of each other: rows unusable in one are left out in all.
+        who: What uses the rows, for messages.
 
     Raises:
-        UserError: If a row holds something else than text where text is needed, or is blank where ``blank: error`` is
-            set, or if rows that are told apart by their numbers are not equally many.
+        UserError: If a row has something other than text where text is needed, or a blank with ``blank: error``, or if
+            languages without an id column have different numbers of rows.
 
     Example:
         >>> from mlprune.data.corpora import Bundled
@@ -78,7 +78,7 @@ class UsableRows:
 
     @property
     def left_out(self) -> dict[str, int]:
-        """How many rows were left out, by language."""
+        """Number of rows left out, by language."""
         counts = {lang: sum(self._has(lang, i) for i in found) for lang, found in self._unusable.items()}
         return {lang: count for lang, count in counts.items() if count}
 
@@ -89,11 +89,11 @@ class UsableRows:
         return list(self._places[lang])
 
     def unusable(self, lang: str) -> set[str]:
-        """Return the ids of the rows of a language that are not to be used."""
+        """Return the ids of a language's unusable rows."""
         return self._unusable[lang] | self._skipped[lang]
 
     def shared(self, languages: Collection[str]) -> list[str]:
-        """Return the ids that all of some languages have, in the order of the first."""
+        """Return the ids that all given languages have, in the order of the first."""
         first, *others = languages
         if self.corpus.numbered:
             return self.ids(min(languages, key=lambda lang: len(self.rows[lang])))
@@ -138,12 +138,12 @@ class UsableRows:
         return needs.fault(row)
 
     def _check_counts(self, faults: dict[str, dict[str, str]]) -> None:
-        """Refuse files of unequal length; blank rows at the end of one shift nothing."""
+        """Refuse files of unequal length, except for trailing blank rows."""
         shortest = min(self.rows, key=lambda lang: len(self.rows[lang]))
         count = len(self.rows[shortest])
         for lang, rows in self.rows.items():
             if any(str(number) not in faults[lang] for number in range(count, len(rows))):
-                first, second = (own for own in self.rows if own in (lang, shortest))
+                first, second = (code for code in self.rows if code in (lang, shortest))
                 raise UserError(
                     f"{self.who}: {self.corpus.origin(first)} has {len(self.rows[first])} rows, "
                     f"{self.corpus.origin(second)} has {len(self.rows[second])}; rows are paired by their number: "
@@ -151,8 +151,8 @@ class UsableRows:
                 )
 
     def _warn(self, faults: dict[str, dict[str, str]], aligned: bool) -> None:
-        """Name the rows that are left out, once."""
-        found = [(lang, row_id, why) for lang, own in faults.items() for row_id, why in own.items()]
+        """Warn once, naming the rows that are left out."""
+        found = [(lang, row_id, why) for lang, rows in faults.items() for row_id, why in rows.items()]
         if found:
             count = len({row_id for _, row_id, _ in found}) if aligned else len(found)
             named = [f"{self.corpus.where(lang, row_id)} ({why})" for lang, row_id, why in found[:NAMED]]

@@ -1,4 +1,4 @@
-"""Corpora: every way in, every format, and every fault told by file, row and reason."""
+"""Corpora: every source, every format, and every error with file, row and reason."""
 
 import csv
 import gzip
@@ -77,7 +77,7 @@ def test_a_missing_or_gated_set_says_what_to_do() -> None:
         (
             "x.fr.json",
             b'[{"text": "a"},\n{"text": "b"}]\n',
-            "row 1 is not JSON: .*; write one object a line",
+            "row 1 is not JSON: .*; write one object per line",
         ),
         ("x.fr.jsonl", b"\n", "there are no rows"),
         ("x.fr.tsv", b"text\n", "there are no rows"),
@@ -96,7 +96,7 @@ def test_a_path_without_its_language_holds_one_only(tmp_path: Path) -> None:
     (tmp_path / "x.fr.tsv").write_text("text\nOui.\n")
     corpus = LocalFiles(f"{tmp_path}/x.fr.tsv")
     assert len(corpus.rows("fr")) == 1
-    with pytest.raises(UserError, match=r"is asked for de, fr; put \{lang\} where the code stands"):
+    with pytest.raises(UserError, match=r"is used for de, fr; put \{lang\} in place of the code"):
         corpus.check("de")
 
 

@@ -143,8 +143,8 @@ def test_text_is_kept(name: str, texts: list[str], tmp_path_factory: pytest.Temp
         task = CandidateTask(
             "q", ["fr"], Labelled(corpus), "[{text}] {label}", verbalizer={"y": "a", "n": "b"}, label_column="label"
         )
-        asked = [example.candidates[0] for example in task.examples("fr")]
-        assert asked == [f"[{text}] a" for text in kept if text.strip()]
+        used = [example.candidates[0] for example in task.examples("fr")]
+        assert used == [f"[{text}] a" for text in kept if text.strip()]
 
 
 def refused(corpus: Corpus) -> bool:
@@ -183,5 +183,5 @@ def test_lines_that_end_in_carriage_returns_alone_are_refused(tmp_path: Path) ->
 
 def test_half_a_character_is_refused_by_row(tmp_path: Path) -> None:
     (tmp_path / "s.fr.jsonl").write_text('{"text": "un"}\n{"text": "\\ud83d"}\n')
-    with pytest.raises(UserError, match=r"row 2 of .*s\.fr\.jsonl: text holds half of a surrogate pair"):
+    with pytest.raises(UserError, match=r"row 2 of .*s\.fr\.jsonl: text holds an unpaired surrogate"):
         LocalFiles(f"{tmp_path}/s.{{lang}}.jsonl").sentences("fr")

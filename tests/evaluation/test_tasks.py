@@ -283,7 +283,7 @@ def test_results_have_consistency_by_id_and_its_expectation() -> None:
         for lang in task.languages
     }
     records["sw"] = records["sw"][::-1]
-    by_key = {(task.name, lang): own for lang, own in records.items()}
+    by_key = {(task.name, lang): rows for lang, rows in records.items()}
     found = summarize([task], by_key, "dense")
     assert found["rankc"]["nli"] == pytest.approx({"en-fr": 1.0, "en-sw": 1.0, "fr-sw": 1.0})
     assert found["rankc_expected"]["nli"]["en-fr"] == pytest.approx(0.4750, abs=1e-4)
@@ -351,8 +351,8 @@ def test_cloze_answers_of_several_names() -> None:
         (OWN | {"template": "{text {label}"}, "template '{text {label}': unexpected '{' in field name"),
         (OWN | {"template": "{} It is {label}"}, r"slot \{\} is not allowed; give a column's name"),
         (OWN | {"template": "{text.word} {label}"}, r"slot \{text.word\} is not allowed; give a column's name"),
-        (OWN | {"labels": {"0": "awful"}}, "labels name 'awful', which is none of bad, good"),
-        (OWN | {"verbalizer": {False: "poor", True: "fine"}}, "label False is no text; quote it"),
+        (OWN | {"labels": {"0": "awful"}}, "labels: 'awful' is not one of bad, good"),
+        (OWN | {"verbalizer": {False: "poor", True: "fine"}}, "label False is not text; quote it"),
         (OWN | {"verbalizer": {"bad": "poor", "good": "poor"}}, "labels share a word in 'en': poor, poor"),
         (OWN | {"verbalizer": {"bad": "poor"}}, "bad alone would always be right; give two or more"),
         (OWN | {"group_size": 0}, "group_size 0 is not allowed; give at least 1"),

@@ -43,5 +43,5 @@ def test_a_mistake_is_told_before_any_model_is_loaded(mlprune, tmp_path: Path, t
     claims = CLAIMS | {"init_args": CLAIMS["init_args"] | {"labels": {"0": "nope"}}}
     status, _, errors = mlprune("test", "--config", write_config(tmp_path, tiny_folder, data={"tasks": [claims]}))
     assert status != 0
-    assert "labels name 'nope', which is none of no, yes" in errors
+    assert "labels: 'nope' is not one of no, yes" in errors
     assert "Traceback" not in errors

@@ -1,4 +1,4 @@
-"""What every corpus is: rows of text by language."""
+"""The base of every corpus: rows of text by language."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -14,19 +14,19 @@ Blank = Literal["leave_out", "error"]
 class Corpus(ABC):
     """Rows of text by language."""
 
-    numbered = False  # whether the ids are the rows' numbers, from 0
-    blank: Blank = "leave_out"  # what becomes of a row with a blank cell in a column that is used
+    numbered = False  # whether ids are row numbers, from 0
+    blank: Blank = "leave_out"  # what to do with a row that has a blank cell in a used column
 
     @property
     @abstractmethod
     def identity(self) -> tuple[str, ...]:
-        """What tells this corpus' rows from another's: equal identities mean the same rows."""
+        """Identifies the corpus' rows: equal identities mean the same rows."""
 
     @abstractmethod
     def rows(self, lang: str) -> Sequence[Row]:
         """Return the rows of a language, in the order of the corpus, each with a unique ``id`` (str).
 
-        Blank rows stay in place, so that rows of two languages that are told apart by their numbers alone stay in step.
+        Blank rows stay in place, so that numbered rows of two languages stay aligned.
 
         Args:
             lang: ISO 639-1 code.
@@ -50,11 +50,11 @@ class Corpus(ABC):
         return rows
 
     def origin(self, lang: str) -> str:
-        """Return where the rows of a language come from, in words."""
+        """Describe where the rows of a language come from."""
         return "the corpus"
 
     def where(self, lang: str, row_id: str) -> str:
-        """Return in words which row an id means; rows are counted from 1."""
+        """Describe the row with an id; rows are counted from 1."""
         row = f"row {int(row_id) + 1}" if self.numbered else f"row with id '{row_id}'"
         return f"{row} of {self.origin(lang)}"
 

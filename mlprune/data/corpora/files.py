@@ -58,22 +58,22 @@ class FloresFolder(Corpus):
 class LocalFiles(Corpus):
     """Local files, one for each language: jsonl, csv, tsv or parquet.
 
-    Text is read as it stands: nothing is taken for a number, a date or a missing value, and cells of tsv are not
+    Text is read unchanged: nothing is interpreted as a number, a date or a missing value, and cells of tsv are not
     quoted. A column ``translation`` that holds one text for each language gives the column ``text``; one file without
     ``{lang}`` in its path then serves all languages.
 
     Args:
-        path: File name with ``{lang}`` where the language's code stands, such as ``data/xnli.{lang}.tsv``.
-        columns: Which file column gives which column, as ``{text: review_body}``; the file's own names if omitted.
+        path: File name with ``{lang}`` in place of the language code, such as ``data/xnli.{lang}.tsv``.
+        columns: Which file column gives which column, as ``{text: review_body}``; the file's names if omitted.
             In files without a header, columns are named ``0``, ``1``, ...
         id_column: Column that identifies a row over the languages; the row's number if omitted, and then the files of
             languages that are compared must have equally many rows.
-        language_codes: The files' own codes where they differ, as ``{zh: zh-CN}``.
+        language_codes: Language codes of the files where they differ, as ``{zh: zh-CN}``.
         header: Whether csv and tsv files start with a line of column names.
         blank: ``leave_out`` to leave a row with a blank cell out in every language, ``error`` to refuse it.
 
     Raises:
-        UserError: If the extension is not one of those, or two languages are asked of a path without ``{lang}``.
+        UserError: If the extension is not one of those, or several languages use a path without ``{lang}``.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class LocalFiles(Corpus):
         self.header = header
         self.blank = checked_blank(blank)
         self.numbered = id_column is None
-        self._asked: set[str] = set()
+        self._languages: set[str] = set()
 
     @property
     def identity(self) -> tuple[str, ...]:
@@ -116,10 +116,11 @@ class LocalFiles(Corpus):
         if not file.is_file():
             what = "is a folder; give the file" if file.is_dir() else "does not exist"
             raise UserError(f"corpus file '{file}' for language '{lang}' {what}")
-        self._asked.add(lang)
-        if len(self._asked) > 1 and "{lang}" not in self.path and not self._holds_translations(file):
+        self._languages.add(lang)
+        if len(self._languages) > 1 and "{lang}" not in self.path and not self._holds_translations(file):
             raise UserError(
-                f"path '{self.path}' is asked for {', '.join(sorted(self._asked))}; put {{lang}} where the code stands"
+                f"path '{self.path}' is used for {', '.join(sorted(self._languages))}; "
+                "put {lang} in place of the code"
             )
 
     def _holds_translations(self, file: Path) -> bool:

@@ -16,10 +16,10 @@ class HubDataset(Corpus):
         split: Split such as ``validation``.
         revision: Commit, tag or branch to pin.
         data_files: File names in the repository (``{lang}`` replaced likewise).
-        columns: Which column of the data set gives which column; its own names if omitted. A column ``translation``
+        columns: Which column of the data set gives which column; its names if omitted. A column ``translation``
             that holds one text for each language gives the column ``text``.
         id_column: Column that identifies a row over the languages; the row's number if omitted.
-        language_codes: The data set's own codes where they differ, as ``{zh: zho_Hans}``.
+        language_codes: Language codes of the data set where they differ, as ``{zh: zho_Hans}``.
         blank: ``leave_out`` to leave a row with a blank cell out in every language, ``error`` to refuse it.
     """
 
@@ -53,7 +53,7 @@ class HubDataset(Corpus):
         return ("hub", self.name, self.config or "", self.split, self.revision or "", self.data_files or "")
 
     def check(self, lang: str) -> None:
-        """Only reading the data set can tell what it has."""
+        """Nothing is known before the data set is read."""
 
     def _fill(self, pattern: str, lang: str) -> str:
         return pattern.replace("{lang}", self.language_codes.get(lang, lang))

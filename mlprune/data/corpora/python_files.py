@@ -12,12 +12,12 @@ from mlprune.errors import UserError
 class PythonFiles(Corpus):
     """Python source files, one a row, column ``text``; by default those of the standard library on this machine.
 
-    Files that Python itself could not decode are left out.
+    Files that Python cannot decode are left out.
 
     Args:
-        path: Folder to search for ``*.py``; the standard library's own folder if omitted.
+        path: Folder to search for ``*.py``; the standard library's folder if omitted.
         min_chars: Shorter files are left out.
-        max_chars: A file's text is cut here; calibration prompts are short.
+        max_chars: Maximum length of a file's text; the rest is cut off.
     """
 
     def __init__(self, path: str | None = None, min_chars: int = 1000, max_chars: int = 20000) -> None:
@@ -32,7 +32,7 @@ class PythonFiles(Corpus):
         return ("python", str(self.path.resolve()))
 
     def check(self, lang: str) -> None:
-        """The folder was checked when the corpus was made; code has no language."""
+        """The folder was checked at construction; code has no language."""
 
     def rows(self, lang: str) -> list[Row]:
         rows = []

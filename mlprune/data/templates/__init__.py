@@ -1,4 +1,4 @@
-"""Templates and verbalizers as data, each with its origin, checked by a person."""
+"""Templates and verbalizers as data, each with its origin, reviewed by a person."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,14 +16,14 @@ ByLanguage = str | dict[str, str]
 class Template:
     """How a row becomes candidate texts.
 
-    Slots are ``{column}``, and ``{label}`` for the verbalized label or ``{candidate}`` for the row's own answer. A text
-    may be one for all languages, or a dict of language to text; so may the verbalizer.
+    Slots are ``{column}``, and ``{label}`` for the verbalized label or ``{candidate}`` for a candidate of the row.
+    Texts and verbalizer are for all languages, or dicts of language to text or verbalizer.
 
     Args:
         template: The full text that is scored; question and answer together if omitted.
         label_column: Column that holds the right label, or the position of the right candidate column.
         verbalizer: Label to the word that stands for it, in label order.
-        candidates: Columns that hold the row's own answers, instead of a verbalizer.
+        candidates: Columns with the candidates of each row, instead of a verbalizer.
         labels: Cell of the label column (as text) to label, or to candidate column.
         dropped: Cells of the label column whose rows are left out.
         question: What precedes the answer: what an encoder reads, or a chat's user says.
@@ -31,8 +31,8 @@ class Template:
         answer_only: Score the answer alone, the question being given.
         start_token: Score texts from their first token on, after the tokenizer's beginning (or end) token alone.
         normalization: The normalization that belongs to the template.
-        truncate: ``column``, ``length`` and ``character_languages``: cut a column to so many words, or characters.
-        group_size: So many consecutive rows belong together and are sampled together.
+        truncate: ``column``, ``length`` and ``character_languages``: cut a column to this many words, or characters.
+        group_size: How many consecutive rows are sampled together.
         group_column: Column whose cell they share: rows with the same one are not independent.
         words: Slot to ``column`` and ``values`` (language to cell to word): words that depend on a cell.
         origin: Where it comes from.
@@ -63,7 +63,7 @@ class Template:
     version: int = 1
 
     def check(self, lang: str) -> None:
-        """Raise UserError if it gives no candidates in a language, or ones that cannot be told apart."""
+        """Raise UserError if the template gives no candidates in a language, or indistinguishable ones."""
         parts = (self.question, self.answer, self.template)
         question, answer, text = (slots(of_language(part, lang, "template")) for part in parts)
         names = self.names(lang)
@@ -72,7 +72,7 @@ class Template:
             raise UserError(f"its template has no {{{slot}}}")
         for name in [*names, *self.labels.values()]:
             if not isinstance(name, str):
-                raise UserError(f"label {name} is no text; quote it, as YAML reads no as false")
+                raise UserError(f"label {name} is not text; quote it, since YAML reads no as false")
         if len(names) < 2:
             raise UserError(f"{', '.join(names)} alone would always be right; give two or more")
         words = [] if self.candidates else [str(word) for word in self.words_for(lang).values()]
@@ -80,7 +80,7 @@ class Template:
             raise UserError(f"labels share a word in '{lang}': {', '.join(words)}")
         unknown = [label for label in self.labels.values() if label not in names]
         if unknown:
-            raise UserError(f"labels name '{unknown[0]}', which is none of {', '.join(names)}")
+            raise UserError(f"labels: '{unknown[0]}' is not one of {', '.join(names)}")
 
     def names(self, lang: str) -> tuple[str, ...]:
         """Return the names of the candidates, in order: labels, or columns."""
@@ -89,8 +89,8 @@ class Template:
     def text_columns(self, lang: str) -> tuple[str, ...]:
         """Return the columns whose text the template writes."""
         parts = (of_language(part, lang, "template") for part in (self.template, self.question, self.answer))
-        own = {"label", "candidate", *self.words}
-        found = dict.fromkeys(name for part in parts for name in sorted(slots(part)) if name not in own)
+        reserved = {"label", "candidate", *self.words}
+        found = dict.fromkeys(name for part in parts for name in sorted(slots(part)) if name not in reserved)
         return (*found, *self.candidates)
 
     def words_for(self, lang: str) -> dict[str, str]:
@@ -122,7 +122,7 @@ class Template:
                 for part in (self.question, self.answer, self.template or "")
             )
         except KeyError as error:
-            raise UserError(f"the template asks for {error}, the corpus has {', '.join(row)}") from error
+            raise UserError(f"the template has a slot for {error}, the corpus has {', '.join(row)}") from error
         return text or question + answer, question, answer
 
     def _word(self, slot: str, row: dict[str, Any], lang: str) -> str:
@@ -147,7 +147,7 @@ def slots(text: str) -> set[str]:
     """Return the names of a template's slots.
 
     Raises:
-        UserError: If a brace has no partner, or a slot is no plain name.
+        UserError: If a brace is unmatched, or a slot is not a plain name.
 
     Example:
         >>> sorted(slots("{text} It is {label}"))
@@ -164,7 +164,7 @@ def slots(text: str) -> set[str]:
 
 
 def of_language(value: Any, lang: str, what: str) -> Any:
-    """Return a language's own value where there is one for each.
+    """Return the value for a language if there is one per language, else the value itself.
 
     Raises:
         UserError: If the language is missing, saying of ``what``.
