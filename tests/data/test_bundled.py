@@ -113,8 +113,8 @@ def test_nothing_is_said_twice(lang: str) -> None:
     assert len(set(texts)) == len(texts)
     places = defaultdict(list)
     sets = [grams(text) for text in texts]
-    for i, own in enumerate(sets):
-        for gram in own:
+    for i, grams in enumerate(sets):
+        for gram in grams:
             places[gram].append(i)
     shared: Counter[tuple[int, int]] = Counter()
     for found in places.values():
@@ -164,9 +164,9 @@ def test_lengths(lang: str) -> None:
         lang
     ]
     for name in ("parallel", "reviews"):
-        own, english = ([len(row["text"]) for row in rows(name, code)] for code in (lang, "en"))
-        assert usual[0] <= sum(own) / sum(english) <= usual[1]
-        assert all(0.1 < a / b < 2.6 for a, b in zip(own, english, strict=True))
+        lengths, english = ([len(row["text"]) for row in rows(name, code)] for code in (lang, "en"))
+        assert usual[0] <= sum(lengths) / sum(english) <= usual[1]
+        assert all(0.1 < a / b < 2.6 for a, b in zip(lengths, english, strict=True))
     if lang == "en":
         assert all(10 <= len(row["text"]) <= 400 for row in rows("parallel", "en"))
 
@@ -190,13 +190,14 @@ def test_hypotheses_alone_do_not_tell_the_label(lang: str) -> None:
         left = {label: counts[label].copy() for label in counts}
         for row in held:
             left[row["label"]].subtract(words_of(row["hypothesis"], lang))
-        vocabulary = len({word for own in left.values() for word, n in own.items() if n > 0})
+        vocabulary = len({word for counts in left.values() for word, n in counts.items() if n > 0})
         for row in held:
             scores = {
                 label: sum(
-                    log((own[word] + 1) / (own.total() + vocabulary)) for word in words_of(row["hypothesis"], lang)
+                    log((counts[word] + 1) / (counts.total() + vocabulary))
+                    for word in words_of(row["hypothesis"], lang)
                 )
-                for label, own in left.items()
+                for label, counts in left.items()
             }
             right += max(scores, key=scores.__getitem__) == row["label"]
     assert right / len(data) < 0.46

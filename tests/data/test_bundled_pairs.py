@@ -77,7 +77,7 @@ def test_sentences_differ_in_one_place(lang: str) -> None:
 
 @pytest.mark.parametrize("lang", LANGUAGES)
 def test_sentences_look_alike(lang: str) -> None:
-    """Both are tidy, end alike, and are equally long on average, so that length does not tell which is good."""
+    """Both are tidy, end alike, and are equally long on average, so that length does not give away which is good."""
     data = rows(lang)
     for row in data:
         good, bad = row["good"], row["bad"]

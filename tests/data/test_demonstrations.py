@@ -16,9 +16,9 @@ def texts(lang: str) -> dict[str, str]:
 
 
 def test_translation_prompt_is_label_sentence_separator() -> None:
-    made = TranslationDemonstrations("fr", "en", shots=2).prompts(TOKENIZER, 3, seed=0)
+    prompts = TranslationDemonstrations("fr", "en", shots=2).prompts(TOKENIZER, 3, seed=0)
     french, english = texts("fr"), texts("en")
-    for prompt in made:
+    for prompt in prompts:
         a, b = prompt.row_ids
         assert (
             prompt.text
@@ -39,8 +39,8 @@ def test_monolingual_prompt_has_as_many_sentences_as_shots() -> None:
 
 @pytest.mark.parametrize("pair", [("fr", "en"), ("zh", "sw"), ("en", "hi")])
 def test_any_pair_and_no_sentence_twice(pair: tuple[str, str]) -> None:
-    made = TranslationDemonstrations(*pair, shots=4).prompts(TOKENIZER, 15, seed=1)
-    rows = [row for prompt in made for row in prompt.row_ids]
+    prompts = TranslationDemonstrations(*pair, shots=4).prompts(TOKENIZER, 15, seed=1)
+    rows = [row for prompt in prompts for row in prompt.row_ids]
     assert len(rows) == len(set(rows)) == 60
 
 
@@ -56,10 +56,10 @@ def test_too_small_a_corpus_says_how_many_rows_are_needed() -> None:
 
 
 def test_code_prompts_are_python_files_of_this_machine() -> None:
-    made = CodeDemonstrations().prompts(TOKENIZER, 5, seed=0)
-    assert len({prompt.row_ids for prompt in made}) == 5
-    assert any("import " in prompt.text for prompt in made)
-    for prompt in made:
+    prompts = CodeDemonstrations().prompts(TOKENIZER, 5, seed=0)
+    assert len({prompt.row_ids for prompt in prompts}) == 5
+    assert any("import " in prompt.text for prompt in prompts)
+    for prompt in prompts:
         assert "site-packages" not in prompt.row_ids[0]
 
 

@@ -93,7 +93,7 @@ def test_an_option_of_the_card(tmp_path: Path) -> None:
 def test_text_of_a_repository_is_kept_in_the_hubs_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And read there as a folder is, with a network and without one."""
     place(tmp_path / "set", {"test.csv": b"text\nnull\n"})
-    real, asked = datasets.load_dataset_builder, []
+    real, calls = datasets.load_dataset_builder, []
 
     def online(name: str, *args: object, **options: object) -> object:
         builder = real(str(tmp_path / "set") if name == "someone/set" else name)
@@ -107,17 +107,17 @@ def test_text_of_a_repository_is_kept_in_the_hubs_cache(tmp_path: Path, monkeypa
         return real(name)
 
     def download(name: str, **options: object) -> str:
-        asked.append(options)
+        calls.append(options)
         return str(tmp_path / "set")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
     for load in (online, offline):
         monkeypatch.setattr(datasets, "load_dataset_builder", load)
         assert HubDataset("someone/set", revision="v1").rows("fr") == [{"id": "0", "text": "null"}]
-    with_network, without = asked
+    with_network, without = calls
     assert with_network["allow_patterns"] == ["README.md", "test.csv"]
     assert without["local_files_only"]
-    assert {options["revision"] for options in asked} == {"v1"}
+    assert {options["revision"] for options in calls} == {"v1"}
 
 
 def test_the_folders_name_is_no_pattern(tmp_path: Path) -> None:

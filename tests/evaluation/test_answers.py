@@ -116,8 +116,8 @@ def squad_file(rows: list[dict[str, Any]]) -> str:
     articles = []
     for row in rows:
         answers = [{"text": text, "answer_start": 0} for text in row["answers"]["text"]]
-        asked = {"id": row["id"], "question": row["question"], "answers": answers}
-        articles.append({"paragraphs": [{"context": row["context"], "qas": [asked]}]})
+        question = {"id": row["id"], "question": row["question"], "answers": answers}
+        articles.append({"paragraphs": [{"context": row["context"], "qas": [question]}]})
     return json.dumps({"version": "1.1", "data": articles})
 
 

@@ -89,8 +89,8 @@ def test_counts_may_differ_with_an_id_column(tmp_path: Path) -> None:
 
 def test_calibration_leaves_the_row_out_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     corpus = write(tmp_path, "tsv", fr=FR, en=EN)
-    made = TranslationDemonstrations("fr", corpus=corpus, shots=1, separator="\n").prompts(tiny_tokenizer(), 3, 0)
-    assert sorted(p.text for p in made) == sorted(f"French: {fr}\nEnglish: {en}\n" for fr, en in KEPT)
+    prompts = TranslationDemonstrations("fr", corpus=corpus, shots=1, separator="\n").prompts(tiny_tokenizer(), 3, 0)
+    assert sorted(p.text for p in prompts) == sorted(f"French: {fr}\nEnglish: {en}\n" for fr, en in KEPT)
     (message,) = [record.message for record in caplog.records if record.levelname == "WARNING"]
     assert "row 2" in message
     assert "s.fr.tsv" in message
@@ -98,8 +98,8 @@ def test_calibration_leaves_the_row_out_and_says_so(tmp_path: Path, caplog: pyte
 
 def test_calibration_in_one_language_uses_what_it_has(tmp_path: Path) -> None:
     corpus = write(tmp_path, "flores", en=["One.", " ", "Three."])
-    made = MonolingualDemonstrations("en", corpus=corpus, shots=1, separator="\n").prompts(tiny_tokenizer(), 2, 0)
-    assert sorted(p.text for p in made) == ["English: One.\n", "English: Three.\n"]
+    prompts = MonolingualDemonstrations("en", corpus=corpus, shots=1, separator="\n").prompts(tiny_tokenizer(), 2, 0)
+    assert sorted(p.text for p in prompts) == ["English: One.\n", "English: Three.\n"]
 
 
 def test_shots_leave_the_row_out(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_candidates_leave_out_blank_texts_and_labels(tmp_path: Path) -> None:
         en=[("One.", "y"), ("Two.", "n"), ("Three.", None), ("Four.", "y")],
         fr=[("Un.", "y"), (" ", "n"), ("Trois.", "y"), ("Quatre.", "y")],
     )
-    task = CandidateTask("own", ["en", "fr"], corpus, **OWN)
+    task = CandidateTask("custom", ["en", "fr"], corpus, **OWN)
     assert [[e.id for e in task.examples(lang)] for lang in ("en", "fr")] == [["0", "3"]] * 2
 
 

@@ -1,4 +1,4 @@
-"""What tasks do with cells: text is asked as it stands in the file; anything else is refused by row and column."""
+"""What tasks do with cells: text is used unchanged; anything else is refused, naming row and column."""
 
 import json
 from collections.abc import Callable
@@ -33,7 +33,7 @@ def corpus(folder: Path, *rows: dict[str, Any], languages: tuple[str, ...] = ("f
     return LocalFiles(f"{folder}/x.{{lang}}.jsonl")
 
 
-def asked(folder: Path, *cells: Any) -> list[str]:
+def texts_used(folder: Path, *cells: Any) -> list[str]:
     rows = corpus(folder, *({"text": cell, "label": "y"} for cell in cells))
     examples = CandidateTask("q", ["fr"], rows, "[{text}] {label}", **OWN).examples("fr")
     return [example.candidates[0].removesuffix("] oui").removeprefix("[") for example in examples]
@@ -51,13 +51,13 @@ def asked(folder: Path, *cells: Any) -> list[str]:
     ],
 )
 def test_text_is_asked_as_it_stands(cells: list[str], tmp_path: Path) -> None:
-    assert asked(tmp_path, *cells) == cells
+    assert texts_used(tmp_path, *cells) == cells
 
 
 @pytest.mark.parametrize("cell", [{"fr": "un"}, ["un"], 1984, 1.5, True, float("nan"), "\ud800"], ids=repr)
 def test_what_is_no_text_is_refused_by_row_and_column(cell: Any, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"row 2 of .*x\.fr\.jsonl.*: text ") as error:
-        asked(tmp_path, "un", cell)
+        texts_used(tmp_path, "un", cell)
     assert "\n" not in str(error.value)
 
 

@@ -118,7 +118,7 @@ PARTS = (
 
 
 def test_a_template_that_reads_parts_of_messages_is_given_parts() -> None:
-    """As those of multimodal models; from a plain text they write nothing, and the question would not be asked."""
+    """As in multimodal models; they render nothing for plain text, which would lose the question."""
     assert (
         Chat(True).prompt(tokenizer_with(PARTS), [("1 + 1?", "2")], "2 + 2?")
         == "user: 1 + 1? assistant: 2 user: 2 + 2? "

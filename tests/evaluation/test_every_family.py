@@ -1,4 +1,4 @@
-"""Every causal and encoder-decoder family that can be built tiny is pruned, scored and asked, or refused in a line."""
+"""Every causal and encoder-decoder family that can be built tiny works throughout, or is refused in one line."""
 
 from typing import Any
 
@@ -78,16 +78,16 @@ def test_pruning(name: str) -> None:
 @torch.no_grad()
 def plain_scores(model: PreTrainedModel, ids: list[list[int]], context: list[int]) -> list[float]:
     found = []
-    for own in ids:
+    for tokens in ids:
         if model.config.is_encoder_decoder:
-            decoder = torch.tensor([[decoder_start_of(model), *own[:-1]]])
+            decoder = torch.tensor([[decoder_start_of(model), *tokens[:-1]]])
             masks = {"decoder_attention_mask": torch.ones_like(decoder)} if "T5Gemma" in type(model).__name__ else {}
             logits = model(
                 input_ids=torch.tensor([context]), decoder_input_ids=decoder, use_cache=False, **masks
             ).logits[0]
         else:
-            logits, own = model(input_ids=torch.tensor([own]), use_cache=False).logits[0, :-1], own[1:]
-        found.append(float(logits.log_softmax(-1)[torch.arange(len(own)), torch.tensor(own)].mean()))
+            logits, tokens = model(input_ids=torch.tensor([tokens]), use_cache=False).logits[0, :-1], tokens[1:]
+        found.append(float(logits.log_softmax(-1)[torch.arange(len(tokens)), torch.tensor(tokens)].mean()))
     return found
 
 

@@ -53,7 +53,7 @@ def test_order_and_number_of_prompts_do_not_matter(family: str) -> None:
 
 
 class Scripted:
-    """Makes a model write given texts, whatever it is asked."""
+    """Makes a model generate given texts, whatever the prompt."""
 
     def __init__(self, model: PreTrainedModel, texts: list[str], prompts: list[str]) -> None:
         self.tokenizer = tiny_tokenizer()

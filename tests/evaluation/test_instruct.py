@@ -28,8 +28,8 @@ def test_reviews_as_a_chat(instruct) -> None:
     examples = task.examples("en")
     for example, record in zip(examples, task.predict(model, tokenizer, "en", examples), strict=True):
         solved = [{"role": role, "content": text} for shot in task.shots_for("en") for role, text in zip(ROLES, shot)]
-        asked = [*solved, {"role": "user", "content": example.question}]
-        given = tokenizer.apply_chat_template(asked, add_generation_prompt=True, return_dict=False)
+        messages = [*solved, {"role": "user", "content": example.question}]
+        given = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
         for answer, score in zip(("negative", "positive"), record["scores"], strict=True):
             said = tokenizer(answer, add_special_tokens=False)["input_ids"]
             values = plain_log_probs(model, given + said)[-len(said) :]

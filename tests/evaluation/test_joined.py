@@ -59,13 +59,16 @@ def test_answers_encoded_alone_read_as_in_the_whole(name: str) -> None:
     tokenizer = CAUSAL[name].make()
     for question, answer in (("La pluie", "s"), ("它是", "红的"), ("Oui,", " B")):
         (ids,), ((given,),), (joined,) = encode_candidates(tokenizer, [[(question + answer, question)]])
-        own = [
+        expected = [
             *tokenizer.convert_tokens_to_ids(list(CAUSAL[name].lead)),
             *tokenizer(question, add_special_tokens=False)["input_ids"],
         ]
-        whole = [*own[: len(CAUSAL[name].lead)], *tokenizer(question + answer, add_special_tokens=False)["input_ids"]]
-        assert ids[0][:given] == own
-        assert joined == (whole[: len(own)] != own)
+        whole = [
+            *expected[: len(CAUSAL[name].lead)],
+            *tokenizer(question + answer, add_special_tokens=False)["input_ids"],
+        ]
+        assert ids[0][:given] == expected
+        assert joined == (whole[: len(expected)] != expected)
         if not joined:
             assert ids[0] == whole
         elif name not in LOSSY:

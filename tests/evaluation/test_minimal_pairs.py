@@ -65,12 +65,12 @@ def answered(task: MinimalPairs, answers: dict[str, list[bool]]) -> TaskRecords:
 
 
 def test_each_phenomenon_has_its_own_rows(tmp_path: Path) -> None:
-    """With its own number of examples, and its average over the languages that have it."""
+    """With the number of its examples, and an average over the languages that have it."""
     local(tmp_path, [{"good": "Elle rit.", "bad": "Elle rient.", "phenomenon": "agreement"}], "fr")
     local(tmp_path, [{"good": "Ella ríe.", "bad": "Ella ríen.", "phenomenon": "agreement"}], "es")
     task = MinimalPairs(["en", "fr", "es"], local(tmp_path, PAIRS))
-    own = answered(task, {"en": [True, True, False], "fr": [True], "es": [False]})
-    found = {(row.measure.name, row.language): (row.value, row.n) for row in figures_of(own, "dense")}
+    answers = answered(task, {"en": [True, True, False], "fr": [True], "es": [False]})
+    found = {(row.measure.name, row.language): (row.value, row.n) for row in figures_of(answers, "dense")}
     assert found["accuracy", "en"] == (2 / 3, 3)
     assert found["accuracy_case", "en"] == (0.5, 2)
     assert found["accuracy_agreement", "en"] == (1.0, 1)
@@ -84,7 +84,7 @@ def test_two_models_are_compared_by_phenomenon() -> None:
     examples = task.examples("hi")
     gender = [example.category == "gender" for example in examples]
     before = answered(task, {"hi": [True] * len(examples)})
-    after = answered(task, {"hi": [not own for own in gender]})
+    after = answered(task, {"hi": [not right for right in gender]})
     rows = {row.measure.name: row for row in differences_of(before, after, ("dense", "pruned")) if row.language == "hi"}
     assert (rows["accuracy_gender"].delta, rows["accuracy_gender"].n) == (-1.0, sum(gender))
     assert rows["accuracy_gender"].p == pytest.approx(2 * 0.5 ** sum(gender))  # McNemar: all changed one way

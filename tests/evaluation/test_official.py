@@ -265,8 +265,8 @@ def test_belebele_pairs_questions_by_passage_and_number(tmp_path: Path) -> None:
     write(tmp_path / "hin_Latn.jsonl", [other, *BELEBELE[::-1]])
     task = Belebele(["en", "hi_Latn"], path=str(tmp_path))
     english, hindi = ({example.id: example for example in task.examples(lang)} for lang in task.languages)
-    assert {key: own.label for key, own in english.items()} == {key: own.label for key, own in hindi.items()}
-    groups = [own.group for own in english.values()]
+    assert {key: e.label for key, e in english.items()} == {key: e.label for key, e in hindi.items()}
+    groups = [example.group for example in english.values()]
     assert groups[0] == groups[1] != groups[2]
     records = {
         lang: task.predict(tiny_model("llama"), tiny_tokenizer(), lang, task.examples(lang)) for lang in task.languages

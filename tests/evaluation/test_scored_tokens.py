@@ -1,7 +1,6 @@
 """What is scored, token by token: a plain forward of what a person would write for each kind of tokenizer.
 
-Expected ids are the text's own, without special tokens, after what the kind says stands in front; the code under test
-is not asked.
+Expected ids are those of the text without special tokens, after the kind's leading ones, without the code under test.
 """
 
 import json
@@ -29,7 +28,7 @@ STORIES = [  # the last of the four sentences, and the two endings: of several t
 
 
 @cache
-def made(name: str) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
+def tokenizer_and_model(name: str) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     tokenizer = (CAUSAL | TRANSLATING)[name].make()
     return tokenizer, tiny_model("llama", vocab_size=len(tokenizer), max_position_embeddings=512)
 
@@ -52,7 +51,7 @@ def summed(model: PreTrainedModel, ids: list[int], start: int) -> float:
 
 @pytest.mark.parametrize("name", CAUSAL)
 def test_texts(name: str) -> None:
-    tokenizer, model = made(name)
+    tokenizer, model = tokenizer_and_model(name)
     lead = lead_ids(tokenizer, CAUSAL[name].lead)
     rows = [[*lead, *own_ids(tokenizer, text)] for text in TEXTS]
     start = max(len(lead), 1)
@@ -65,7 +64,7 @@ def test_texts(name: str) -> None:
 
 @pytest.mark.parametrize("name", CAUSAL)
 def test_answers_after_a_question(name: str, tmp_path: Path) -> None:
-    tokenizer, model = made(name)
+    tokenizer, model = tokenizer_and_model(name)
     lead = lead_ids(tokenizer, CAUSAL[name].lead)
     rows = [
         {f"input_sentence_{i}": sentence for i in range(1, 5)}
@@ -78,17 +77,17 @@ def test_answers_after_a_question(name: str, tmp_path: Path) -> None:
     for record, (sentence, *endings) in zip(records, STORIES, strict=True):
         assert "joined" not in record
         question = " ".join([sentence] * 4)
-        asked = [*lead, *own_ids(tokenizer, question)]
+        prompt_ids = [*lead, *own_ids(tokenizer, question)]
         for score, ending in zip(record["scores"], endings, strict=True):
             ids = [*lead, *own_ids(tokenizer, f"{question} {ending}")]
-            assert ids[: len(asked)] == asked  # so that the ending's tokens are those after it
-            assert len(ids) > len(asked)
-            assert score == pytest.approx(summed(model, ids, len(asked)), abs=1e-4)
+            assert ids[: len(prompt_ids)] == prompt_ids  # so that the ending's tokens are those after it
+            assert len(ids) > len(prompt_ids)
+            assert score == pytest.approx(summed(model, ids, len(prompt_ids)), abs=1e-4)
 
 
 @pytest.mark.parametrize("name", CAUSAL)
 def test_perplexity_scores_every_token_of_the_text(name: str, tmp_path: Path) -> None:
-    tokenizer, model = made(name)
+    tokenizer, model = tokenizer_and_model(name)
     lead = lead_ids(tokenizer, CAUSAL[name].lead)
     lead = lead or [tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id]
     texts = [text for text in TEXTS if text.strip() == text]
@@ -101,7 +100,7 @@ def test_perplexity_scores_every_token_of_the_text(name: str, tmp_path: Path) ->
 
 @pytest.mark.parametrize("name", CAUSAL)
 def test_prompts_are_continued_not_ended(name: str) -> None:
-    tokenizer, model = made(name)
+    tokenizer, model = tokenizer_and_model(name)
     prompts = ["French: Il pleut.\nEnglish:", "French: Oui.\nEnglish:"]
     found = generate(model, tokenizer, prompts, 8, stop=["\N{SNOWMAN}"])
     for prompt, continuation in zip(prompts, found, strict=True):
@@ -115,7 +114,7 @@ def test_prompts_are_continued_not_ended(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["end token behind", "Llama 2 with add_eos_token", "T5", "XGLM", "WordPiece"])
 def test_an_end_token_in_the_text_itself_is_scored(name: str) -> None:
-    tokenizer, model = made(name)
+    tokenizer, model = tokenizer_and_model(name)
     lead = lead_ids(tokenizer, CAUSAL[name].lead)
     text = f"It rains {tokenizer.eos_token}"
     ids = [*lead, *own_ids(tokenizer, text)]

@@ -56,9 +56,9 @@ def test_separator_of_the_paper() -> None:
 
 
 def test_shots_are_not_tested() -> None:
-    own = task(fewshot=Bundled("parallel"), corpus=Bundled("parallel"), limit=None)
-    shots = {source for source, _ in own.shots_for("fr")}
-    assert shots.isdisjoint(example.source for example in own.examples("fr"))
+    translation = task(fewshot=Bundled("parallel"), corpus=Bundled("parallel"), limit=None)
+    shots = {source for source, _ in translation.shots_for("fr")}
+    assert shots.isdisjoint(example.source for example in translation.examples("fr"))
 
 
 def test_chat() -> None:
@@ -71,12 +71,17 @@ def test_chat() -> None:
 
 @pytest.mark.parametrize("family", ["llama", "mt5"])
 def test_records_and_figures(family: str) -> None:
-    own = task(max_new_tokens=5, languages=["fr", "sw"])
+    translation = task(max_new_tokens=5, languages=["fr", "sw"])
     model = tiny_model(family, **({"max_position_embeddings": 2048} if family == "llama" else {}))
-    records = {lang: own.predict(model, tiny_tokenizer(), lang, own.examples(lang)) for lang in own.languages}
-    assert [record["id"] for record in records["fr"]] == [example.id for example in own.examples("fr")]
+    records = {
+        lang: translation.predict(model, tiny_tokenizer(), lang, translation.examples(lang))
+        for lang in translation.languages
+    }
+    assert [record["id"] for record in records["fr"]] == [example.id for example in translation.examples("fr")]
     assert {record["stopped"] for record in records["fr"]} <= {"length", "end", "\n", "French:", "English:"}
-    found = summarize([own], {(own.name, lang): rows for lang, rows in records.items()}, "dense")["translation"]
+    found = summarize([translation], {(translation.name, lang): rows for lang, rows in records.items()}, "dense")[
+        "translation"
+    ]
     assert list(found) == ["fr-en", "sw-en", "all-en"]
     overall = Translation("en")
     for rows in records.values():
@@ -111,11 +116,11 @@ def test_sentences_without_translations(tmp_path: Path) -> None:
 
 
 def test_too_long_prompts_are_told_by_task_and_language() -> None:
-    own = task(limit=1)
+    translation = task(limit=1)
     with pytest.raises(
         UserError, match=r"task 'translation', language 'fr', row with id '\d+' .*: its prompt has \d+ tokens"
     ):
-        own.predict(tiny_model("gpt2"), tiny_tokenizer(), "fr", own.examples("fr"))
+        translation.predict(tiny_model("gpt2"), tiny_tokenizer(), "fr", translation.examples("fr"))
 
 
 def test_too_few_short_sentences() -> None:
@@ -124,15 +129,15 @@ def test_too_few_short_sentences() -> None:
 
 
 def test_corpora_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    own, read = task(), []
+    translation, read = task(), []
     rows = Bundled.rows
     monkeypatch.setattr(Bundled, "rows", lambda self, lang: read.append(lang) or rows(self, lang))
-    examples = own.examples("fr")
-    own.prompts(tiny_tokenizer(), "fr", ["Bonjour."])
+    examples = translation.examples("fr")
+    translation.prompts(tiny_tokenizer(), "fr", ["Bonjour."])
     count = len(read)
     for example in examples:
-        own.prompts(tiny_tokenizer(), "fr", [example.source])
-    own.examples("fr")
+        translation.prompts(tiny_tokenizer(), "fr", [example.source])
+    translation.examples("fr")
     assert len(read) == count == 4  # two languages, in the task's corpus and in that of solved examples
 
 
