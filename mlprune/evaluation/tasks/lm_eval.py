@@ -107,7 +107,7 @@ class LmEval(Task):
         self._documents: dict[str, Documents] = {}
 
     def limit_to(self, limit: int) -> None:
-        """Evaluate at most so many documents of each of the harness' tasks."""
+        """Evaluate at most this many documents of each of the harness' tasks."""
         own = self.prompting.limit
         self.prompting = replace(self.prompting, limit=limit if own is None or own < 1 else min(limit, own))
 

@@ -47,8 +47,8 @@ class SegmentPerplexity(Task):
         name: Name in results.
         joined_by: What rows are joined by.
         segment_tokens: Length of a segment.
-        max_segments: At most so many, from the beginning; ``limit`` takes some spread over those.
-        batch_size: At most so many segments in a batch; a token budget alone decides if omitted.
+        max_segments: Maximum number, from the beginning; ``limit`` takes some spread over those.
+        batch_size: At most this many segments in a batch; a token budget alone decides if omitted.
         options: Those of :class:`Task`.
 
     Raises:
@@ -179,7 +179,7 @@ class C4(SegmentPerplexity):
         languages: English alone.
         name: Name in results.
         joined_by: What documents are joined by.
-        max_segments: At most so many segments.
+        max_segments: At most this many segments.
         rows: Which documents, from 0.
         options: Those of :class:`SegmentPerplexity` and :class:`Task`.
 
