@@ -86,7 +86,7 @@ class CandidateTask(ScoredTask):
         }
         if group_size is not None and group_size < 1:
             raise UserError(f"task '{name}': group_size {group_size} is not allowed; give at least 1")
-        self.own_words = own
+        self.own_words = is_custom
         self.template = replace(base, **{key: value for key, value in changes.items() if value})
         self.start_token = self.template.start_token
         self.group_size = self.template.group_size
