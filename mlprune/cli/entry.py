@@ -6,6 +6,9 @@ import os
 import signal
 import sys
 
+from rich.console import Console
+from rich.logging import RichHandler
+
 from mlprune import __version__
 from mlprune.cli.commands import RUNS, SUMMARIES, TOOLS, overview, tool
 from mlprune.errors import UserError, did_you_mean, one_line
@@ -77,9 +80,6 @@ def _run(args: list[str]) -> None:
 
 def log_handler() -> logging.Handler:
     """Return what writes the log to stderr: beside live lines on a terminal, elsewhere whole lines of plain text."""
-    from rich.console import Console
-    from rich.logging import RichHandler
-
     console = Console(stderr=True)
     if console.is_terminal:
         return RichHandler(console=console, show_time=False, show_level=False, show_path=False)
