@@ -4,6 +4,8 @@ import json
 import random
 import struct
 from collections.abc import Callable
+from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +27,23 @@ for _ in range(200):
     DEEP = [DEEP]
 
 
+def strange(rng: Random) -> Any:
+    """Return a value that nobody expects, one that no other place shares."""
+    return deepcopy(rng.choice(STRANGE))
+
+
 def places(tree: Any) -> list[tuple[Any, Any]]:
     """Every place in a tree of mappings and lists: what holds it, and its key there."""
     found: list[tuple[Any, Any]] = []
-    left = [tree]
+    left, seen = [tree], set[int]()
     while left:
         holder = left.pop()
+        if id(holder) in seen or not isinstance(holder, dict | list):
+            continue
+        seen.add(id(holder))
         for key in list(holder) if isinstance(holder, dict) else range(len(holder)):
             found.append((holder, key))
-            if isinstance(holder[key], dict | list):
-                left.append(holder[key])
+            left.append(holder[key])
     return found
 
 
@@ -43,7 +52,7 @@ def mutate_tree(rng: Random, tree: Any) -> Any:
     for _ in range(rng.choice((1, 1, 1, 2, 4))):
         spots = places(tree)
         if not spots:
-            return rng.choice(STRANGE)
+            return strange(rng)
         holder, key = rng.choice(spots)
         change = rng.randrange(9)
         value = holder[key]
@@ -68,10 +77,10 @@ def mutate_tree(rng: Random, tree: Any) -> Any:
         elif change == 6 and isinstance(value, int | float):
             holder[key] = rng.choice((-value, value * 10**6, value + 0.5, value + 1))
         elif change == 7:
-            holder[key] = DEEP
+            holder[key] = deepcopy(DEEP)
         else:
-            holder[key] = rng.choice(STRANGE)
-    return rng.choice(STRANGE) if rng.random() < 0.03 else tree
+            holder[key] = strange(rng)
+    return strange(rng) if rng.random() < 0.03 else tree
 
 
 def _depth(tree: Any) -> int:
@@ -112,20 +121,29 @@ def mutate_bytes(rng: Random, data: bytes) -> bytes:
     )()
 
 
+def written(dump: Callable[[Any], str], tree: Any) -> bytes:
+    """Write a tree; what is too deep to be written, or holds itself, is many brackets."""
+    try:
+        return dump(tree).encode("utf-8", "surrogatepass")
+    except (RecursionError, ValueError):
+        return b"[" * 3000
+
+
 def mutate_json(rng: Random, data: bytes) -> bytes:
     """Change a JSON file, mostly so that it still is one."""
     if rng.random() < 0.2:
         return mutate_bytes(rng, data)
     if data.count(b"\n") and b"\n{" in data:  # an object a line
         return mutate_rows(rng, data)
-    return json.dumps(mutate_tree(rng, json.loads(data))).encode()
+    return written(json.dumps, mutate_tree(rng, json.loads(data)))
 
 
 def mutate_yaml(rng: Random, data: bytes) -> bytes:
     """Change a YAML file, mostly so that it still is one."""
     if rng.random() < 0.25:
         return mutate_bytes(rng, data)
-    return yaml.safe_dump(mutate_tree(rng, yaml.safe_load(data)), allow_unicode=rng.random() < 0.5).encode()
+    dump = partial(yaml.safe_dump, allow_unicode=rng.random() < 0.5)
+    return written(dump, mutate_tree(rng, yaml.safe_load(data)))
 
 
 def mutate_safetensors(rng: Random, data: bytes) -> bytes:
@@ -133,7 +151,7 @@ def mutate_safetensors(rng: Random, data: bytes) -> bytes:
     if rng.random() < 0.4:
         return mutate_bytes(rng, data)
     size = struct.unpack("<Q", data[:8])[0]
-    header = json.dumps(mutate_tree(rng, json.loads(data[8 : 8 + size]))).encode()
+    header = written(json.dumps, mutate_tree(rng, json.loads(data[8 : 8 + size])))
     return struct.pack("<Q", len(header)) + header + data[8 + size :]
 
 
@@ -142,7 +160,8 @@ def mutate_rows(rng: Random, data: bytes) -> bytes:
     if rng.random() < 0.4:
         return mutate_bytes(rng, data)
     lines = [json.loads(line) for line in data.splitlines()]
-    return b"\n".join(json.dumps(line).encode() for line in mutate_tree(rng, lines) or [])
+    changed = mutate_tree(rng, lines)
+    return b"\n".join(written(json.dumps, line) for line in (changed if isinstance(changed, list) else [changed]))
 
 
 def mutate_parquet(rng: Random, data: bytes) -> bytes:
