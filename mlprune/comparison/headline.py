@@ -18,7 +18,8 @@ def headline(rows: Sequence[Difference], tasks: Collection[str]) -> str:
 
     Args:
         rows: The differences.
-        tasks: Names of the tasks it is about, each by its first measure.
+        tasks: Names of the tasks it is about, each by its first measure and the one that stands beside it; all tasks
+            if there are none.
 
     Example:
         >>> from mlprune.metrics import Measure
@@ -31,14 +32,20 @@ def headline(rows: Sequence[Difference], tasks: Collection[str]) -> str:
         >>> headline([replace(row, changed=0.0, system="runs/b", reference="runs/a")], ["nli"])
         'On average over languages, no prediction changed from runs/a to runs/b: nli (n = 60 in 20 clusters).'
     """
-    firsts = {row.task: row for row in reversed(rows) if row.language == AVERAGE and row.task in tasks}
+    averages = [row for row in reversed(rows) if row.language == AVERAGE]
+    firsts = {row.task: row for row in averages if row.task in tasks or not tasks}
     chosen = [firsts[task] for task in dict.fromkeys(row.task for row in rows) if task in firsts]
+    beside = {
+        row.task: row
+        for row in rows
+        if row.language == AVERAGE and row.task in firsts and row.measure.name == firsts[row.task].measure.beside
+    }
     if not chosen:
         return "Nothing was measured outside English in both runs, so nothing is said of it."
     without_english = any(row.language == AVERAGE_ALL and row.task in firsts for row in rows)
     where = "Outside English" if without_english else "On average over languages"
     same = [f"{row.task} ({_size(row)})" for row in chosen if row.changed == 0]
-    moved = [_change(row) for row in chosen if row.changed != 0]
+    moved = [_change(row) for first in chosen if first.changed != 0 for row in (first, beside.get(first.task)) if row]
     before, after = chosen[0].reference, chosen[0].system
     done = OF_ONE_RUN.get((before, after))
     if not moved:

@@ -275,9 +275,10 @@ def _cell(cell: str) -> Any:
 
 
 def headline_tasks(results: dict[str, Any]) -> list[str]:
-    """Return the tasks that a headline speaks of."""
+    """Return the tasks that a headline speaks of: all, if none is meant to be in one."""
     if "measured_by" in results:
-        return [task for task, own in results["measured_by"].items() if own["headline"]]
+        measured = results["measured_by"]
+        return [task for task, own in measured.items() if own["headline"]] or list(measured)
     return list(results.get("tasks", {}))
 
 

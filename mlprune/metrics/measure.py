@@ -22,6 +22,7 @@ class Measure:
         higher_is_better: None where neither is.
         bounds: Smallest and largest possible value, where there is one; intervals are clipped to them.
         chance: Name of the sibling measure that gives chance level; it is shown beside this one, and not compared.
+        beside: Name of the sibling measure that headlines name together with this one.
 
     Example:
         >>> Measure("f1", "F1", unit="%", scale=100, digits=1).text(0.5)
@@ -36,6 +37,7 @@ class Measure:
     higher_is_better: bool | None = True
     bounds: tuple[float | None, float | None] = (None, None)
     chance: str | None = None
+    beside: str | None = None
 
     @property
     def label(self) -> str:
@@ -64,7 +66,7 @@ class Measure:
 
     def to_json(self) -> dict[str, Any]:
         """Return what rows of results.json and comparison.json carry of their measure."""
-        shown = ("title", "unit", "scale", "digits", "higher_is_better", "chance")
+        shown = ("title", "unit", "scale", "digits", "higher_is_better", "chance", "beside")
         return {name: getattr(self, name) for name in shown}
 
 

@@ -74,7 +74,7 @@ class Translation(AdditiveMetric):
     """
 
     measures = (
-        Measure("bleu", "BLEU", digits=1, bounds=(0.0, 100.0)),
+        Measure("bleu", "BLEU", digits=1, bounds=(0.0, 100.0), beside="chrf"),
         Measure("chrf", "chrF++", digits=1, bounds=(0.0, 100.0)),
     )
     answer = "output"

@@ -2,7 +2,7 @@
 
 from mlprune.comparison import read_figures
 from mlprune.comparison.schema1 import headline_tasks, read_sweep
-from mlprune.metrics.measure import AVERAGE
+from mlprune.metrics.measure import AVERAGE, Figure
 from mlprune.present import curves_of
 from mlprune.report.features import layer_name
 from mlprune.report.tables import share_lost
@@ -53,8 +53,8 @@ def _evaluated(results: Json) -> str:
     rows = read_figures(results)
     found = []
     for task in headline_tasks(results):
-        own = [row for row in rows if row.task == task and row.value is not None]
-        own = [row for row in own if row.measure == own[0].measure]
+        measured = [row for row in rows if row.task == task and row.value is not None]
+        own = [row for row in measured if row.measure == measured[0].measure]
         english = any(row.language == PIVOT for row in own)
         places = {PIVOT: "in English", AVERAGE: "in the other languages" if english else "on average over languages"}
         shown = [
@@ -62,10 +62,18 @@ def _evaluated(results: Json) -> str:
             for row in own
             if row.language in places
         ]
+        beside = [
+            f"{row.measure.title} {row.measure.text(row.value)}" for row in measured if _stands_beside(row, own[0])
+        ]
         if shown:
-            found.append(f"{task} {own[0].measure.title or own[0].measure.name} {' and '.join(shown)}")
+            name = own[0].measure.title or own[0].measure.name
+            found.append(f"{task} {name} {' and '.join(shown)}" + "".join(f" ({text})" for text in beside))
     system = results.get("system") or results.get("stage", "dense")
     return f"The {system} model: {'; '.join(found)}." if found else ""
+
+
+def _stands_beside(row: Figure, first: Figure) -> bool:
+    return row.language == AVERAGE and row.measure.name == first.measure.beside
 
 
 def _swept(lines: list[dict[str, str]]) -> str:

@@ -7,11 +7,15 @@ import pytest
 from tiny import tiny_model, tiny_tokenizer
 from tokenizer_kinds import TRANSLATING
 
+from mlprune.comparison import differences_of
+from mlprune.comparison.headline import headline
 from mlprune.data.corpora import Bundled, LocalFiles
 from mlprune.errors import UserError
-from mlprune.evaluation.results import summarize
+from mlprune.evaluation.results import summarize, task_records
 from mlprune.evaluation.tasks import TranslationTask
 from mlprune.metrics import Translation
+from mlprune.report.headline import headline as report_headline
+from mlprune.runs.content import RunContent
 
 
 def task(**options) -> TranslationTask:
@@ -147,3 +151,22 @@ def test_a_translation_model_needs_no_examples() -> None:
     assert task.prompts(TRANSLATING["NLLB"].make(), "fr", sources) == sources  # its language codes say what to do
     assert task.prompts(tiny_tokenizer(), "fr", ["Oui."]) == ["French: Oui.\nEnglish:"]
     assert task.used_rows()[task.fewshot.identity] == {example.id for example in task.examples("fr")}
+
+
+def test_headlines_name_chrf_beside_bleu(tmp_path: Path) -> None:
+    """Where translation is all that was measured, in a comparison and in a report."""
+    own, results = task(languages=["fr", "sw"]), {}
+    words = ["a", "cat", "sat", "on", "a", "red", "mat"]
+    for system, output in (("dense", words), ("pruned", [*words[:5], "blue", "hat"])):
+        rows = [
+            {"id": str(i), "output": " ".join(output), "reference": " ".join(words), "target_lang": "en"}
+            for i in range(3)
+        ]
+        results[system] = (rows, summarize([own], {(own.name, lang): rows for lang in own.languages}, system))
+    sides = [task_records(own, dict.fromkeys(own.languages, rows)) for rows, _ in results.values()]
+    differences = differences_of(*sides, ("dense", "pruned"))
+    text = headline(differences, [])
+    assert text.startswith("On average over languages, pruning changed translation BLEU by -")
+    assert "; translation chrF++ by -" in text
+    run = RunContent(tmp_path, "v0", results={"dense": results["dense"][1]})
+    assert report_headline(run) == "The dense model: translation BLEU 100.0 on average over languages (chrF++ 100.0)."
