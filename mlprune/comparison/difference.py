@@ -1,7 +1,10 @@
 """The difference between two systems as a row."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
+
+from scipy import stats
 
 from mlprune.metrics.measure import Measure, row_from_json, row_to_json
 
@@ -32,6 +35,9 @@ class Difference:
         >>> row = Difference("pruned", "dense", "nli", "fr", Measure("f1"), 0.25, 0.5, 0.25)
         >>> Difference.from_json(row.to_json()) == row
         True
+        >>> row = Difference("b", "a", "nli", "fr", Measure("f1"), 0.5, 0.51, 0.01, low=-0.01, high=0.03, n=1000)
+        >>> round(row.detectable, 4), row.needed  # 2.8 standard errors
+        (0.0286, 8167)
     """
 
     system: str
@@ -56,9 +62,27 @@ class Difference:
         """Whether the interval excludes zero."""
         return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
+    @property
+    def detectable(self) -> float | None:
+        """The smallest true difference that as many examples would find clear in 80% of cases.
+
+        From the interval's width and the number of clusters. Source: Bloom 1995, "Minimum Detectable Effects".
+        """
+        if self.low is None or self.high is None or self.high == self.low:
+            return None
+        t = float(stats.t.ppf(0.975, max((self.clusters or self.n) - 1, 1)))
+        return (t + float(stats.norm.ppf(0.8))) * (self.high - self.low) / (2 * t)
+
+    @property
+    def needed(self) -> int | None:
+        """How many examples of the same kind a true difference of this size needs to be found clear in 80% of cases."""
+        if not self.delta or self.detectable is None:
+            return None
+        return math.ceil(self.n * (self.detectable / self.delta) ** 2)
+
     def to_json(self) -> dict[str, Any]:
         """Return the row as comparison.json has it."""
-        return row_to_json(self)
+        return row_to_json(self) | {"detectable": self.detectable, "needed": self.needed}
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> "Difference":

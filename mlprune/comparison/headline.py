@@ -28,7 +28,7 @@ def headline(rows: Sequence[Difference], tasks: Collection[str]) -> str:
         >>> from dataclasses import replace
         >>> headline([row, replace(row, language="average_all")], ["nli"])
         'Outside English, pruning changed nli F1 by +5.0 points (95% CI -1.0 to +10.0, n = 60 in 20 clusters): too few
-        to tell.'
+        to tell (detectable at 80% power: 7.7 points; for 5.0 points n = 143 would be needed).'
         >>> headline([replace(row, changed=0.0, system="runs/b", reference="runs/a")], ["nli"])
         'On average over languages, no prediction changed from runs/a to runs/b: nli (n = 60 in 20 clusters).'
     """
@@ -56,9 +56,7 @@ def headline(rows: Sequence[Difference], tasks: Collection[str]) -> str:
 
 
 def _change(row: Difference) -> str:
-    measure = row.measure
-    unit = " points" if measure.unit == "%" else f" {measure.unit}" if measure.unit else ""
-    by = f"{measure.text(row.delta, sign=True)}{unit}"
+    measure, by = row.measure, _amount(row, row.delta, sign=True)
     if row.low is None or row.high is None:
         interval = "no interval"
     else:
@@ -66,13 +64,29 @@ def _change(row: Difference) -> str:
     return f"{row.task} {measure.title or measure.name} by {by} ({interval}, {_size(row)}): {_verdict(row)}"
 
 
+def _amount(row: Difference, change: float | None, sign: bool = False) -> str:
+    measure = row.measure
+    unit = " points" if measure.unit == "%" else f" {measure.unit}" if measure.unit else ""
+    return f"{measure.text(change, sign)}{unit}"
+
+
 def _verdict(row: Difference) -> str:
     if not row.clear or row.low is None:
-        return "too few to tell"
+        return f"too few to tell{_power(row)}"
     rose = row.low > 0
     if row.measure.higher_is_better is None:
         return "it rose" if rose else "it fell"
     return "it helped" if rose == row.measure.higher_is_better else "it hurt"
+
+
+def _power(row: Difference) -> str:
+    """What so many examples can show, and how many this difference would take."""
+    if row.detectable is None:
+        return ""
+    found = f"detectable at 80% power: {_amount(row, row.detectable)}"
+    if row.needed is not None:
+        found += f"; for {_amount(row, abs(row.delta or 0.0))} n = {row.needed:,} would be needed"
+    return f" ({found})"
 
 
 def _size(row: Difference) -> str:

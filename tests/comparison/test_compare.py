@@ -1,6 +1,7 @@
 """Two runs compared from their predictions alone."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,11 @@ import pytest
 from sacrebleu.metrics import BLEU, CHRF
 from scipy.stats import binomtest
 
-from mlprune.comparison import TaskRecords, differences_of
+from mlprune.comparison import Difference, TaskRecords, differences_of
+from mlprune.comparison.headline import headline
 from mlprune.errors import UserError
 from mlprune.evaluation.compare import compare, main
-from mlprune.metrics import Translation, expected_rankc
+from mlprune.metrics import Accuracy, Translation, expected_rankc
 from mlprune.present import comparison_markdown
 
 LABELS = ("entailment", "neutral", "contradiction")
@@ -229,3 +231,17 @@ def test_examples_of_one_run_only_are_told(runs: tuple[Path, Path], caplog: pyte
     file.write_text("\n".join(file.read_text().splitlines()[5:]) + "\n")
     assert compare(*(run / "predictions" for run in runs))["tasks"]["xnli"]["fr"]["n"] == 35
     assert "xnli.fr: 40 and 35 examples, of which 35 are in both runs" in caplog.text
+
+
+def test_what_could_have_been_found_stands_beside_too_few_to_tell() -> None:
+    """An interval of 1.96 standard errors on each side; 2.80 of them are found in 80% of cases."""
+    accuracy = Accuracy.measures[0]
+    low, high = 0.02 - 1.96 * 0.02, 0.02 + 1.96 * 0.02
+    row = Difference("pruned", "dense", "nli", "average", accuracy, 0.5, 0.52, 0.02, low, high, n=5000, clusters=5000)
+    assert row.detectable == pytest.approx(2.80 * 0.02, rel=1e-3)
+    assert row.needed == pytest.approx(5000 * 2.80**2, rel=2e-3)
+    assert row.to_json()["needed"] == row.needed
+    said = headline([row], ["nli"])
+    assert "too few to tell (detectable at 80% power: 5.6 points; for 2.0 points n = 39,2" in said
+    assert "detectable" not in headline([replace(row, low=0.01, high=0.03)], ["nli"])
+    assert headline([replace(row, delta=0.0, low=None, high=None)], ["nli"]).endswith("too few to tell.")
