@@ -1,6 +1,6 @@
 """Figures with intervals, and systems compared on the same examples: records in, rows out; no model is loaded."""
 
-from mlprune.comparison.compare import compare
+from mlprune.comparison.compare import compare, compare_all
 from mlprune.comparison.difference import Difference
 from mlprune.comparison.headline import OF_ONE_RUN
 from mlprune.comparison.records import TaskRecords
@@ -12,6 +12,7 @@ __all__ = [
     "Difference",
     "TaskRecords",
     "compare",
+    "compare_all",
     "differences_of",
     "figures_of",
     "read_differences",

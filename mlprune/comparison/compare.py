@@ -1,5 +1,6 @@
 """Two systems' predictions compared, example by example."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,12 +9,13 @@ from typing import Any
 from mlprune.comparison import schema1
 from mlprune.comparison.difference import Difference
 from mlprune.comparison.headline import headline
-from mlprune.comparison.reading import measured_tasks, read_systems
+from mlprune.comparison.reading import System, measured_tasks, read_systems
 from mlprune.comparison.records import TaskRecords
 from mlprune.comparison.rows import corrected, differences_of
 from mlprune.errors import UserError
 from mlprune.log import log
 from mlprune.metrics import Record
+from mlprune.metrics.measure import AVERAGE
 from mlprune.runs.reading import SCHEMA_VERSION
 
 Comparison = dict[str, Any]
@@ -44,8 +46,58 @@ def compare(before: Path, after: Path, seed: int = 0, systems: tuple[str, str] =
         >>> comparison["differences"][0]["delta"], comparison["differences"][0]["n"]
         (0.0, 1)
     """
-    (first, by_first), (second, by_second) = read_systems((before, after))
-    predictions, measured = (first, second), (by_first, by_second)
+    first, second = read_systems((before, after))
+    rows, shared = _differences(first, second, systems, seed)
+    rows = corrected(rows)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "systems": list(systems),
+        **schema1.comparison_sections(shared, rows),
+        "headline": headline(rows, [own.task for own in shared if own.headline]),
+        "differences": [row.to_json() for row in rows],
+    }
+
+
+def compare_all(folders: Sequence[Path], systems: Sequence[str], seed: int = 0) -> Comparison:
+    """Compare several systems: all with the first, and the averages of every pair.
+
+    Holm's correction is over all systems, besides languages and tasks.
+
+    Args:
+        folders: Their predictions, as :func:`compare` takes them.
+        systems: What they are called.
+        seed: Seed of resampling and swapping.
+
+    Returns:
+        ``systems``, ``headlines``, one of each system but the first, ``differences``, rows of all with the first, and
+        ``matrix``, rows of the averages over languages of every pair.
+
+    Raises:
+        UserError: As :func:`compare`.
+    """
+    loaded = read_systems(folders)
+    pairs = {
+        (i, j): _differences(loaded[i], loaded[j], (systems[i], systems[j]), seed)
+        for i, j in itertools.combinations(range(len(loaded)), 2)
+    }
+    tasks = {own.task for _, shared in pairs.values() for own in shared if own.headline}
+    with_first = corrected([row for (i, _), (rows, _) in pairs.items() if i == 0 for row in rows])
+    averages = corrected([row for rows, _ in pairs.values() for row in rows if row.language == AVERAGE])
+    own_rows = {name: [row for row in with_first if row.system == name] for name in systems[1:]}
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "systems": list(systems),
+        "headlines": [headline(own, tasks) for own in own_rows.values()],
+        "differences": [row.to_json() for row in with_first],
+        "matrix": [row.to_json() for row in averages],
+    }
+
+
+def _differences(
+    before: System, after: System, systems: tuple[str, str], seed: int
+) -> tuple[list[Difference], list[TaskRecords]]:
+    """Return the differences between two systems, uncorrected, and what the first has in common with the second."""
+    predictions, measured = zip(before, after, strict=True)
     for task in sorted(predictions[0].keys() ^ predictions[1].keys()):
         log.warning("%s: only in %s", task, systems[0] if task in predictions[0] else systems[1])
     sides = [measured_tasks(own, measured[0] | measured[1]) for own in predictions]
@@ -60,14 +112,7 @@ def compare(before: Path, after: Path, seed: int = 0, systems: tuple[str, str] =
                 rows += differences_of(*pair, systems, seed)
     if not rows:
         raise UserError(f"'{systems[0]}' and '{systems[1]}' have no example in common; evaluate both on the same tasks")
-    rows = corrected(rows)
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "systems": list(systems),
-        **schema1.comparison_sections(shared, rows),
-        "headline": headline(rows, [own.task for own in shared if own.headline]),
-        "differences": [row.to_json() for row in rows],
-    }
+    return rows, shared
 
 
 def shared_records(before: TaskRecords, after: TaskRecords, systems: Sequence[str]) -> tuple[TaskRecords, TaskRecords]:

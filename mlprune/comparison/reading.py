@@ -13,6 +13,7 @@ from mlprune.metrics import Record
 from mlprune.runs import reading
 
 Predictions = dict[str, dict[str, list[Record]]]  # task, language
+System = tuple[Predictions, dict[str, Any]]  # and what measured them, as results.json has it
 
 
 def read_predictions(folder: Path) -> Predictions:
@@ -56,7 +57,7 @@ def read_results(predictions: Path) -> dict[str, Any]:
     return reading.read_json(file)
 
 
-def read_systems(folders: Sequence[Path]) -> list[tuple[Predictions, dict[str, Any]]]:
+def read_systems(folders: Sequence[Path]) -> list[System]:
     """Return several systems' predictions and what measured them, as results.json has it.
 
     A folder is a run's predictions, or holds ``samples_*.jsonl`` of lm-evaluation-harness; these are read under the
@@ -73,14 +74,17 @@ def read_systems(folders: Sequence[Path]) -> list[tuple[Predictions, dict[str, A
         for folder in folders
     ]
     own = {i: read_predictions(folder) for i, folder in enumerate(folders) if not files[i]}
-    found: list[tuple[Predictions, dict[str, Any]]] = []
+    run = next((folders[i] for i in own), None)
+    found: list[System] = []
+    measured: dict[str, Any] = {} if run is None else read_results(run).get("measured_by", {})  # of samples too
     for i, folder in enumerate(folders):
         if i in own:
             found.append((own[i], read_results(folder).get("measured_by", {})))
             continue
         samples = read_samples(files[i])
-        predictions = as_in(samples, next(iter(own.values()))) if own else by_language(samples)
-        found.append((predictions, {} if own or i else measured_by(files[i], predictions)))  # the first one's decides
+        predictions = by_language(samples) if run is None else as_in(samples, next(iter(own.values())))
+        measured = measured or measured_by(files[i], predictions)
+        found.append((predictions, measured))
     return found
 
 

@@ -1,14 +1,14 @@
-"""Compare the predictions of two runs: ``python -m mlprune.evaluation.compare RUN_A RUN_B``."""
+"""Compare the predictions of runs: ``python -m mlprune.evaluation.compare RUN_A RUN_B [RUN_C ...]``."""
 
 import argparse
 import sys
 from pathlib import Path
 
-from mlprune.comparison import compare
+from mlprune.comparison import compare, compare_all
 from mlprune.errors import UserError, one_line
 from mlprune.files import write_json
 from mlprune.invocation import program
-from mlprune.present import comparison_markdown
+from mlprune.present import comparison_markdown, several_markdown
 
 __all__ = ["compare", "main"]
 
@@ -18,19 +18,24 @@ def main(args: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog=f"{program()} compare", description=__doc__)
     samples = "or a folder of samples_*.jsonl that lm-evaluation-harness wrote"
     parser.add_argument("run_a", type=Path, help=f"run folder of the first system, such as the dense one, {samples}")
-    parser.add_argument("run_b", type=Path, help="the same of the second")
+    parser.add_argument("run_b", type=Path, nargs="+", help="the same of the second, or of several")
     parser.add_argument("--json", type=Path, help="also write the comparison to this file")
     arguments = parser.parse_args(args)
-    runs = (arguments.run_a, arguments.run_b)
+    runs = [arguments.run_a, *arguments.run_b]
+    folders, names = [_predictions(run) for run in runs], [str(run) for run in runs]
     try:
-        before, after = map(_predictions, runs)
-        comparison = compare(before, after, systems=(str(runs[0]), str(runs[1])))
+        if len(runs) == 2:
+            comparison = compare(folders[0], folders[1], systems=(names[0], names[1]))
+            text = comparison_markdown(comparison)
+        else:
+            comparison = compare_all(folders, names)
+            text = several_markdown(comparison)
         if arguments.json:
             write_json(arguments.json, comparison)
     except UserError as error:
         print(f"error: {one_line(str(error))}", file=sys.stderr)
         return 1
-    print(comparison_markdown(comparison), end="")
+    print(text, end="")
     return 0
 
 

@@ -1,6 +1,6 @@
 """How rows are shown: one table of them on the console, as Markdown, CSV, LaTeX and HTML."""
 
-from mlprune.present.comparison import COMPARISON_FILES, comparison_markdown
+from mlprune.present.comparison import COMPARISON_FILES, comparison_markdown, several_markdown
 from mlprune.present.curves import Curve, curves_of, curves_table
 from mlprune.present.rows import comparison_tables, figure_tables, raw_table
 from mlprune.present.table import Table, to_console, to_csv, to_html, to_latex, to_markdown
@@ -15,6 +15,7 @@ __all__ = [
     "curves_table",
     "figure_tables",
     "raw_table",
+    "several_markdown",
     "to_console",
     "to_csv",
     "to_html",

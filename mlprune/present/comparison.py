@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from mlprune.comparison import OF_ONE_RUN, read_differences
-from mlprune.present.rows import comparison_tables, raw_table
+from mlprune.comparison import OF_ONE_RUN, Difference, read_differences
+from mlprune.present.rows import comparison_tables, matrix_tables, raw_table
 from mlprune.present.table import Table, to_csv, to_latex, to_markdown
 from mlprune.text import visible
 
@@ -32,6 +32,23 @@ def comparison_markdown(comparison: dict[str, Any]) -> str:
     title = f"{'Dense' if (before, after) in OF_ONE_RUN else before} against {after}"
     tables = map(to_markdown, _tables(comparison))
     return "\n\n".join([f"# {visible(title)}", visible(comparison["headline"]), *tables, METHOD]) + "\n"
+
+
+def several_markdown(comparison: dict[str, Any]) -> str:
+    """Return a comparison of several systems as Markdown: headlines, matrices of all, then each with the first.
+
+    Args:
+        comparison: What :func:`mlprune.comparison.compare_all` returned.
+    """
+    systems = comparison["systems"]
+    parts = [f"# {visible(', '.join(systems[1:]))} against {visible(systems[0])}"]
+    parts += map(visible, comparison["headlines"])
+    matrix = [Difference.from_json(row) for row in comparison["matrix"]]
+    parts += map(to_markdown, matrix_tables(matrix, systems))
+    rows = read_differences(comparison)
+    for name in systems[1:]:
+        parts += map(to_markdown, comparison_tables([row for row in rows if row.system == name]))
+    return "\n\n".join([*parts, METHOD]) + "\n"
 
 
 def _tables(comparison: dict[str, Any]) -> list[Table]:

@@ -51,6 +51,33 @@ def comparison_tables(rows: Sequence[Difference]) -> list[Table]:
     return tables
 
 
+def matrix_tables(rows: Sequence[Difference], systems: Sequence[str]) -> list[Table]:
+    """Return a table for each task and measure: the average difference of every pair of systems, row minus column.
+
+    Args:
+        rows: Differences of averages, each pair once.
+        systems: What they are called, in order.
+
+    Example:
+        >>> row = Difference("b", "a", "nli", "average", Measure("f1"), 0.5, 0.75, 0.25, p_holm=0.01)
+        >>> matrix_tables([row], ["a", "b"])[0].rows
+        [('a', '', '-0.250 (0.010)'), ('b', '+0.250 (0.010)', '')]
+    """
+    tables = []
+    for (task, _), own in grouped(rows).items():
+        measure = own[0].measure
+        cells = {}
+        for row in own:
+            p = f" ({p_text(row.p_holm)})" if row.p_holm is not None else ""
+            cells[row.system, row.reference] = measure.text(row.delta, sign=True) + p
+            if row.delta is not None:
+                cells[row.reference, row.system] = measure.text(-row.delta, sign=True) + p
+        body = [(name, *(cells.get((name, other), "") for other in systems)) for name in systems]
+        title = f"{title_of(task, measure)}: average difference, row minus column (p, Holm)"
+        tables.append(Table(title, ("system", *systems), body))
+    return tables
+
+
 def figure_tables(systems: Mapping[str, Iterable[Figure]]) -> list[Table]:
     """Return a table for each task and measure: figures of one system with their intervals, or several side by side.
 

@@ -135,3 +135,24 @@ def test_files_of_the_harness_itself(tmp_path: Path) -> None:
     tracker.save_results_samples(task_name="xnli_fr", samples=samples)
     row = row_of(compare(tmp_path / "out", tmp_path / "out"), "fr")
     assert (row["task"], row["before"], row["n"]) == ("xnli", 0.5, 4)
+
+
+def test_more_than_two_systems(runs: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for task in ("belebele_fra_Latn", "belebele_swh_Latn"):
+        write_samples(tmp_path / "c", task, [sample(i, True) for i in range(30)])
+    folders = [str(runs[0]), str(runs[1]), str(tmp_path / "c")]
+    assert main([*folders, "--json", str(tmp_path / "all.json")]) == 0
+    text = capsys.readouterr().out
+    assert "average difference, row minus column (p, Holm)" in text
+    assert text.count("Outside English") + text.count("On average over languages") == 2
+    found = json.loads((tmp_path / "all.json").read_text())
+    assert found["systems"] == folders
+    assert {(row["reference"], row["system"]) for row in found["differences"]} == {
+        (folders[0], own) for own in folders[1:]
+    }
+    (french,) = (r for r in found["differences"] if (r["system"], r["language"]) == (folders[1], "fr"))
+    assert french["p"] == 2 * 0.5**4
+    # two languages of two systems: four tests of one task and measure, of which this one is third
+    assert french["p_holm"] == pytest.approx(2 * french["p"])
+    pairs = [(row["reference"], row["system"]) for row in found["matrix"]]
+    assert pairs == [(folders[0], folders[1]), (folders[0], folders[2]), (folders[1], folders[2])]
