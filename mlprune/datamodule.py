@@ -1,10 +1,11 @@
 """The LightningDataModule: calibration prompts for validate, evaluation sets for test, training batches for fit."""
 
+from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mlprune.batching import deal, token_batches
@@ -302,8 +303,40 @@ class PruningDataModule(LightningDataModule):
         batches = batches + [batches[i % len(batches)] for i in range(-len(batches) % world)]  # the first ones again
         own = [pad_right([torch.tensor(ids) for ids in batch]) for batch in deal(batches, rank, world)]
         items = [{"input_ids": ids, "attention_mask": mask} for ids, mask in own]
-        generator = torch.Generator().manual_seed(self.seed)
-        return DataLoader(cast(Dataset[Any], items), batch_size=None, shuffle=True, generator=generator)
+        return DataLoader(cast(Dataset[Any], items), batch_size=None, sampler=EpochShuffle(len(items), self.seed))
+
+
+class EpochShuffle(Sampler[int]):
+    """Positions in random order, another in each epoch, and the same where training resumes at that epoch.
+
+    Args:
+        count: Number of positions.
+        seed: Seed of the orders.
+
+    Example:
+        >>> shuffle = EpochShuffle(5, seed=0)
+        >>> first = list(shuffle)
+        >>> shuffle.set_epoch(1)
+        >>> list(shuffle) != first
+        True
+    """
+
+    def __init__(self, count: int, seed: int) -> None:
+        self.count = count
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch; Lightning calls this before each."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        torch.empty((), dtype=torch.int64).random_(generator=generator)  # as DataLoader's shuffle does before the first
+        yield from torch.randperm(self.count, generator=generator).tolist()
 
 
 def _text_of(example: Any) -> str:

@@ -260,14 +260,14 @@ class PruningCallback(Schedule):
         seconds = time.perf_counter() - self._block_start
         self._block_start = time.perf_counter()
         run.outcome.seconds[step.position] = seconds
-        if step.calibration.output_errors is not None:
-            run.outcome.output_errors = step.calibration.output_errors.errors
         for callback in run.callbacks:
             callback.on_block_pruned(run, step.position, reports, seconds)
 
     def _keep(self, step: BlockStep) -> None:
         """Remember what was done to a block; with streaming its masks and weights go to disk."""
         outcome, reports = self.run.outcome, step.reports
+        if step.calibration.output_errors is not None:
+            outcome.output_errors = step.calibration.output_errors.errors
         outcome.sizes |= {path: report.mask.numel() for path, report in reports.items()}
         if self._stream is not None:
             self._stream.keep(step.position, reports)

@@ -145,10 +145,31 @@ class Calibration:
                 output = self._call(state, block)
             except Stop:
                 return None
+        self._keep_dense_output(block, index, output)
+        return output
+
+    def _keep_dense_output(self, block: int, index: int, output: Tensor) -> None:
+        """Keep a block's output until it is pruned, if the batch is one of those that are compared."""
+        state = self._states[index]
         if self.output_errors is not None and self.output_errors.watches(index):
             call, inputs = self._call_of(state, block), state.hidden.clone()  # those on disk are overwritten
             self.output_errors.before(index, output, lambda: call.run(self.blocks[block], inputs.to(self.device)))
-        return output
+
+    @torch.no_grad()
+    def run_dense(self, block: int, moves: bool) -> None:
+        """Run a block that is about to be restored, as far as its dense outputs are needed.
+
+        Args:
+            block: Position of the block in ``self.blocks``.
+            moves: Leave all batches behind the block; else only those that are compared are run.
+        """
+        for index in range(self.num_batches if self.needs_batches else 0):
+            if moves or (self.output_errors is not None and self.output_errors.watches(index)):
+                self.advance(block, index)
+                output = self._call(self._states[index], block)
+                self._keep_dense_output(block, index, output)
+                if moves:
+                    self.move(block, index, output)
 
     @torch.no_grad()
     def advance(self, block: int, index: int) -> None:

@@ -81,13 +81,13 @@ class BlockStep:
         self._is_gathered = self._is_pruned = True
         self._statistics, self.reports = {}, dict(reports)
         self.calibration.enter(self.position)
-        if self.calibration.propagation.passes_dense:
-            self.calibration.advance_all(self.position + 1)
+        self.calibration.run_dense(self.position, moves=self.calibration.propagation.passes_dense)
         for path, report in reports.items():
             if path in weights:
                 self.block.layers[path].stored.copy_(weights[path])
             self.block.layers[path].zero(report.mask)
         self.calibration.advance_all(self.position + 1)
+        self.calibration.compare_outputs(self.position)
 
     def progress(self, index: int, share: float) -> None:
         """Say that a batch has passed some of the block.
