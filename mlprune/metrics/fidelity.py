@@ -32,6 +32,7 @@ SCRIPTS = {  # ISO 15924 code to what the names of its letters in Unicode begin 
     "Jpan": ("HIRAGANA", "KATAKANA", "CJK"),
     "Khmr": ("KHMER",),
     "Knda": ("KANNADA",),
+    "Kore": ("HANGUL", "CJK"),
     "Laoo": ("LAO",),
     "Latn": ("LATIN",),
     "Mlym": ("MALAYALAM",),
@@ -60,7 +61,7 @@ class LanguageFidelity(AdditiveMetric):
       language's script is another. (The benchmark asks for words of an English dictionary, and so lets names pass.)
 
     ``script`` needs no package and cannot tell languages of one script apart; ``lingua`` can, for its 75 languages:
-    ``pip install "mlprune[langid]"``. Where it does not know the language there is no value.
+    ``pip install "mlprune[langid]"``. Where the language (or its script) is not known there is no value.
 
     Records have ``output`` and ``target_lang``.
 
@@ -115,7 +116,8 @@ class LanguageFidelity(AdditiveMetric):
         return {measure.name: value for measure, value in zip(self.measures, found, strict=True)}
 
     def _judge(self, output: str, lang: str) -> tuple[float, ...]:
-        if self.identifier == "lingua" and lang.partition("_")[0] not in lingua_languages():
+        known = script_of(lang) in SCRIPTS if self.identifier == "script" else primary_of(lang) in lingua_languages()
+        if not known:
             return (0, 0, 0, 0, 0)
         right = self._is_in(output, lang)
         lines = [line for line in output.splitlines() if _words(line) >= SHORTEST_LINE]
@@ -127,7 +129,7 @@ class LanguageFidelity(AdditiveMetric):
         if self.identifier == "script":
             return is_in_script(text, script_of(lang))
         found = lingua_detector().detect_language_of(text)
-        return found is not None and found.iso_code_639_1.name.lower() == lang.partition("_")[0]
+        return found is not None and found.iso_code_639_1.name.lower() == primary_of(lang)
 
 
 def script_of(lang: str) -> str:
@@ -137,7 +139,17 @@ def script_of(lang: str) -> str:
         >>> script_of("sw"), script_of("zh_Hant")
         ('Latn', 'Hant')
     """
-    return language(lang).flores.rpartition("_")[2]
+    return language(lang).script
+
+
+def primary_of(lang: str) -> str:
+    """Return the ISO 639-1 code of a language, or 639-3 where there is none.
+
+    Example:
+        >>> primary_of("zh_Hant"), primary_of("fra_Latn")
+        ('zh', 'fr')
+    """
+    return language(lang).primary
 
 
 def is_in_script(text: str, script: str) -> bool:
@@ -195,4 +207,4 @@ def lingua_languages() -> frozenset[str]:
     """Return the ISO 639-1 codes of lingua's languages."""
     from lingua import Language
 
-    return frozenset(own.iso_code_639_1.name.lower() for own in Language.all())
+    return frozenset(entry.iso_code_639_1.name.lower() for entry in Language.all())

@@ -11,7 +11,7 @@ from mlprune.data.corpora import Bundled
 from mlprune.errors import UserError
 from mlprune.evaluation.results import task_records
 from mlprune.evaluation.tasks import Continuation, MinimalPairs, PerplexityTask, TranslationTask
-from mlprune.languages import LANGUAGES
+from mlprune.languages import LISTED
 from mlprune.metrics import AnswerCalibration, BitsPerByte, Fertility, LanguageFidelity
 from mlprune.metrics.fidelity import SCRIPTS, script_of
 
@@ -24,7 +24,7 @@ def rates(metric: LanguageFidelity, outputs: list[str], lang: str) -> list[float
 
 
 def test_every_language_of_the_table_has_a_script() -> None:
-    assert {script_of(code) for code in LANGUAGES} <= SCRIPTS.keys()
+    assert {script_of(code) for code in LISTED} <= SCRIPTS.keys()
 
 
 @pytest.mark.parametrize("lang", BUNDLED)
@@ -75,6 +75,10 @@ def test_a_missing_identifier_is_one_line(monkeypatch: pytest.MonkeyPatch) -> No
         Continuation(["fr"], identifier="lingua")
     with pytest.raises(UserError, match="identifier 'cld' is not allowed; give script or lingua"):
         LanguageFidelity("cld")  # type: ignore[arg-type]
+
+
+def test_a_script_without_a_name_here_has_no_value() -> None:
+    assert all(map(np.isnan, rates(LanguageFidelity(), ["ᏣᎳᎩ ᎦᏬᏂᎯᏍᏗ"], "chr")))
 
 
 def test_continuations_and_translations_have_rows_with_intervals() -> None:
