@@ -145,9 +145,9 @@ class XnliFile(Corpus):
 
 
 class Keyed(Corpus):
-    """A corpus whose rows are known by several cells together, for sets that lie in another order in each language.
+    """A corpus whose rows are identified by several columns, for sets ordered differently in each language.
 
-    Where a key comes again, as in sets that leave out a part of it, its rows are told apart by their order.
+    Rows that share a key, as where a set omits a part of it, are numbered in their order.
 
     Args:
         corpus: The corpus.
@@ -222,14 +222,14 @@ class SquadFiles(Corpus):
             content = json.loads(self._file(lang).read_text(encoding="utf-8"))
             found = [
                 {
-                    "id": asked["id"],
+                    "id": question["id"],
                     "context": part["context"],
-                    "question": asked["question"],
-                    "answers": [answer["text"] for answer in asked["answers"]],
+                    "question": question["question"],
+                    "answers": [answer["text"] for answer in question["answers"]],
                 }
                 for article in content["data"]
                 for part in article["paragraphs"]
-                for asked in part["qas"]
+                for question in part["qas"]
             ]
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{self.origin(lang)} is not in SQuAD's format: {reason_of(error)}") from error

@@ -89,15 +89,15 @@ class Mgsm(AnswerTask):
         return Needs(("question", "answer") if solved else ("question",), () if solved else ("answer_number",))
 
     def example(self, row: Row, lang: str) -> QuestionExample:
-        asked, answer = MGSM_WORDS[lang]
+        label, answer = MGSM_WORDS[lang]
         reference = number_in(str(row["answer_number"]))
-        return QuestionExample(row["id"], f"{asked} {row['question']}\n{answer}", (reference,))
+        return QuestionExample(row["id"], f"{label} {row['question']}\n{answer}", (reference,))
 
     def solved(self, row: Row, lang: str) -> tuple[str, str]:
-        """Return question and answer; the data set's own begin with the words that prompts have."""
-        asked, answer = MGSM_WORDS[lang]
-        question = text_of(row, "question").removeprefix(asked).strip()
-        return f"{asked} {question}\n{answer}", text_of(row, "answer").removeprefix(answer).strip()
+        """Return question and answer; those of the data set already begin with the prompt's labels."""
+        label, answer = MGSM_WORDS[lang]
+        question = text_of(row, "question").removeprefix(label).strip()
+        return f"{label} {question}\n{answer}", text_of(row, "answer").removeprefix(answer).strip()
 
     def stop(self, lang: str) -> list[str]:
         return ["\n\n", MGSM_WORDS[lang][0]]

@@ -1,4 +1,4 @@
-"""Open continuation: how sentences begin, and what language the model goes on in."""
+"""Open continuation: in which language a model continues the first words of a sentence."""
 
 import re
 from dataclasses import dataclass

@@ -69,7 +69,7 @@ class GlobalMmluLite(_Questions):
 class Include(_Questions):
     """Questions of local exams in 44 languages: ``CohereLabs/include-base-44``, or a copy of it.
 
-    Each language has questions of its own; ``by: domain`` or ``by: regional_feature`` reports parts of them.
+    Questions are not translations of each other; ``by: domain`` or ``by: regional_feature`` reports parts of them.
 
     Source: Romanou et al. 2024, "INCLUDE: Evaluating Multilingual Language Understanding with Regional Knowledge".
 

@@ -87,8 +87,8 @@ class Xquad(AnswerTask):
 
     def example(self, row: Row, lang: str) -> QuestionExample:
         passage, question, answer = self.words[lang]
-        asked = f"{passage}: {row['context']}\n\n{question}: {row['question']}\n\n{answer}:"
-        return QuestionExample(row["id"], asked, self.right(spans_of(row)), group=row["context"])
+        prompt = f"{passage}: {row['context']}\n\n{question}: {row['question']}\n\n{answer}:"
+        return QuestionExample(row["id"], prompt, self.right(spans_of(row)), group=row["context"])
 
     def right(self, spans: list[str]) -> tuple[str, ...]:
         """Return the answers that count, of those in a row."""
@@ -102,10 +102,10 @@ class Xquad(AnswerTask):
 
 
 class TydiQa(Xquad):
-    """Spans of Wikipedia passages that were asked for in the language itself: gold passages in nine languages.
+    """Spans of Wikipedia passages for questions written in the language itself: gold passages in nine languages.
 
     ``google-research-datasets/tydiqa``, configuration ``secondary_task``, or ``tydiqa-goldp-v1.1-dev.json``: one file
-    holds all languages. Each has questions of its own; the best-fitting right answer counts.
+    holds all languages. Questions are not translations of each other; the best-fitting right answer counts.
 
     Source: Clark et al. 2020, "TyDi QA: A Benchmark for Information-Seeking Question Answering in Typologically Diverse
     Languages".
