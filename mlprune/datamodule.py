@@ -15,6 +15,7 @@ from mlprune.evaluation.tasks import Task
 from mlprune.log import log
 from mlprune.models.tokenizer import check_words
 from mlprune.prompts import PromptReader, texts_of
+from mlprune.pruning import Statistic
 from mlprune.pruning.prune import pad_right
 
 NUM_PROMPTS = 100  # of a group, where nobody says how many; as in the paper
@@ -188,18 +189,21 @@ class PruningDataModule(LightningDataModule):
             self._prompts = PromptReader(model, tokenizer, self.max_tokens).prompts(self._groups())
         return self._prompts
 
-    def calibration_batches(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
+    def calibration_batches(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, measured: Statistic | None = None
+    ) -> list[dict[str, Any]]:
         """Form the calibration batches over all prompts.
 
         Args:
             model: The model.
             tokenizer: Its tokenizer.
+            measured: What calibration measures.
 
         Raises:
             UserError: If the model does not say what its decoder starts from.
         """
         reader = PromptReader(model, tokenizer, self.max_tokens)
-        return reader.batches(self._groups(), self.prompts(model, tokenizer), self.max_batch_tokens)
+        return reader.batches(self._groups(), self.prompts(model, tokenizer), self.max_batch_tokens, measured)
 
     def _groups(self) -> dict[str, tuple[Demonstrations, list[Prompt]]]:
         return {group: (own, self.chosen[group]) for group, own in self.demonstrations.items()}

@@ -17,7 +17,8 @@ from mlprune.models.decoder_start import decoder_start_of
 from mlprune.models.encoder import has_encoder
 from mlprune.models.language_tokens import between, has_languages
 from mlprune.models.tokens import embedding_rows, encode
-from mlprune.pruning.prune import needs_equal_lengths, reform
+from mlprune.pruning.prune import form_batches
+from mlprune.pruning.statistics import Statistic
 
 Groups = Mapping[str, tuple[Demonstrations, list[Prompt]]]
 
@@ -48,13 +49,20 @@ class PromptReader:
         side = 0 if has_encoder(self.model) else None
         return {group: self._read(group, own, texts_of(chosen, side)) for group, (own, chosen) in groups.items()}
 
-    def batches(self, groups: Groups, prompts: Mapping[str, list[list[int]]], max_tokens: int) -> list[dict[str, Any]]:
+    def batches(
+        self,
+        groups: Groups,
+        prompts: Mapping[str, list[list[int]]],
+        max_tokens: int,
+        measured: Statistic | None = None,
+    ) -> list[dict[str, Any]]:
         """Form calibration batches over all prompts.
 
         Args:
             groups: As for :meth:`prompts`.
             prompts: What :meth:`prompts` returned.
             max_tokens: Token budget of a batch, padding included.
+            measured: What calibration measures.
 
         Raises:
             UserError: If the model does not say what its decoder starts from.
@@ -66,7 +74,7 @@ class PromptReader:
             decoder = [ids for group, (own, chosen) in groups.items() for ids in self._decoder(group, own, chosen)]
             for row, ids in zip(rows, decoder, strict=True):
                 row["decoder_input_ids"] = torch.tensor([ids])
-        return reform(rows, max_tokens, needs_equal_lengths(self.model))
+        return form_batches(self.model, rows, max_tokens, measured)
 
     def _decoder(self, group: str, own: Demonstrations, chosen: list[Prompt]) -> list[list[int]]:
         """The token ids that the decoder reads with a group's prompts."""

@@ -18,7 +18,7 @@ from mlprune.datamodule import PruningDataModule
 from mlprune.errors import reason_of
 from mlprune.log import log
 from mlprune.module import PruningModule
-from mlprune.pruning import LayerReport
+from mlprune.pruning import LayerReport, Statistic
 from mlprune.runs.folder import claim, claim_named, numbered, versions
 from mlprune.runs.warnings import keep_warnings
 
@@ -67,6 +67,7 @@ class Run:
         is_sweep: The experiment evaluates at many sparsities.
         trains: Recovery training follows pruning.
         outcome: What pruning did.
+        measured: What calibration measures, which decides how batches are formed.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Run:
         self.outcome = PruningOutcome()
         self.callbacks: list[RunCallback] = []
         self.schedule: Schedule | None = None
+        self.measured: Statistic | None = None
         self._failed: dict[str, str] = {}  # viewer to warning
         self._claimed: Path | None = None
         self._folder = resumed
@@ -136,7 +138,7 @@ class Run:
     @cached_property
     def batches(self) -> list[dict[str, Any]]:
         """This process' share of the calibration batches, which are formed once, over all prompts."""
-        batches = self.data.calibration_batches(self.model, self.module.tokenizer)
+        batches = self.data.calibration_batches(self.model, self.module.tokenizer, self.measured)
         return deal(batches, self.trainer.global_rank, self.trainer.world_size)
 
     @property

@@ -132,6 +132,7 @@ class PruningCallback(Schedule):
         """Raise UserError if the settings do not fit the run's model or prompts, or the disk is too small."""
         source = run.module.source
         self.pruner.check_groups(run.groups, "data.demonstrations has")
+        run.measured = self.pruner.importance.needs
         if source.recipe():
             raise UserError(f"model.name '{source.name}' is pruned already; give the dense model")
         if self.streaming and run.is_experiment:

@@ -4,6 +4,7 @@ from mlprune.pruning.admm import ADMM
 from mlprune.pruning.allocation import OWL, Allocation, AlphaPruning
 from mlprune.pruning.alps import ALPS
 from mlprune.pruning.calibration import Calibration, calibrating
+from mlprune.pruning.dsnot import DSnoT
 from mlprune.pruning.importance import RIA, ContrastiveWanda, Importance, Magnitude, Random, Wanda
 from mlprune.pruning.masks import apply_masks, load_masks, save_masks
 from mlprune.pruning.patterns import NofM, Pattern, Unstructured
@@ -26,6 +27,7 @@ __all__ = [
     "BlockStep",
     "Calibration",
     "ContrastiveWanda",
+    "DSnoT",
     "Importance",
     "LayerReport",
     "LayerStatistics",

@@ -48,6 +48,7 @@ class ADMM(Importance):
     """
 
     needs = GRAM
+    has_fixed_scores = False
 
     def __init__(self, iterations: int = 20, schedule: int = 15, damping: float = 0.1, published: bool = False) -> None:
         if not 1 <= schedule <= iterations or damping < 0:

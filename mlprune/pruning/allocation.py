@@ -10,7 +10,7 @@ from mlprune.errors import UserError
 from mlprune.models.blocks import Block
 from mlprune.pruning.importance import Importance
 from mlprune.pruning.patterns import Pattern, Unstructured
-from mlprune.pruning.statistics import GRAM, LayerStatistics
+from mlprune.pruning.statistics import LayerStatistics
 
 
 class Allocation(ABC):
@@ -113,7 +113,7 @@ class OWL(Allocation):
     @override
     def check(self, importance: Importance, pattern: Pattern) -> None:
         super().check(importance, pattern)
-        if importance.needs is GRAM:
+        if not importance.has_fixed_scores:
             raise UserError(
                 f"OWL counts outlying scores, which {type(importance).__name__} has only while it prunes; use Wanda"
             )

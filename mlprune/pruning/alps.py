@@ -51,6 +51,7 @@ class ALPS(Importance):
     """
 
     needs = GRAM
+    has_fixed_scores = False
 
     def __init__(self, damping: float = 0.01, penalty: float = 0.1, iterations: int = 300) -> None:
         if damping < 0 or penalty <= 0 or iterations < 1:

@@ -47,6 +47,10 @@ class _State:
         assert self.captured is not None
         return self.captured.hidden
 
+    @property
+    def num_prompts(self) -> int:
+        return len(self.inputs["input_ids"])
+
 
 class Calibration:
     """Advances batches through the blocks of a model and gathers statistics, one block at a time.
@@ -140,7 +144,8 @@ class Calibration:
         self.advance(block, index)
         state = self._states[index]
         to_end = to_end or (self.output_errors is not None and self.output_errors.watches(index))
-        with self._statistics_of(block).observing(state.group, self._masks(state, block), stop=not to_end):
+        masks, gathered = self._masks(state, block), self._statistics_of(block)
+        with gathered.observing(state.group, masks, not to_end, state.num_prompts):
             try:
                 output = self._call(state, block)
             except Stop:
@@ -203,7 +208,10 @@ class Calibration:
         self.advance_all(block)
         gathered = self._statistics_of(block)
         passages = [
-            Passage(partial(self._call, state, block), gathered.observer(state.group, self._masks(state, block)))
+            Passage(
+                partial(self._call, state, block),
+                gathered.observer(state.group, self._masks(state, block), state.num_prompts),
+            )
             for state in self._states
         ]
         reports = prune_layerwise(self.blocks[block], passages, gathered, self.pruner, on_progress)

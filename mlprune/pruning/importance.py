@@ -48,6 +48,11 @@ class Importance(ABC):
     needs: Statistic | None = ENERGY
     groups: tuple[str, ...] = ()
 
+    @property
+    def has_fixed_scores(self) -> bool:
+        """Whether :meth:`score` decides; otherwise scores change while the method prunes."""
+        return True
+
     @abstractmethod
     def score(self, weight: Tensor, statistics: LayerStatistics | None, path: str) -> Tensor:
         """Return the scores of a layer's weights.

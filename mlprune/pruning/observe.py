@@ -26,7 +26,7 @@ class BlockStatistics:
 
     def __init__(self, block: Block, statistic: Statistic, groups: list[str], device: torch.device) -> None:
         self.block = block
-        self.measure = statistic.total
+        self.statistic = statistic
         self.groups = groups
         self.means: dict[str, dict[str, TokenMean]] = {}
         for path, layer in block.layers.items():
@@ -42,7 +42,7 @@ class BlockStatistics:
         """
         results = {}
         for path in list(self.means) if paths is None else list(paths):
-            entry = LayerStatistics({}, {})
+            entry = LayerStatistics({}, {}, self.statistic)
             for group in self.groups:
                 entry.means[group], entry.tokens[group] = self.means[path][group].result()
             if int(entry.total_tokens().sum()) > 0:
@@ -51,35 +51,37 @@ class BlockStatistics:
                 del self.means[path]
         return results
 
-    def observer(self, group: str, masks: Masks) -> Callable[[str, Tensor], None]:
+    def observer(self, group: str, masks: Masks, num_prompts: int = 1) -> Callable[[str, Tensor], None]:
         """Return a function that takes a layer's path and input into a group; one for each forward pass.
 
         Args:
             group: The group.
             masks: (bool mask of the tokens that count, or None for all; a sequence it belongs to). Inputs that are
                 the very tensor of a pair take its mask (the encoder states of cross-attention); others the first.
+            num_prompts: Rows of the batch.
         """
         last: list[tuple[Tensor, tuple[Tensor, int]]] = []
 
         def see(path: str, x: Tensor) -> None:
             # query, key and value (gate and up) share one input: measure it once
             if not last or last[0][0] is not x:
-                last[:] = [(x, self._measure(x, masks))]
+                last[:] = [(x, self._measure(path, x, masks, num_prompts))]
             self.means[path][group].update(*last[0][1])
 
         return see
 
     @contextmanager
-    def observing(self, group: str, masks: Masks, stop: bool) -> Iterator[None]:
+    def observing(self, group: str, masks: Masks, stop: bool, num_prompts: int = 1) -> Iterator[None]:
         """While open, every forward through the block adds its layers' inputs to a group.
 
         Args:
             group: The group.
             masks: As for :meth:`observer`.
             stop: End the forward with :class:`Stop` once every layer has been seen.
+            num_prompts: Rows of the batch.
         """
         waiting = set(self.block.layers)
-        see = self.observer(group, masks)
+        see = self.observer(group, masks, num_prompts)
 
         def seen(path: str) -> None:
             waiting.discard(path)
@@ -96,7 +98,8 @@ class BlockStatistics:
         def add_expert(path: str, expert: int, x: Tensor, inputs_first: bool) -> None:
             if inputs_first != self.block.layers[path].transposed:
                 raise UserError(f"{path}: its experts are stored in two ways; leave it out with exclude")
-            self.means[path][group].update(self.measure(x, None), x.shape[0], expert)
+            self._check_prompts(path, x, num_prompts)
+            self.means[path][group].update(self.statistic.total(x, None), x.shape[0], expert)
 
         handles = []
         mode = ExitStack()
@@ -113,16 +116,34 @@ class BlockStatistics:
             for handle in handles:
                 handle.remove()
 
-    def _measure(self, x: Tensor, masks: Masks) -> tuple[Tensor, int]:
+    def _measure(self, path: str, x: Tensor, masks: Masks, num_prompts: int) -> tuple[Tensor, int]:
         mask = next((mask for mask, owner in masks[1:] if owner is x), masks[0][0])
         flat = x.reshape(-1, x.shape[-1])
-        if mask is None:
-            return self.measure(flat, None), len(flat)
-        if mask.numel() != len(flat):
+        if mask is not None and mask.numel() != len(flat):
             seen, tokens = len(flat), mask.numel()
             raise UserError(
                 f"a layer sees {seen} inputs for {tokens} tokens, so padding cannot be distinguished from tokens; "
                 "form batches without padding (max_batch_tokens 1)"
             )
+        self._check_prompts(path, x, num_prompts)
+        if not self.statistic.by_prompt:
+            return self._total(flat, mask)
+        prompts = flat.reshape(num_prompts, -1, flat.shape[-1])
+        parts = [self._total(own, None if mask is None else mask[i]) for i, own in enumerate(prompts)]
+        parts = [(total, tokens) for total, tokens in parts if tokens]
+        if not parts:
+            return torch.zeros(self.statistic.shape(x.shape[-1]), device=x.device), 0
+        return torch.stack([total for total, _ in parts]).sum(0), sum(tokens for _, tokens in parts)
+
+    def _total(self, flat: Tensor, mask: Tensor | None) -> tuple[Tensor, int]:
+        if mask is None:
+            return self.statistic.total(flat, None), len(flat)
         counted = spans(mask.reshape(-1))
-        return self.measure(flat, counted), sum(span.stop - span.start for span in counted)
+        return self.statistic.total(flat, counted), sum(span.stop - span.start for span in counted)
+
+    def _check_prompts(self, path: str, x: Tensor, num_prompts: int) -> None:
+        """Refuse inputs that do not show which prompt they are of, where that matters."""
+        if not self.statistic.by_prompt or num_prompts == 1:
+            return
+        if self.block.layers[path].is_routed or len(x.reshape(-1, x.shape[-1])) % num_prompts:
+            raise UserError(f"{path}: its inputs do not show which prompt they are of; form batches of one prompt each")

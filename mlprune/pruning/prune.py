@@ -16,7 +16,7 @@ from mlprune.pruning.importance import Importance
 from mlprune.pruning.patterns import Pattern
 from mlprune.pruning.propagation import Propagate
 from mlprune.pruning.pruner import LayerReport, Pruner
-from mlprune.pruning.statistics import LayerStatistics
+from mlprune.pruning.statistics import LayerStatistics, Statistic
 from mlprune.pruning.steps import BlockStep, prune_blocks
 
 SIDES = (("input_ids", "attention_mask"), ("decoder_input_ids", "decoder_attention_mask"))
@@ -71,7 +71,7 @@ def prune_model(
     batches = list(batches)
     pruner.check_batches(batches)
     if batches and not count_padding:
-        batches = reform(batches, max_batch_tokens, needs_equal_lengths(model))
+        batches = form_batches(model, batches, max_batch_tokens, pruner.importance.needs)
     with calibrating(model):
         dense = None
         if allocation is not None and allocation.needs_statistics:
@@ -206,8 +206,11 @@ def check_statistics(blocks: list[Block], statistics: Mapping[str, LayerStatisti
         shape, in_features = next(iter(statistics[path].means.values())).shape, layer.matrix().shape[-1]
         if shape[-1] != in_features:
             raise UserError(f"statistics of {path} are of {shape[-1]} inputs; the layer has {in_features}")
-        if len(shape) - layer.is_experts < importance.needs.dims:
-            raise UserError(f"{name} needs Gram matrices; the statistics are energies: calibrate with {name}")
+        measured = statistics[path].statistic
+        if not measured.includes(importance.needs):
+            raise UserError(
+                f"{name} needs {importance.needs.name}; the statistics are {measured.name}: calibrate with {name}"
+            )
 
 
 def needs_equal_lengths(model: torch.nn.Module) -> bool:
@@ -223,6 +226,30 @@ def needs_equal_lengths(model: torch.nn.Module) -> bool:
     blocks = find_blocks(model)
     routed = any(layer.is_routed for block in blocks for layer in block.layers.values())
     return routed or not look_at(model, blocks).in_order
+
+
+def form_batches(
+    model: torch.nn.Module, batches: Iterable[Mapping[str, Any]], max_tokens: int, statistic: Statistic | None
+) -> list[dict[str, Any]]:
+    """Form batches anew as a model and a statistic need them.
+
+    Args:
+        model: A transformers model.
+        batches: As for :func:`prune_model`.
+        max_tokens: Token budget of a batch.
+        statistic: What will be measured. One of single prompts gets a batch for each where layers see other inputs than
+            the tokens in order.
+
+    Example:
+        >>> from transformers import GPT2Config, GPT2LMHeadModel
+        >>> model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=1, n_embd=4, vocab_size=8))
+        >>> prompts = [{"input_ids": torch.tensor([[3, 1]])}, {"input_ids": torch.tensor([[2]])}]
+        >>> len(form_batches(model, prompts, 9, None))
+        1
+    """
+    equal_lengths = needs_equal_lengths(model)
+    alone = equal_lengths and statistic is not None and statistic.by_prompt
+    return reform(batches, 1 if alone else max_tokens, equal_lengths)
 
 
 def reform(batches: Iterable[Mapping[str, Any]], max_tokens: int, equal_lengths: bool = False) -> list[dict[str, Any]]:

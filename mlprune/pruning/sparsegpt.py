@@ -43,6 +43,7 @@ class SparseGPT(Importance):
     """
 
     needs = GRAM
+    has_fixed_scores = False
 
     def __init__(self, damping: float = 0.01, columns: int = 128) -> None:
         if damping < 0 or columns < 1:

@@ -3,6 +3,7 @@
 Shapes: x (tokens, in_features); energy (in_features,); gram (in_features, in_features).
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from mlprune.files import whole_file
 
 CHUNK_TOKENS = 256
 CHUNK_VALUES = 2**17  # a float64 copy of a chunk fits in the CPU cache
+FEW_ROWS = 4  # statistics with more numbers an input are too large to carry rounding errors along
 GRAM_CHUNK_TOKENS = 1024  # a product over this many tokens is exact enough in float32
 
 
@@ -133,10 +135,11 @@ class Statistic:
     """What calibration measures of a layer's inputs.
 
     Args:
-        name: Its name.
+        name: What messages call it.
         total: Sums it over the tokens of (tokens, in_features), all of them or those of some slices.
         dims: 1 for (in_features,), 2 for (in_features, in_features).
         is_stored: Whether runs keep it on disk; large ones are not worth the space.
+        by_prompt: Whether ``total`` must see each prompt (row of a batch) alone, as the tokens of two make no sum.
 
     Example:
         >>> ENERGY.shape(3), GRAM.shape(3)
@@ -149,6 +152,7 @@ class Statistic:
     total: Callable[[Tensor, list[slice] | None], Tensor]
     dims: int
     is_stored: bool
+    by_prompt: bool = False
 
     def shape(self, in_features: int) -> tuple[int, ...]:
         """Return the statistic's shape for one matrix."""
@@ -158,9 +162,17 @@ class Statistic:
         """Return the energies, (..., in_features), that the statistic holds."""
         return mean if self.dims == 1 else mean.diagonal(dim1=-2, dim2=-1)
 
+    def includes(self, wanted: "Statistic") -> bool:
+        """Return whether another statistic can be read from this one, as energies can from any."""
+        return wanted in (self, ENERGY)
 
-ENERGY = Statistic("energy", sum_of_squares, 1, is_stored=True)
-GRAM = Statistic("gram", sum_of_outer_products, 2, is_stored=False)
+    def part(self, mean: Tensor, wanted: "Statistic") -> Tensor:
+        """Return the mean of another statistic that this one includes."""
+        return mean if wanted == self else self.energy(mean)
+
+
+ENERGY = Statistic("energies", sum_of_squares, 1, is_stored=True)
+GRAM = Statistic("Gram matrices", sum_of_outer_products, 2, is_stored=False)
 
 
 class TokenMean(ExactMetric):
@@ -188,7 +200,7 @@ class TokenMean(ExactMetric):
         super().__init__()
         leading = () if experts is None else (experts,)
         dtype = accumulator_dtype(device)
-        carried = len(shape) == 1 or dtype != torch.float64
+        carried = math.prod(shape[:-1]) <= FEW_ROWS or dtype != torch.float64
         sums = torch.zeros((2 if carried else 1, *leading, *shape), dtype=dtype, device=device)
         self.add_state("sums", sums, dist_reduce_fx=_sum_of_processes)
         self.add_state("tokens", torch.zeros(leading, dtype=torch.int64, device=device), dist_reduce_fx="sum")
@@ -249,8 +261,9 @@ class LayerStatistics:
 
     Args:
         means: Group name to mean statistic: energies (in_features,), or (experts, in_features) for stacked experts; or
-            Gram matrices.
+            Gram matrices, or another statistic.
         tokens: Group name to number of tokens; (experts,) for stacked experts.
+        statistic: What the means are of; energies or Gram matrices, by their dimensions, if omitted.
 
     Example:
         >>> s = LayerStatistics({"mt": torch.tensor([4.0]), "code": torch.tensor([1.0])},
@@ -259,9 +272,18 @@ class LayerStatistics:
         tensor([2.])
     """
 
-    def __init__(self, means: dict[str, Tensor], tokens: dict[str, Tensor]) -> None:
+    def __init__(self, means: dict[str, Tensor], tokens: dict[str, Tensor], statistic: Statistic | None = None) -> None:
         self.means = means
         self.tokens = tokens
+        self._statistic = statistic
+
+    @property
+    def statistic(self) -> Statistic:
+        """What the means are of."""
+        if self._statistic is not None:
+            return self._statistic
+        stacked = next(iter(self.tokens.values())).dim()  # one more dimension for stacked experts
+        return ENERGY if next(iter(self.means.values())).dim() - stacked < 2 else GRAM
 
     def of(self, group: str) -> Tensor:
         """Return the mean statistic of a group.
@@ -286,6 +308,7 @@ class LayerStatistics:
         return LayerStatistics(
             {group: mean[expert] for group, mean in self.means.items()},
             {group: tokens[expert] for group, tokens in self.tokens.items()},
+            self._statistic,
         )
 
     def total_tokens(self) -> Tensor:
@@ -296,15 +319,20 @@ class LayerStatistics:
         """Return the same statistics on a device, in its most exact dtype."""
         exact = accumulator_dtype(device)
         means = {group: mean.to(device, exact) for group, mean in self.means.items()}
-        return LayerStatistics(means, {group: tokens.to(device) for group, tokens in self.tokens.items()})
+        tokens = {group: own.to(device) for group, own in self.tokens.items()}
+        return LayerStatistics(means, tokens, self._statistic)
 
     def energies(self) -> "LayerStatistics":
         """Return the same statistics as energies (a Gram matrix's diagonal is its energy)."""
-        stacked = next(iter(self.tokens.values())).dim()  # one more dimension for stacked experts
-        if next(iter(self.means.values())).dim() - stacked < 2:
+        return self.part(ENERGY)
+
+    def part(self, wanted: Statistic) -> "LayerStatistics":
+        """Return another statistic that these include."""
+        statistic = self.statistic
+        if wanted == statistic:
             return self
-        energies = {group: mean.diagonal(dim1=-2, dim2=-1) for group, mean in self.means.items()}
-        return LayerStatistics(energies, self.tokens)
+        means = {group: statistic.part(mean, wanted) for group, mean in self.means.items()}
+        return LayerStatistics(means, self.tokens, wanted)
 
 
 def _like(tokens: Tensor, mean: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from mlprune.models.streamed import StreamedModel
 from mlprune.pruning.calibration import Calibration, calibrating
 from mlprune.pruning.hidden import HiddenFolder
 from mlprune.pruning.propagation import Propagate
-from mlprune.pruning.prune import needs_equal_lengths, reform
+from mlprune.pruning.prune import form_batches
 from mlprune.pruning.pruner import LayerReport, Pruner
 from mlprune.pruning.steps import prune_blocks
 
@@ -186,7 +186,7 @@ def prune_streaming(
     sparsities: dict[str, float] = {}
     try:
         if batches and not count_padding:
-            batches = reform(batches, max_batch_tokens, needs_equal_lengths(streaming.model))
+            batches = form_batches(streaming.model, batches, max_batch_tokens, pruner.importance.needs)
         with calibrating(streaming.model):
             calibration = Calibration(
                 streaming.model,

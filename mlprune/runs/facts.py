@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from mlprune.pruning.importance import Importance
+
 PACKAGES = (
     *("mlprune", "torch", "lightning", "transformers", "tokenizers", "torchmetrics", "datasets", "sacrebleu"),
     *("safetensors", "numpy", "scipy", "jinja2"),
@@ -22,9 +24,16 @@ def describe(part: Any) -> str:
         >>> from mlprune.pruning import Unstructured
         >>> describe(Unstructured(0.3))
         "Unstructured(sparsity=0.3, scope='row', drop='lowest')"
+        >>> from mlprune.pruning import RIA, DSnoT
+        >>> describe(DSnoT(RIA(), cycles=5))
+        'DSnoT(first=RIA(exponent=0.5), cycles=5, threshold=0.1, power=1.0, same_sign=False)'
     """
-    settings = {name: value for name, value in vars(part).items() if isinstance(value, str | int | float | bool)}
-    return f"{type(part).__name__}({', '.join(f'{name}={value!r}' for name, value in settings.items())})"
+    settings = {
+        name: describe(value) if isinstance(value, Importance) else repr(value)
+        for name, value in vars(part).items()
+        if isinstance(value, str | int | float | bool | Importance)
+    }
+    return f"{type(part).__name__}({', '.join(f'{name}={value}' for name, value in settings.items())})"
 
 
 def digest(content: Any) -> str:

@@ -43,7 +43,7 @@ def test_fit_survives_a_kill(mlprune, tmp_path: Path, tiny_folder: Path, stage: 
 
 
 @pytest.mark.parametrize("propagate", ["pruned", "dense", "layer"])
-@pytest.mark.parametrize("importance", ["Wanda", "SparseGPT", "ALPS"])
+@pytest.mark.parametrize("importance", ["Wanda", "SparseGPT", "ALPS", "DSnoT"])
 def test_finished_blocks_are_not_decided_again(
     mlprune, tmp_path: Path, tiny_folder: Path, monkeypatch, propagate: str, importance: str
 ) -> None:

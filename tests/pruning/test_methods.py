@@ -16,6 +16,7 @@ from mlprune.pruning import (
     RIA,
     AlphaPruning,
     ContrastiveWanda,
+    DSnoT,
     LayerStatistics,
     Magnitude,
     NofM,
@@ -314,7 +315,7 @@ def test_include_and_exclude_choose_layers() -> None:
 
 
 @pytest.mark.parametrize("importance", [Wanda(), Wanda(variant=True), ContrastiveWanda("mt", "code"), Magnitude(),
-                                        Random(), RIA(), SparseGPT(), ALPS(), ADMM()])  # fmt: skip
+                                        Random(), RIA(), SparseGPT(), ALPS(), ADMM(), DSnoT()])  # fmt: skip
 @pytest.mark.parametrize("propagate", ["pruned", "dense", "layer"])
 def test_every_method_reaches_the_sparsity(importance: object, propagate: str) -> None:
     batches = tiny_batches("llama", [20, 30], group="mt") + tiny_batches("llama", [25], seed=1, group="code")

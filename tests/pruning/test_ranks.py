@@ -17,6 +17,7 @@ from mlprune.pruning import (
     GRAM,
     Calibration,
     ContrastiveWanda,
+    DSnoT,
     Pruner,
     SparseGPT,
     Unstructured,
@@ -37,6 +38,8 @@ CASES: list[tuple[str, Any, str, int]] = [
         ("gpt2", SparseGPT(), "layer"),
         ("mixtral", ADMM(), "pruned"),
         ("mt5", ALPS(), "layer"),
+        ("llama", DSnoT(), "layer"),
+        ("mixtral", DSnoT(), "pruned"),
     ]
     for num_prompts in (2, 1)
 ]

@@ -16,6 +16,7 @@ from mlprune.pruning import (
     ADMM,
     ALPS,
     OWL,
+    DSnoT,
     Importance,
     Pruner,
     SparseGPT,
@@ -99,7 +100,9 @@ def test_buffers_and_what_stays_in_float32(family: str, dtype: torch.dtype, tmp_
         assert torch.equal(again[name], tensor), name
 
 
-@pytest.mark.parametrize("importance", [SparseGPT(), ALPS(), ADMM()], ids=["sparsegpt", "alps", "admm"])
+@pytest.mark.parametrize(
+    "importance", [SparseGPT(), ALPS(), ADMM(), DSnoT()], ids=["sparsegpt", "alps", "admm", "dsnot"]
+)
 def test_single_file_other_dtype_other_method_hidden_states_on_disk(importance: Importance, tmp_path: Path) -> None:
     source = saved(tmp_path / "dense", "gpt2", torch.float32, shard="1GB")
     model = tiny_model("gpt2").to(torch.bfloat16)
