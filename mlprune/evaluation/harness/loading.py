@@ -43,8 +43,7 @@ def load(name: str, include_path: Sequence[str], metadata: Mapping[str, Any]) ->
     """
     try:
         with quiet(), seeded():
-            manager = _manager_of(name, tuple(include_path), json.dumps(dict(metadata), sort_keys=True))
-            loaded = _load(manager, name)
+            loaded = _first_loaded(name, tuple(include_path), json.dumps(dict(metadata), sort_keys=True))
     except UserError:
         raise
     except Exception as error:  # task files are programs, and data sets may fail in any way
@@ -54,16 +53,19 @@ def load(name: str, include_path: Sequence[str], metadata: Mapping[str, Any]) ->
     return loaded
 
 
-def _manager_of(name: str, include_path: tuple[str, ...], metadata: str) -> Any:
-    """The manager that knows a task; one of few files where these do, since all files take a quarter of a minute."""
+def _first_loaded(name: str, include_path: tuple[str, ...], metadata: str) -> Loaded:
+    """Load a task with a manager of few files that know it, since all files take a quarter of a minute; else of all."""
     for paths in (include_path, (*_folders_of(name), *include_path)):
-        if paths and name in (found := _manager(paths, False, metadata)).all_tasks:
-            return found
+        if paths and name in (few := _manager(paths, False, metadata)).all_tasks:
+            try:
+                return _load(few, name)
+            except KeyError:  # a group's tasks may be elsewhere
+                continue
     log.info("reading all task files of lm-evaluation-harness, to find '%s'", name)
-    found = _manager(include_path, True, metadata)
-    if name not in found.all_tasks:
-        raise UserError(f"the harness has no task '{name}'{did_you_mean(name, found.all_tasks)}")
-    return found
+    everything = _manager(include_path, True, metadata)
+    if name not in everything.all_tasks:
+        raise UserError(f"the harness has no task '{name}'{did_you_mean(name, everything.all_tasks)}")
+    return _load(everything, name)
 
 
 @lru_cache(maxsize=64)
