@@ -10,6 +10,7 @@ from typing import Any
 
 from mlprune.errors import UserError, did_you_mean, reason_of
 from mlprune.evaluation.harness.installed import quiet, seeded
+from mlprune.files import to_json
 from mlprune.log import log
 
 OUTPUTS = ("loglikelihood", "loglikelihood_rolling", "generate_until", "multiple_choice")
@@ -43,7 +44,7 @@ def load(name: str, include_path: Sequence[str], metadata: Mapping[str, Any]) ->
     """
     try:
         with quiet(), seeded():
-            loaded = _first_loaded(name, tuple(include_path), json.dumps(dict(metadata), sort_keys=True))
+            loaded = _first_loaded(name, tuple(include_path), to_json(dict(sorted(metadata.items())), "metadata"))
     except UserError:
         raise
     except Exception as error:  # task files are programs, and data sets may fail in any way
