@@ -15,14 +15,19 @@ import os
 import random
 import signal
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from tiny import tiny_model, tiny_tokenizer
-from tiny_runs import RUN, write_config
+from mlprune.cli.libraries import keep_files_in_cache
 
-from mlprune.cli import main
-from mlprune.runs.folder import CONFIG, UNFINISHED
+keep_files_in_cache()  # as the command line does before it imports anything
+
+from tiny import tiny_model, tiny_tokenizer  # noqa: E402
+from tiny_runs import RUN, write_config  # noqa: E402
+
+from mlprune.cli import main  # noqa: E402
+from mlprune.runs.folder import CONFIG, UNFINISHED  # noqa: E402
 
 EVENTS = ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate")
 TRAINER = {"accelerator": "cpu", "devices": 1, "enable_progress_bar": False}
@@ -35,6 +40,9 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "analysis": ("validate", {"trainer": {"callbacks": [ANALYSIS]}}),
 }
 OF_THE_MOMENT = ("events.out.tfevents", "report.html", "checkpoints/")  # these hold times
+
+
+import_module("mlprune.cli.command")  # now, so that no fork needs seconds for it
 
 
 def run_once(folder: Path, *args: object, kill_at: int | None = None) -> tuple[int, int]:
@@ -111,7 +119,7 @@ def survive(folder: Path, kind: str, moment: int, expected: dict[str, Any]) -> s
     return ", ".join(sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name)))
 
 
-def main_of_kills(folder: Path, kills: int, seed: int) -> dict[str, Any]:
+def kill_runs(folder: Path, kills: int, seed: int) -> dict[str, Any]:
     """Kill ``kills`` runs, of each kind in turn."""
     folder.mkdir(parents=True, exist_ok=True)
     model = folder / "model"
@@ -130,9 +138,9 @@ def main_of_kills(folder: Path, kills: int, seed: int) -> dict[str, Any]:
     for number in range(kills):
         kind = list(KINDS)[number % len(KINDS)]
         moment = generator.randint(1, moments[kind])
-        told = survive(folder / f"{kind}-{moment}-{number}", kind, moment, expected[kind])
-        if told:
-            failures.append({"kind": kind, "moment": moment, "what": told})
+        wrong = survive(folder / f"{kind}-{moment}-{number}", kind, moment, expected[kind])
+        if wrong:
+            failures.append({"kind": kind, "moment": moment, "what": wrong})
     return {"kills": kills, "moments": moments, "failures": failures}
 
 
@@ -142,4 +150,4 @@ if __name__ == "__main__":
     parser.add_argument("--kills", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    print(json.dumps(main_of_kills(arguments.folder.resolve(), arguments.kills, arguments.seed), indent=2))
+    print(json.dumps(kill_runs(arguments.folder.resolve(), arguments.kills, arguments.seed), indent=2))

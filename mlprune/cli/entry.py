@@ -66,8 +66,9 @@ def _run(args: list[str]) -> None:
     handler = signal.signal(
         signal.SIGINT, signal.SIG_DFL
     )  # Ctrl-C during the imports ends at once, without a traceback
-    from mlprune.cli.libraries import quiet_libraries
+    from mlprune.cli.libraries import keep_files_in_cache, quiet_libraries
 
+    keep_files_in_cache()
     quiet_libraries()
     from mlprune.cli.command import MlpruneCLI
     from mlprune.log import log

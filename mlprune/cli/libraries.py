@@ -1,7 +1,9 @@
 """Unwanted output of the libraries below us."""
 
 import logging
+import os
 import warnings
+from pathlib import Path
 
 # warnings of libraries that the user can do nothing about
 UNHELPFUL = (
@@ -16,6 +18,15 @@ UNHELPFUL = (
     ".*dirpath has changed.*",
     ".*number of training batches.*smaller than the logging interval.*",
 )
+
+
+def keep_files_in_cache() -> None:
+    """Have libraries write into the cache where they would make folders in the home or among temporary files."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache / "torchinductor"))
+    configured = Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / "matplotlib"
+    if not configured.is_dir() and not Path("~/.matplotlib").expanduser().is_dir():
+        os.environ.setdefault("MPLCONFIGDIR", str(cache / "matplotlib"))
 
 
 def quiet_libraries() -> None:
