@@ -70,13 +70,13 @@ def _reason(error: Exception) -> str:
 
 
 class Partial:
-    """A file or folder in the making; what a killed run left of an earlier attempt is removed.
+    """A file or folder that is being written; what a killed run left of an earlier attempt is removed.
 
     Args:
-        target: The name it gets in :meth:`complete`; missing folders above it are made.
+        target: The name it gets in :meth:`complete`; missing parents are created.
 
     Raises:
-        UserError: If the folder above cannot be made or written.
+        UserError: If the parent folder cannot be created or written.
     """
 
     def __init__(self, target: str | Path) -> None:
@@ -104,7 +104,7 @@ class Partial:
 
 
 def _flush(path: Path) -> None:
-    """Have the disk keep a file's content, or a folder's names, before anything that depends on them."""
+    """Flush a file's content, or a folder's names, to the disk before anything that depends on them."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         with suppress(OSError) if path.is_dir() else nullcontext():  # some file systems cannot flush a folder
@@ -134,9 +134,15 @@ def whole_file(target: str | Path) -> Iterator[Path]:
         with writing(target):
             yield Path(target)
         return
-    partial = Partial(target)
+    with _completed(Partial(target)) as path:
+        yield path
+
+
+@contextmanager
+def _completed(partial: Partial) -> Iterator[Path]:
+    """Give the path to write to; complete it if the body succeeds, else remove it."""
     try:
-        with writing(target):
+        with writing(partial.target):
             yield partial.path
         partial.complete()
     finally:
@@ -162,13 +168,8 @@ def whole_folder(target: str | Path) -> Iterator[Path]:
         ...     [str(file.relative_to(folder)) for file in Path(folder).rglob("*")]
         ['model', 'model/config.json']
     """
-    partial = new_folder(target)
-    try:
-        with writing(target):
-            yield partial.path
-        partial.complete()
-    finally:
-        partial.abandon()
+    with _completed(new_folder(target)) as path:
+        yield path
 
 
 def new_folder(target: str | Path) -> Partial:
