@@ -1,7 +1,7 @@
-"""Memory that is freed and taken again at once, as activations are, should not go back to the system in between.
+"""Memory that is freed and allocated again at once, as activations are, should not return to the system in between.
 
-By default glibc returns large freed blocks, and the system then clears every page anew when the next activation of the
-same size is made: on CPUs a tenth of a forward pass' time and more.
+By default glibc returns large freed blocks, and the system then clears every page again for the next activation of the
+same size: on CPUs this costs a tenth of a forward pass or more.
 """
 
 import ctypes
@@ -17,10 +17,10 @@ LARGEST_BYTES = 2**25  # glibc allows no more
 
 @contextmanager
 def reusing_memory() -> Iterator[None]:
-    """Let glibc keep up to 1 GiB of freed memory while open, and give it back at the end; elsewhere do nothing.
+    """Let glibc keep up to 1 GiB of freed memory while open, and return it at the end; without glibc do nothing.
 
-    The limits stay as they are set here, for glibc has no way to read the old ones; an environment variable of the
-    user's (``MALLOC_TRIM_THRESHOLD_``, ``GLIBC_TUNABLES``) has its say only outside of this.
+    The limits stay as they are set here, since glibc cannot report the old ones; an environment variable of the
+    user's (``MALLOC_TRIM_THRESHOLD_``, ``GLIBC_TUNABLES``) applies only outside this context.
 
     Example:
         >>> with reusing_memory():

@@ -49,7 +49,7 @@ class PruningDataModule(LightningDataModule):
             rows for.
         max_tokens: Longest prompt, in tokens; the rest of a longer one is cut off, and counted.
         seed: Seed of the choice of rows.
-        limit: At most so many examples a task and language, for a quick look.
+        limit: Maximum number of examples per task and language, for a quick look.
         max_batch_tokens: Token budget of a calibration batch, padding included.
         max_batch_chars: Character budget of an evaluation batch.
         language_names: Code to the name that demonstrations and translations call a language by, such as
@@ -214,13 +214,13 @@ class PruningDataModule(LightningDataModule):
     # -- evaluation -----------------------------------------------------------------------------------------------
 
     def read_examples(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Read all tasks' examples, before any weights are loaded, so that what is wrong with them is told first.
+        """Read all tasks' examples, before any weights are loaded, so that what is wrong with them is reported first.
 
         Args:
             tokenizer: The model's tokenizer.
 
         Raises:
-            UserError: If there are no tasks, or one cannot be read or does not go with the tokenizer.
+            UserError: If there are no tasks, or one cannot be read or does not fit the tokenizer.
         """
         if self._examples:
             return

@@ -1,4 +1,4 @@
-"""What processes tell one another; with one process, or none connected, every function is the identity.
+"""Communication between processes; with one process, or none connected, every function is the identity.
 
 All but :func:`rank` and :func:`world_size` are collectives: every process calls them, in the same order.
 """
@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 T = TypeVar("T")
-LAUNCHERS = ("RANK", "SLURM_PROCID", "LOCAL_RANK")  # variables that tell a process its number before it is connected
+LAUNCHERS = ("RANK", "SLURM_PROCID", "LOCAL_RANK")  # variables with a process's rank before it is connected
 
 
 def _connected() -> bool:
@@ -19,7 +19,7 @@ def _connected() -> bool:
 
 
 def rank() -> int:
-    """Return this process's number; before the processes are connected, the one its launcher gave it.
+    """Return this process's rank; before the processes are connected, the one its launcher set.
 
     Example:
         >>> rank()
@@ -40,21 +40,21 @@ def world_size() -> int:
     return dist.get_world_size() if _connected() else 1
 
 
-def gather_objects(own: T) -> list[T]:
-    """Return every process's object, in the order of their numbers; anything that can be pickled.
+def gather_objects(value: T) -> list[T]:
+    """Return every process's object, in the order of their ranks; anything that can be pickled.
 
     Example:
         >>> gather_objects({"mt": 3})
         [{'mt': 3}]
     """
     if world_size() == 1:
-        return [own]
-    gathered: list[T] = [own] * world_size()
-    dist.all_gather_object(gathered, own)
+        return [value]
+    gathered: list[T] = [value] * world_size()
+    dist.all_gather_object(gathered, value)
     return gathered
 
 
-def broadcast_object(own: T) -> T:
+def broadcast_object(value: T) -> T:
     """Return the first process's object.
 
     Example:
@@ -62,27 +62,27 @@ def broadcast_object(own: T) -> T:
         'version_3'
     """
     if world_size() == 1:
-        return own
-    carrier = [own]
+        return value
+    carrier = [value]
     dist.broadcast_object_list(carrier, src=0)
     return carrier[0]
 
 
-def broadcast_tensor(own: Tensor) -> Tensor:
+def broadcast_tensor(value: Tensor) -> Tensor:
     """Return the first process's tensor, so that rounding can never make two processes differ.
 
     Args:
-        own: A tensor of the same shape and dtype on every process, on the device that the backend serves.
+        value: A tensor of the same shape and dtype on every process, on the device that the backend serves.
 
     Example:
         >>> broadcast_tensor(torch.tensor([True]))
         tensor([True])
     """
     if world_size() == 1:
-        return own
-    carrier = (own.to(torch.uint8) if own.dtype == torch.bool else own).contiguous()
+        return value
+    carrier = (value.to(torch.uint8) if value.dtype == torch.bool else value).contiguous()
     dist.broadcast(carrier, src=0)
-    return carrier.to(own.dtype)
+    return carrier.to(value.dtype)
 
 
 def barrier() -> None:

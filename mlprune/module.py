@@ -38,14 +38,14 @@ def adamw(parameters: Any) -> torch.optim.Optimizer:
 
 
 class PruningModule(LightningModule):
-    """A multilingual language model that is calibrated, evaluated and, if asked for, trained.
+    """A multilingual language model that is calibrated, evaluated and optionally trained.
 
     Args:
         name: Hub id, local folder, or ``demo`` for the packaged Gemma 3 270M.
         dtype: ``auto`` (as stored), ``float32``, ``bfloat16``, ``float16`` or ``float64``.
         revision: Commit, tag or branch of a hub repository.
         attn_implementation: Attention as transformers names it, such as ``sdpa`` or ``eager``.
-        trust_remote_code: Run the repository's own code; off unless you say so.
+        trust_remote_code: Run code from the model's repository; off by default.
         tokenizer_options: Further arguments of ``AutoTokenizer.from_pretrained``.
         optimizer: Optimizer of recovery training (``fit`` with ``trainer.max_epochs`` above 0).
         interventions: What changes activations while the model is evaluated, such as
@@ -85,7 +85,7 @@ class PruningModule(LightningModule):
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The model's tokenizer, loaded when first asked for."""
+        """The model's tokenizer, loaded on first use."""
         if self._tokenizer is None:
             self._tokenizer = self.source.load_tokenizer()
         return self._tokenizer
@@ -112,7 +112,7 @@ class PruningModule(LightningModule):
         self.__dict__["model"] = model  # not a submodule
 
     def mark_pruned(self, recipe: dict[str, Any], masks: Mapping[str, Tensor] | None = None) -> None:
-        """Take note of how the weights were pruned.
+        """Record how the weights were pruned.
 
         Args:
             recipe: What mlprune.json says of it; empty for a model that is dense again.

@@ -58,10 +58,10 @@ class Run:
         trainer: The trainer.
         module: The model.
         data: Calibration prompts and tasks.
-        resumed: Folder of the earlier start that the run goes on from.
+        resumed: Folder of the run to be resumed.
 
     Attributes:
-        callbacks: The callbacks that know of the run, in the trainer's order.
+        callbacks: The RunCallbacks among the trainer's callbacks, in their order.
         schedule: The callback whose steps validation takes; None where nothing is validated.
         is_experiment: Its stages are phases of one experiment, which compares dense and pruned at its end.
         is_sweep: The experiment evaluates at many sparsities.
@@ -101,7 +101,7 @@ class Run:
         return folder
 
     def begin_again(self) -> None:
-        """Take up nothing of what an earlier start computed."""
+        """Ignore whatever an earlier start computed."""
         self.resumes = False
 
     @property
@@ -120,8 +120,8 @@ class Run:
         The first call is a collective, since only the first process knows the folder.
         """
         if self._folder is None:
-            own = self._claimed or unclaimed_folder(self.trainer)
-            self._folder = Path(self.trainer.strategy.broadcast(str(own)))
+            folder = self._claimed or unclaimed_folder(self.trainer)
+            self._folder = Path(self.trainer.strategy.broadcast(str(folder)))
         return self._folder
 
     @property
@@ -194,12 +194,12 @@ def claim_folder(trainer: Trainer) -> Path:
         folder = claim_named(unclaimed_folder(trainer))
     else:
         folder = claim(versions(_parent(logger)))
-        logger._version = int(folder.name.removeprefix("version_"))  # there is no other way to tell a logger
+        logger._version = int(folder.name.removeprefix("version_"))  # loggers have no public way to set it
     return folder
 
 
 def unclaimed_folder(trainer: Trainer) -> Path:
-    """Where a run goes if nobody else is there."""
+    """Return where a run is written if that folder is free."""
     logger = trainer.logger
     if isinstance(logger, VERSIONED):
         version = logger.version

@@ -1,4 +1,4 @@
-"""What two processes tell one another."""
+"""Communication between two processes."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import torch.multiprocessing as mp
 from mlprune.distributed import barrier, broadcast_object, broadcast_tensor, gather_objects, rank, world_size
 
 
-def told(rank_given: int) -> dict[str, Any]:
+def exchanged(rank_given: int) -> dict[str, Any]:
     """Call every function with what only this process has."""
     own = torch.tensor([rank_given, 7])
     barrier()
@@ -29,7 +29,7 @@ def told(rank_given: int) -> dict[str, Any]:
 def work(number: int, folder: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=number, world_size=2)
     try:
-        torch.save(told(number), f"{folder}/{number}.pt")
+        torch.save(exchanged(number), f"{folder}/{number}.pt")
     finally:
         dist.destroy_process_group()
 
@@ -37,7 +37,7 @@ def work(number: int, folder: str) -> None:
 def test_two_processes(tmp_path: Path) -> None:
     mp.spawn(work, args=(str(tmp_path),), nprocs=2)
     results = [torch.load(tmp_path / f"{number}.pt", weights_only=False) for number in (0, 1)]
-    expected = told(0) | {"world_size": 2, "objects": [{"rank": k, "set": {"a", None}} for k in (0, 1)]}
+    expected = exchanged(0) | {"world_size": 2, "objects": [{"rank": k, "set": {"a", None}} for k in (0, 1)]}
     assert results == [expected, expected | {"rank": 1}]
 
 

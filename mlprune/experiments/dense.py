@@ -1,4 +1,4 @@
-"""The dense model's results: kept under their own name, or taken from a run that has them already."""
+"""The dense model's results: kept under separate names, or taken from a run that already has them."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ def has_dense(folder: Path) -> bool:
 
 
 def keep_dense(folder: Path) -> None:
-    """Name the dense model's results so; results.json comes last, since its new name says that this is done."""
+    """Rename the dense model's results; results.json comes last, since its new name marks the step as done."""
     shutil.rmtree(folder / PREDICTIONS, ignore_errors=True)
     (folder / "predictions").rename(folder / PREDICTIONS)
     (folder / "results.json").rename(folder / RESULTS)

@@ -60,12 +60,12 @@ class Engine:
     Args:
         model: The model, or its name: a hub id, a local folder, or ``demo``.
         data: Calibration prompts and tasks; French-English prompts and no tasks if omitted.
-        pruning: How it is pruned; the trainer's own callback, or Wanda at 0.3, if omitted.
-        trainer: A trainer made with ``TRAINER_DEFAULTS``; one is made of ``trainer_options`` if omitted.
+        pruning: How it is pruned; the trainer's PruningCallback, or Wanda at 0.3, if omitted.
+        trainer: A trainer made with ``TRAINER_DEFAULTS``; built from ``trainer_options`` if omitted.
         config: The run's whole configuration, kept as config.yaml; without it, none is written.
         command: fit, validate or test, for the hint how to resume.
-        resumed: Folder of the earlier start that the run goes on from.
-        dense: Folder of a run that has the dense model's results for the same model, tasks and data already.
+        resumed: Folder of the run to be resumed.
+        dense: Folder of a run that already has the dense model's results for the same model, tasks and data.
         trainer_options: Further arguments of ``lightning.pytorch.Trainer``.
 
     Example:
@@ -92,8 +92,8 @@ class Engine:
             raise UserError(f"Engine: give a trainer, or its options ({', '.join(trainer_options)}), not both")
         trainer = trainer or Trainer(**(TRAINER_DEFAULTS | trainer_options))
         module = PruningModule(model) if isinstance(model, str) else model
-        own = [callback for callback in callbacks_of(trainer) if isinstance(callback, PruningCallback)]
-        self.pruning = pruning or next(iter(own), None) or PruningCallback()
+        given = [callback for callback in callbacks_of(trainer) if isinstance(callback, PruningCallback)]
+        self.pruning = pruning or next(iter(given), None) or PruningCallback()
         self.run = Run(trainer, module, data or PruningDataModule(), resumed)
         self.dense = None if dense is None else Path(dense)
         self.folder = RunFolder(config)
@@ -115,7 +115,7 @@ class Engine:
         self._join_callbacks()
 
     def _join_callbacks(self) -> None:
-        self.run.callbacks = [own for own in callbacks_of(self.run.trainer) if isinstance(own, RunCallback)]
+        self.run.callbacks = [each for each in callbacks_of(self.run.trainer) if isinstance(each, RunCallback)]
         for callback in self.run.callbacks:
             callback.join(self.run)
 
@@ -162,7 +162,7 @@ class Engine:
             self._finish()
 
     def experiment(self, ckpt_path: str | None = None) -> dict[str, Any]:
-        """Evaluate dense, prune, train if asked to, evaluate again and compare, as ``fit`` does; or sweep.
+        """Evaluate dense, prune, train (with ``max_epochs``), evaluate again and compare, as ``fit`` does; or sweep.
 
         A model that is pruned already is only trained, with its zeros held, and evaluated if there are tasks.
 
@@ -213,7 +213,7 @@ class Engine:
             if claimed is not None:
                 release(claimed)
             raise
-        except KeyboardInterrupt as interrupt:  # between the trainer's loops, where it tells no callback
+        except KeyboardInterrupt as interrupt:  # between the trainer's loops, where callbacks do not hear of it
             for callback in callbacks_of(run.trainer):
                 callback.on_exception(run.trainer, run.module, interrupt)
             raise SystemExit(1) from interrupt  # as the trainer does

@@ -1,4 +1,4 @@
-"""The experiment: evaluate dense, prune, train if asked to, evaluate again, compare; or a sweep over sparsities."""
+"""The experiment: evaluate dense, prune, train (``max_epochs``), evaluate, compare; or a sweep over sparsities."""
 
 from collections.abc import Callable
 from functools import partial
@@ -26,7 +26,7 @@ class Experiment:
     Args:
         run: The run.
         pruning: How it prunes.
-        stages: What the phases are made of.
+        stages: The stages that the phases run.
         sweep: The sweep over sparsities, if there is one.
         dense: Folder of a run that has the dense model's results.
     """
@@ -86,7 +86,7 @@ class Experiment:
             take_dense(other, self.run.folder)
 
     def compare(self) -> dict[str, Any]:
-        """Compare with the dense model, on files and on the console; what was pruned before the run is only shown.
+        """Compare with the dense model, in files and on the console; a model pruned before the run is only shown.
 
         Returns:
             The content of comparison.json, or ``sweep`` with the rows of sweep.csv; empty where nothing was compared.

@@ -31,7 +31,7 @@ class Sweep:
     Args:
         run: The run.
         pruning: The pruning callback, whose settings all sparsities share.
-        stages: What its phases are made of.
+        stages: The stages that its phases run.
     """
 
     def __init__(self, run: Run, pruning: PruningCallback, stages: Stages) -> None:
@@ -47,7 +47,10 @@ class Sweep:
         left = [pruner for pruner in self.pruners if pruner.pattern.sparsity not in known]
         return [
             ("calibrating the dense model, once", partial(self.stages.validate, self.calibration)),
-            *((f"evaluating at sparsity {own.pattern.sparsity:g}", partial(self._evaluate_at, own)) for own in left),
+            *(
+                (f"evaluating at sparsity {pruner.pattern.sparsity:g}", partial(self._evaluate_at, pruner))
+                for pruner in left
+            ),
         ]
 
     def _evaluate_at(self, pruner: Pruner) -> None:
@@ -73,16 +76,16 @@ class Sweep:
         return found
 
     def _keep(self, level: float) -> None:
-        """Give an evaluation a folder of its own and compare it with the dense model's."""
-        folder, own = self.run.folder, self._folder(level)
-        Unfinished(folder).forget_records("pruned")  # the next sparsity has records of its own
-        shutil.rmtree(own, ignore_errors=True)
-        own.mkdir(parents=True)
-        (folder / "predictions").rename(own / "predictions")
-        (folder / "results.json").rename(own / "results.json")
+        """Move an evaluation into the folder of its sparsity, and compare it with the dense model's."""
+        folder, target = self.run.folder, self._folder(level)
+        Unfinished(folder).forget_records("pruned")  # the next sparsity starts without any
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir(parents=True)
+        (folder / "predictions").rename(target / "predictions")
+        (folder / "results.json").rename(target / "results.json")
         write_json(
             self._comparison_file(level),
-            compare(folder / "predictions.dense", own / "predictions", self.run.data.seed),
+            compare(folder / "predictions.dense", target / "predictions", self.run.data.seed),
         )
 
     def write(self) -> list[dict[str, Any]]:

@@ -86,7 +86,7 @@ def read_run(folder: Path) -> RunContent:
         warnings=read_warnings(folder),
     )
     if not (run.config or run.results or run.recipe or run.layers or run.overlap):
-        raise UserError(f"'{folder}' is no run folder; give one that fit, validate or test wrote")
+        raise UserError(f"'{folder}' is not a run's folder; give one that fit, validate or test wrote")
     return run
 
 

@@ -1,7 +1,7 @@
-"""A run's folder belongs to one run: it is claimed before anything is written, also among runs started at once.
+"""A run's folder belongs to one run: it is claimed before anything is written, even if several runs start at once.
 
-Making a folder is atomic on every file system, so whoever makes it has it; the others take the next number. The marker
-``.unfinished`` is there from the claim to the run's end, and config.yaml from the run's beginning for ever.
+Making a folder is atomic on every file system, so whoever makes it owns it; the others take the next number. The marker
+``.unfinished`` exists from the claim to the end of the run; config.yaml stays.
 """
 
 import re
@@ -15,7 +15,7 @@ from mlprune.files import writing
 
 CONFIG = "config.yaml"
 UNFINISHED = ".unfinished"
-WORK = (  # what a run computes and a resumed run takes up
+WORK = (  # what a run computes and a resumed run reuses
     *("results.json", "predictions", "results.dense.json", "predictions.dense", "sweep", "checkpoints"),
     *("masks.safetensors", "statistics.safetensors", "pruned"),
 )
@@ -46,7 +46,7 @@ def numbered(folder: Path) -> Iterator[Path]:
 
 
 def claim(candidates: Iterable[Path]) -> Path:
-    """Make the first folder that nobody has made, and mark it as a run's; to be called by one process of a run.
+    """Make the first folder that does not exist yet, and mark it as a run's; one process of a run calls this.
 
     Args:
         candidates: Folders in order of preference, such as :func:`versions` or :func:`numbered`.
@@ -95,7 +95,7 @@ def claim_named(folder: Path) -> Path:
 
 
 def release(folder: Path) -> None:
-    """Remove a claimed folder in which nothing was computed, so that a run that was refused leaves nothing behind."""
+    """Remove a claimed folder in which nothing was computed, so that a refused run leaves nothing behind."""
     marker = folder / UNFINISHED
     if not marker.is_dir() or any(marker.iterdir()):
         return

@@ -1,6 +1,6 @@
-"""What a run is computed from, kept as ``inputs.json`` in its folder, so that a resumed run goes on from the same.
+"""What a run is computed from, kept as ``inputs.json`` in its folder, so that a resumed run continues from the same.
 
-Contents are compared by hash. Size and times of a file only save hashing it again: where they differ, the hash decides.
+Contents are compared by hash. A file's size and times only save hashing it again: where they differ, the hash decides.
 """
 
 import hashlib

@@ -1,8 +1,8 @@
-"""Work of an unfinished run: kept block by block and batch by batch, so that ``--resume`` goes on where it ended.
+"""Work of an unfinished run, kept block by block and batch by batch, so that ``--resume`` continues where it stopped.
 
 In ``<run>/.unfinished/``: ``plan.json`` (sparsity of each layer), ``block.<k>.safetensors`` (masks, and weights where
-the method changes them), ``<stage>.<rank>.jsonl`` (one line an evaluated batch). What a kill or a full disk damaged is
-left out, and done again.
+the method changes them), ``<stage>.<rank>.jsonl`` (one line per evaluated batch). Whatever a kill or a full disk
+damaged is skipped and computed again.
 """
 
 import json
@@ -49,7 +49,7 @@ class Unfinished:
         write_json(self.folder / "plan.json", dict(sparsities))
 
     def load_plan(self) -> dict[str, float] | None:
-        """Return the sparsities of the layers, if they were decided."""
+        """Return the sparsities of the layers; None if they are not decided yet."""
         file = self.folder / "plan.json"
         try:
             plan = json.loads(file.read_bytes())
@@ -67,7 +67,7 @@ class Unfinished:
     def load_statistics(self) -> dict[str, LayerStatistics]:
         """Return the statistics of all blocks."""
         files = sorted(self.folder.glob("statistics.*.safetensors"), key=lambda file: int(file.name.split(".")[1]))
-        return {path: own for file in files for path, own in load_statistics(file).items()}
+        return {path: layer for file in files for path, layer in load_statistics(file).items()}
 
     def save_block(self, k: int, block: Block, reports: Mapping[str, LayerReport]) -> None:
         """Keep what pruning decided for a block."""
@@ -82,7 +82,7 @@ class Unfinished:
             save_file(tensors, partial, metadata={"figures": to_json(figures, f"block {k}")})
 
     def num_blocks(self) -> int:
-        """Return how many blocks are finished; a damaged one, and what comes after it, is not."""
+        """Return how many blocks are finished; a damaged one and those after it do not count."""
         return next(k for k in count() if not self._is_finished(k))
 
     def _is_finished(self, k: int) -> bool:
@@ -107,7 +107,7 @@ class Unfinished:
             with safe_open(self.folder / f"block.{k}.safetensors", framework="pt") as content:
                 figures = json.loads(content.metadata()["figures"])
                 reports = {
-                    path: LayerReport(content.get_tensor(f"mask:{path}"), **own) for path, own in figures.items()
+                    path: LayerReport(content.get_tensor(f"mask:{path}"), **values) for path, values in figures.items()
                 }
                 changed = [name for name in content.keys() if name.startswith("weight:")]  # noqa: SIM118
                 weights = {name.removeprefix("weight:"): content.get_tensor(name) for name in changed}
@@ -117,7 +117,7 @@ class Unfinished:
     # -- evaluation -----------------------------------------------------------------------------------------------
 
     def add_records(self, stage: str, rank: int, task: str, lang: str, records: list[dict[str, Any]]) -> None:
-        """Keep the records of one batch, in one line, so that it is there as a whole or not at all."""
+        """Append the records of one batch as one line, so that a batch is either complete or absent."""
         where = f"task '{task}', language '{lang}'"
         line = to_json({"task": task, "lang": lang, "records": records}, where) + "\n"
         path = self.folder / f"{stage}.{rank}.jsonl"
@@ -133,13 +133,13 @@ class Unfinished:
         """Return (task, language, position) to record, of all processes."""
         found: dict[tuple[str, str, int], dict[str, Any]] = {}
         for file in sorted(self.folder.glob(f"{stage}.*.jsonl")):
-            lines = file.read_bytes().split(b"\n")  # a cut may lie within a character, and U+2028 within a text
+            lines = file.read_bytes().split(b"\n")  # a cut may fall within a character, and texts may hold U+2028
             damaged = bool(lines.pop())
             for line in lines:
                 try:
                     batch = json.loads(line.decode("utf-8"))
                     found |= {(batch["task"], batch["lang"], row["position"]): row for row in batch["records"]}
-                except (ValueError, TypeError, KeyError):  # the rest of a cut line, with the next run's line behind it
+                except (ValueError, TypeError, KeyError):  # a line that was cut, and the next one appended to it
                     damaged = True
             if damaged:
                 log.warning("'%s' has damaged lines; their examples are evaluated again", file)

@@ -130,7 +130,7 @@ def nli(folder: str | None) -> CandidateTask:
 
 
 def long_reviews(rows: int, words: int = 128) -> tuple[Texts, list[int]]:
-    """Reviews of so many words, joined from the bundled ones, in the template of MARC-2."""
+    """Reviews of a given number of words, joined from the bundled ones, in the template of MARC-2."""
     generator = random.Random(0)
     reviews = [row["text"] for row in Bundled("reviews").rows("en")]
     texts = []

@@ -1,4 +1,4 @@
-"""A resumed run goes on from what it began with, or is refused by one line that names what changed."""
+"""A resumed run continues from what it began with, or is refused by one line that names what changed."""
 
 import json
 import os

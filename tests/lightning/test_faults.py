@@ -21,7 +21,7 @@ def digests(folder: Path) -> dict[str, str]:
     return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.iterdir()}
 
 
-def told_in_one_line(status: int, err: str, *words: str) -> None:
+def refused_in_one_line(status: int, err: str, *words: str) -> None:
     lines = [line for line in err.splitlines() if line.startswith("error: ")]
     assert status == 2
     assert len(lines) == 1, err
@@ -49,11 +49,11 @@ def small_disk(tmp_path: Path):
 
 @pytest.mark.parametrize("size", [8, 32, 48, 64, 96, 160, 224])
 def test_disk_full(mlprune, tmp_path: Path, tiny_folder: Path, small_disk, size: int) -> None:
-    """The disk fills at some moment of the run; where there is work to go on with, more room lets it end."""
+    """The disk fills at some moment of the run; where there is work to resume, more room lets it finish."""
     disk, before = small_disk(size), digests(tiny_folder)
     config = write_config(tmp_path, tiny_folder, data={"tasks": []})
     status, _, err = mlprune("validate", "--config", config, "--trainer.default_root_dir", disk)
-    told_in_one_line(status, err, "disk")
+    refused_in_one_line(status, err, "disk")
     assert "No space left on device" in err or "GiB needed" in err
     assert digests(tiny_folder) == before
     assert not list(disk.rglob("*.partial"))
@@ -72,7 +72,7 @@ def test_a_folder_that_cannot_be_made(mlprune, tmp_path: Path, tiny_folder: Path
     (tmp_path / "file").touch()
     config = write_config(tmp_path, tiny_folder)
     status, _, err = mlprune("validate", "--config", config, "--trainer.default_root_dir", "file/run")
-    told_in_one_line(status, err, "file/run", "Not a directory")
+    refused_in_one_line(status, err, "file/run", "Not a directory")
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_weights_that_are_no_numbers(mlprune, tmp_path: Path, name: str, value: 
     tiny_tokenizer().save_pretrained(tmp_path / "broken")
     config = write_config(tmp_path, tmp_path / "broken")
     status, _, err = mlprune("validate", "--config", config, "--pruning.streaming", str(streaming).lower())
-    told_in_one_line(status, err, name, "NaN or Inf")
+    refused_in_one_line(status, err, name, "NaN or Inf")
     assert not [name for name in FINAL if (RUN / name).exists()]
 
 
@@ -106,7 +106,7 @@ def test_a_model_that_fills_blanks_is_not_pruned(mlprune, tmp_path: Path, stream
     tiny_tokenizer().save_pretrained(tmp_path / "bert")
     run = write_config(tmp_path, tmp_path / "bert")
     status, _, err = mlprune("validate", "--config", run, "--pruning.streaming", str(streaming).lower())
-    told_in_one_line(status, err, "BertLMHeadModel lets tokens attend to later ones")
+    refused_in_one_line(status, err, "BertLMHeadModel lets tokens attend to later ones")
     assert not [name for name in FINAL if (RUN / name).exists()]
 
 
@@ -114,14 +114,14 @@ def test_a_pruned_model_is_not_pruned_again(mlprune, tmp_path: Path, tiny_folder
     config = write_config(tmp_path, tiny_folder)
     assert mlprune("validate", "--config", config)[0] == 0
     status, _, err = mlprune("validate", "--config", config, "--model.name", RUN / "pruned")
-    told_in_one_line(status, err, "is pruned already")
+    refused_in_one_line(status, err, "is pruned already")
 
 
 def test_a_tokenizer_that_knows_more_tokens_than_the_model(mlprune, tmp_path: Path) -> None:
     tiny_model("llama", vocab_size=100, max_position_embeddings=2048).save_pretrained(tmp_path / "small")
     tiny_tokenizer().save_pretrained(tmp_path / "small")
     status, _, err = mlprune("validate", "--config", write_config(tmp_path, tmp_path / "small"))
-    told_in_one_line(status, err, "the model's embedding has 100 rows")
+    refused_in_one_line(status, err, "the model's embedding has 100 rows")
 
 
 @pytest.mark.parametrize("positions", [{"n_positions": 64}, {"max_position_embeddings": 64}], ids=["gpt2", "xglm"])
@@ -130,7 +130,7 @@ def test_prompts_longer_than_the_context(mlprune, tmp_path: Path, positions: dic
     model.save_pretrained(tmp_path / "short")
     tiny_tokenizer().save_pretrained(tmp_path / "short")
     status, _, err = mlprune("validate", "--config", write_config(tmp_path, tmp_path / "short"))
-    told_in_one_line(status, err, "group 'mt': max_tokens 100 is more than the 64 that the model takes; give 64")
+    refused_in_one_line(status, err, "group 'mt': max_tokens 100 is more than the 64 that the model takes; give 64")
 
 
 def test_no_secret_reaches_a_file_or_the_console(mlprune, tmp_path: Path, tiny_folder: Path, monkeypatch) -> None:

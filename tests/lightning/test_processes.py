@@ -73,7 +73,7 @@ def test_one_process_that_fails_ends_all(tmp_path: Path, tiny_folder: Path) -> N
     assert not (tmp_path / RUN / "results.json").exists()
 
 
-def test_sigterm_ends_all_and_tells_how_to_go_on(tmp_path: Path, tiny_folder: Path) -> None:
+def test_sigterm_ends_all_and_says_how_to_resume(tmp_path: Path, tiny_folder: Path) -> None:
     (tmp_path / "signalled.py").write_text(
         "import os, signal\nfrom lightning.pytorch import Callback\n\n\n"
         "class Signal(Callback):\n"

@@ -163,7 +163,7 @@ def test_sparsity_rises_to_its_target(mlprune, tmp_path: Path, tiny_folder: Path
 
 
 def test_a_resumed_training_holds_the_masks(tmp_path: Path, tiny_folder: Path) -> None:
-    """Killed in its last epoch, the run goes on from its Lightning checkpoint."""
+    """Killed in its last epoch, the run resumes from its Lightning checkpoint."""
     kill = {"class_path": "kill_once.KillOnce", "init_args": {"stage": "train", "batch": 6, "marker": "killed"}}
     demand = {"class_path": "test_recovery.Demand", "init_args": {"split": False}}
     trainer = {"accelerator": "cpu", "devices": 1, "max_epochs": 3, "enable_checkpointing": True}
@@ -181,7 +181,7 @@ def test_adapters_go_on_from_a_lightning_checkpoint(mlprune, tmp_path: Path, tin
     settings = {"callbacks": [], "enable_checkpointing": True, "max_epochs": 1}
     trained(mlprune, tmp_path, tiny_folder, settings, model=model, data={"limit": 1})
     (checkpoint,) = (RUN / "checkpoints").glob("*.ckpt")
-    for epochs in (1, 2):  # the checkpoint is of the last epoch, or training goes on
+    for epochs in (1, 2):  # the checkpoint is of the last epoch, or training continues
         flags = ["--ckpt_path", checkpoint, "--trainer.max_epochs", epochs]
         status, _, err = mlprune("fit", "--config", tmp_path / "run.yaml", *flags)
         assert status == 0, err

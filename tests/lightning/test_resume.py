@@ -1,4 +1,4 @@
-"""A killed run goes on where it ended, and ends as if nothing had happened."""
+"""A killed run resumes where it stopped, and ends as if nothing had happened."""
 
 import json
 import os
@@ -79,35 +79,35 @@ def test_finished_blocks_are_not_decided_again(
         assert Path("whole", RUN, name).read_bytes() == Path("broken", RUN, name).read_bytes(), name
 
 
-def test_finished_examples_are_not_asked_again(mlprune, tmp_path: Path, tiny_folder: Path, monkeypatch) -> None:
+def test_finished_examples_are_not_evaluated_again(mlprune, tmp_path: Path, tiny_folder: Path, monkeypatch) -> None:
     from mlprune.evaluation.tasks import CandidateTask
 
     config = write_config(tmp_path, tiny_folder)
     assert mlprune("test", "--config", config, "--trainer.default_root_dir", "whole")[0] == 0
-    asked: list[tuple] = []
+    evaluated: list[tuple] = []
     predict = CandidateTask.predict
 
     def some(self, model, tokenizer, lang, examples):
-        asked.extend((self.name, lang, example.id) for example in examples)
-        if len(asked) > 20:
+        evaluated.extend((self.name, lang, example.id) for example in examples)
+        if len(evaluated) > 20:
             raise KeyboardInterrupt
         return predict(self, model, tokenizer, lang, examples)
 
     monkeypatch.setattr(CandidateTask, "predict", some)
     with pytest.raises(SystemExit):
         mlprune("test", "--config", config, "--trainer.default_root_dir", "broken")
-    first = list(asked)
-    asked.clear()
-    asked_twice = lambda self, *a: asked.extend((self.name, a[2], e.id) for e in a[3]) or predict(self, *a)  # noqa: E731
-    monkeypatch.setattr(CandidateTask, "predict", asked_twice)
+    first = list(evaluated)
+    evaluated.clear()
+    evaluated_twice = lambda self, *a: evaluated.extend((self.name, a[2], e.id) for e in a[3]) or predict(self, *a)  # noqa: E731
+    monkeypatch.setattr(CandidateTask, "predict", evaluated_twice)
     assert mlprune("test", "--resume", Path("broken", RUN))[0] == 0
-    kept = [example for example in first if example not in asked]
+    kept = [example for example in first if example not in evaluated]
     assert len(kept) >= 10
     a, b = (json.loads(Path(folder, RUN, "results.json").read_text()) for folder in ("whole", "broken"))
     assert a == b
 
 
-def test_ctrl_c_says_how_to_go_on(tmp_path: Path, tiny_folder: Path) -> None:
+def test_ctrl_c_says_how_to_resume(tmp_path: Path, tiny_folder: Path) -> None:
     folder = tmp_path / "a folder with a long name that no console of eighty columns has room for, with spaces"
     folder.mkdir()
     config = write_config(folder, tiny_folder, **killer("calibration", 5, "SIGINT"))

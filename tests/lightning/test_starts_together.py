@@ -15,10 +15,10 @@ def pairs(folder: Path) -> set[tuple[float, float]]:
     """The sparsity that each run's config.yaml asks for and the one its checkpoint has."""
     found = set()
     for run in sorted(folder.iterdir()):
-        asked = re.search(r"sparsity: ([0-9.]+)", (run / "config.yaml").read_text())
-        assert asked is not None
+        wanted = re.search(r"sparsity: ([0-9.]+)", (run / "config.yaml").read_text())
+        assert wanted is not None
         recipe = json.loads((run / "pruned" / "mlprune.json").read_text())
-        found.add((float(asked[1]), round(recipe["sparsity"], 6)))
+        found.add((float(wanted[1]), round(recipe["sparsity"], 6)))
     return found
 
 
@@ -27,11 +27,11 @@ def test_runs_started_together(tmp_path: Path, tiny_folder: Path) -> None:
     flags = ["validate", "--config", config, "--pruning.pattern", "mlprune.pruning.Unstructured"]
     runs = [begin(tmp_path, *flags, "--pruning.pattern.sparsity", sparsity) for sparsity in SPARSITIES]
     try:
-        told = [run.communicate(timeout=300)[1] for run in runs]
+        errors = [run.communicate(timeout=300)[1] for run in runs]
     finally:
         for run in runs:
             run.kill()  # one that has ended takes no notice
-    assert [run.returncode for run in runs] == [0] * len(runs), told
+    assert [run.returncode for run in runs] == [0] * len(runs), errors
     assert pairs(tmp_path / "lightning_logs") == {(sparsity, sparsity) for sparsity in SPARSITIES}
 
 

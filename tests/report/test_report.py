@@ -339,7 +339,7 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     capsys.readouterr()
     (tmp_path / "empty").mkdir()
     assert main([str(tmp_path / "empty")]) == 2
-    assert "is no run folder" in capsys.readouterr().err
+    assert "is not a run's folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

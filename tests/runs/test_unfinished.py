@@ -1,4 +1,4 @@
-"""What a kill or a full disk damaged is left out, said, and done again."""
+"""What a kill or a full disk damaged is skipped, reported, and computed again."""
 
 import json
 import logging
@@ -34,49 +34,49 @@ def store(tmp_path: Path) -> Unfinished:
 
 
 @pytest.fixture
-def said(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+def warned(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     caplog.set_level(logging.WARNING, logger=log.name)
     return caplog
 
 
-def test_whole_work_is_all_there_and_nothing_is_said(store: Unfinished, said: pytest.LogCaptureFixture) -> None:
+def test_whole_work_is_all_there_and_nothing_is_reported(store: Unfinished, warned: pytest.LogCaptureFixture) -> None:
     assert store.load_plan() == {"a": 0.25, "b": 0.5}
     assert len(store.load_blocks()) == store.num_blocks() == 3
     assert set(store.load_records("dense")) == {("nli", "hi", 0), ("nli", "hi", 1)}
-    assert not said.messages
+    assert not warned.messages
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"123", b'{"a": null}', b'{"a": "\xe0\xa4'])
-def test_a_damaged_plan(store: Unfinished, said: pytest.LogCaptureFixture, content: bytes) -> None:
+def test_a_damaged_plan(store: Unfinished, warned: pytest.LogCaptureFixture, content: bytes) -> None:
     (store.folder / "plan.json").write_bytes(content)
     assert store.load_plan() is None
-    assert "damaged" in said.text
+    assert "damaged" in warned.text
 
 
 @pytest.mark.parametrize("name", ["block", "statistics"])
 @pytest.mark.parametrize("share", [0.0, 0.05, 0.5, 0.999])
-def test_a_block_that_was_cut(store: Unfinished, said: pytest.LogCaptureFixture, name: str, share: float) -> None:
+def test_a_block_that_was_cut(store: Unfinished, warned: pytest.LogCaptureFixture, name: str, share: float) -> None:
     file = store.folder / f"{name}.1.safetensors"
     content = file.read_bytes()
     file.write_bytes(content[: int(share * len(content))])
     assert len(store.load_blocks()) == store.num_blocks() == 1
-    assert "block 2" in said.text
+    assert "block 2" in warned.text
 
 
-def test_a_block_of_something_else(store: Unfinished, said: pytest.LogCaptureFixture) -> None:
+def test_a_block_of_something_else(store: Unfinished, warned: pytest.LogCaptureFixture) -> None:
     shutil.copy(store.folder / "statistics.1.safetensors", store.folder / "block.1.safetensors")  # whole, but no block
     assert store.num_blocks() == 1
-    assert "block 2" in said.text
+    assert "block 2" in warned.text
 
 
-def test_records_cut_anywhere(store: Unfinished, said: pytest.LogCaptureFixture) -> None:
+def test_records_cut_anywhere(store: Unfinished, warned: pytest.LogCaptureFixture) -> None:
     file = store.folder / "dense.0.jsonl"
     content = file.read_bytes()
     for end in range(len(content)):
         file.write_bytes(content[:end])
         kept = content[:end].count(b"\n")
         assert len(store.load_records("dense")) == kept
-        with file.open("ab") as appended:  # the next start goes on behind the cut
+        with file.open("ab") as appended:  # the next start appends behind the cut
             appended.write(b'\n{"task": "nli", "lang": "hi", "records": [{"position": 9}]}\n')
         assert ("nli", "hi", 9) in store.load_records("dense")
 
@@ -85,14 +85,14 @@ def test_records_cut_anywhere(store: Unfinished, said: pytest.LogCaptureFixture)
     "line",
     ["123", "null", "[]", "{}", '{"task": "nli", "lang": "hi"}', '{"task": 1, "lang": 2, "records": [3]}', "\0\0"],
 )
-def test_lines_that_are_no_batch(store: Unfinished, said: pytest.LogCaptureFixture, line: str) -> None:
+def test_lines_that_are_no_batch(store: Unfinished, warned: pytest.LogCaptureFixture, line: str) -> None:
     file = store.folder / "dense.0.jsonl"
     file.write_text(f"{line}\n{file.read_text(encoding='utf-8')}", encoding="utf-8")
     assert len(store.load_records("dense")) == 2
-    assert "damaged" in said.text
+    assert "damaged" in warned.text
 
 
-def test_a_run_goes_on_over_damage(mlprune, tmp_path: Path, tiny_folder: Path) -> None:
+def test_a_run_resumes_over_damage(mlprune, tmp_path: Path, tiny_folder: Path) -> None:
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     callback = {"class_path": "kill_once.KillOnce", "init_args": {"stage": "test", "batch": 30, "marker": "killed"}}
     killed.mkdir()
