@@ -11,7 +11,7 @@ from mlprune.errors import UserError
 
 Heard = dict[str, tuple[str, list[str]]]
 TASKS = "give one of ..., CandidateTask, ..., or a class of your own"
-SCORES = "give one of ContrastiveWanda, ..., or a class of your own"
+SCORES = "give one of ADMM, ..., or a class of your own"
 
 # flags of `validate` (or the whole command line) to the line; `...` stands for any text
 LINES: dict[str, str] = {
