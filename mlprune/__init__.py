@@ -14,7 +14,7 @@ except PackageNotFoundError:  # run from a source tree that is not installed
 
 __all__ = ["Engine", "__version__"]
 
-_HOMES = {"Engine": "mlprune.experiments"}  # imported when they are asked for, since they load torch and lightning
+_HOMES = {"Engine": "mlprune.experiments"}  # imported on first use, since they load torch and lightning
 
 
 def __getattr__(name: str) -> Any:

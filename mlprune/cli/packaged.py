@@ -30,7 +30,7 @@ def find_config(given: str) -> str:
         given: Path or name.
 
     Raises:
-        UserError: If it is no path and looks like a name, but none is called so.
+        UserError: If no such file or packaged config exists.
     """
     if Path(given).exists() or given.lstrip().startswith(("{", "[")):
         return given

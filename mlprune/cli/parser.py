@@ -180,7 +180,7 @@ def _read(message: str) -> _Refusal:
 
 
 def _errors(message: str) -> list[str]:
-    """The items of the parser's nested list of errors, each on one line; the message itself if it is no list."""
+    """The items of the parser's nested list of errors, each on one line; the message itself if it is not a list."""
     items: list[str] = []
     inside = False
     for line in message.splitlines():

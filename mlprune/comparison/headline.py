@@ -80,7 +80,7 @@ def _verdict(row: Difference) -> str:
 
 
 def _power(row: Difference) -> str:
-    """What so many examples can show, and how many this difference would take."""
+    """What this number of examples can detect, and how many this difference would need."""
     if row.detectable is None:
         return ""
     found = f"detectable at 80% power: {_amount(row, row.detectable)}"

@@ -1,4 +1,4 @@
-"""Whether a language model continues a text, or reads one and writes another: asked here and nowhere else."""
+"""Whether a language model continues a text, or reads one and writes another: decided here and nowhere else."""
 
 from typing import Any
 

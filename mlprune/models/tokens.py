@@ -37,7 +37,7 @@ def separator_text(tokenizer: PreTrainedTokenizerBase, separator: str) -> str:
         separator: ``eos`` for the tokenizer's end-of-text token, else the text itself.
 
     Raises:
-        UserError: If ``eos`` is asked for and the tokenizer has none.
+        UserError: If the separator is ``eos`` and the tokenizer has none.
     """
     if separator != "eos":
         return separator

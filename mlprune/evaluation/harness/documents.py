@@ -170,8 +170,8 @@ def _chat_renderer(tokenizer: PreTrainedTokenizerBase, options: Mapping[str, Any
 
     if not tokenizer.chat_template:
         raise UserError("apply_chat_template: true needs a tokenizer with a chat template; this one has none")
-    asked = SimpleNamespace(tokenizer=tokenizer, chat_template_args=dict(options))
-    render: Callable[..., str] = partial(HFLM.apply_chat_template, asked)
+    model = SimpleNamespace(tokenizer=tokenizer, chat_template_args=dict(options))
+    render: Callable[..., str] = partial(HFLM.apply_chat_template, model)
     return render
 
 
@@ -188,10 +188,10 @@ def answer(documents: Documents, ids: Sequence[str], model: Any) -> list[list[An
         ids: Ids of the documents' examples.
         model: A model of the harness.
     """
-    asked = [documents.instances[key] for key in ids]
+    requests = [documents.instances[key] for key in ids]
     owners = [documents.owners[key] for key in ids]
     kinds: dict[str, list[Any]] = {}
-    for instance in (instance for own in asked for instance in own):
+    for instance in (instance for own in requests for instance in own):
         instance.resps, instance.filtered_resps = [], {}
         kinds.setdefault(instance.request_type, []).extend([instance] * (instance.repeats or 1))
     for kind, instances in kinds.items():
@@ -199,7 +199,10 @@ def answer(documents: Documents, ids: Sequence[str], model: Any) -> list[list[An
             instance.resps.append(response)
     for name, task in documents.loaded.tasks.items():
         own = [
-            instance for owner, instances in zip(owners, asked, strict=True) if owner == name for instance in instances
+            instance
+            for owner, instances in zip(owners, requests, strict=True)
+            if owner == name
+            for instance in instances
         ]
         if own:
             everything, task._instances = task._instances, own
@@ -207,4 +210,4 @@ def answer(documents: Documents, ids: Sequence[str], model: Any) -> list[list[An
                 task.apply_filters()
             finally:
                 task._instances = everything
-    return asked
+    return requests

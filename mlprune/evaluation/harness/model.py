@@ -32,7 +32,7 @@ class HarnessModel(HFLM):  # type: ignore[misc]  # a class without types
     """A model of lm-evaluation-harness that answers as ``hf`` does, several times as fast.
 
     Tokenization, rolling windows, and where answers are cut are the harness' own. What contexts begin with runs once,
-    only positions that are asked for reach the output head, and no logits of a whole batch are held.
+    only the requested positions reach the output head, and no logits of a whole batch are held.
 
     Args:
         pretrained: Folder (such as a run's ``pruned``), hub id, ``demo``, or a loaded model.
@@ -113,7 +113,7 @@ class HarnessModel(HFLM):  # type: ignore[misc]  # a class without types
             self.tokenizer.pad_token = self._pad_token
             try:
                 answers: list[str] = super().generate_until(requests, disable_tqdm=disable_tqdm)
-            except AssertionError as error:  # such as more tokens asked for than the model takes
+            except AssertionError as error:  # such as more tokens requested than the model takes
                 raise UserError(reason_of(error)) from error
         return answers
 

@@ -23,7 +23,7 @@ def values_of(task: Any, instances: Sequence[Any]) -> Record:
 
 
 def answers_of(task: Any, instances: Sequence[Any]) -> Record:
-    """Return what was asked and answered, for people and for RankC.
+    """Return the requests and responses, for readers and for RankC.
 
     Args:
         task: The harness' task.

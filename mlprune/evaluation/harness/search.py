@@ -1,4 +1,4 @@
-"""What a request for generation may ask of the search: it is greedy, or a beam search."""
+"""Search settings that a generation request may have: greedy or beam search."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,13 +11,13 @@ IDLE = ("do_sample", "temperature", "top_p", "top_k", "min_p", "typical_p", "use
 
 
 def beams_of(options: Mapping[str, Any]) -> int:
-    """Return the number of beams that generation_kwargs ask for.
+    """Return the number of beams in generation_kwargs.
 
     Args:
         options: A request's ``generation_kwargs``.
 
     Raises:
-        UserError: If they ask for something else than greedy or beam search.
+        UserError: If they request anything but greedy or beam search.
 
     Example:
         >>> beams_of({"until": ["."], "do_sample": False, "temperature": 0.0})

@@ -144,10 +144,10 @@ class LmEval(Task):
 
         documents = self.documents(lang)
         with naming(self, lang):
-            asked = answer(documents, [example.id for example in examples], HarnessModel(model, tokenizer))
+            answered = answer(documents, [example.id for example in examples], HarnessModel(model, tokenizer))
         return [
             self._record(documents.loaded.tasks[example.harness_task], example, instances)
-            for example, instances in zip(examples, asked, strict=True)
+            for example, instances in zip(examples, answered, strict=True)
         ]
 
     def _record(self, task: Any, example: HarnessExample, instances: Sequence[Any]) -> Record:
