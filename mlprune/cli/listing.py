@@ -34,7 +34,6 @@ EVERYWHERE = {  # callbacks that every run has
     "ResultsTable",
     "RunFolder",
     "RunWriter",
-    "SaveConfig",
     "TensorBoard",
 }
 KEYS = {  # where a config names them

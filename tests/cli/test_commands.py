@@ -116,7 +116,7 @@ def test_callbacks_of_every_run_are_not_offered(tiny_folder: Path, tmp_path: Pat
 
     engine = Engine(str(tiny_folder), default_root_dir=tmp_path)
     always = {type(callback).__name__ for callback in engine.run.callbacks if isinstance(callback, RunCallback)}
-    assert always | {"ProgressDisplay", "SaveConfig"} == EVERYWHERE  # which the command line adds
+    assert always | {"ProgressDisplay"} == EVERYWHERE  # which the command line adds
     assert not EVERYWHERE & {row.split()[0] for row in listing("callbacks").splitlines()}
 
 
