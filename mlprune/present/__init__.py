@@ -1,12 +1,13 @@
 """How rows are shown: one table of them on the console, as Markdown, CSV, LaTeX and HTML."""
 
-from mlprune.present.comparison import COMPARISON_FILES, comparison_markdown, several_markdown
+from mlprune.present.comparison import COMPARISON_FILES, FORMATS, comparison_markdown, several_markdown
 from mlprune.present.curves import Curve, curves_of, curves_table
 from mlprune.present.rows import comparison_tables, figure_tables, raw_table
 from mlprune.present.table import Table, to_console, to_csv, to_html, to_latex, to_markdown
 
 __all__ = [
     "COMPARISON_FILES",
+    "FORMATS",
     "Curve",
     "Table",
     "comparison_markdown",

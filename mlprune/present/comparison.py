@@ -1,11 +1,12 @@
 """A comparison as a run's folder has it: for people, for papers, for programs."""
 
 from collections.abc import Callable
+from html import escape
 from typing import Any
 
 from mlprune.comparison import OF_ONE_RUN, Difference, read_differences
 from mlprune.present.rows import comparison_tables, matrix_tables, raw_table
-from mlprune.present.table import Table, to_csv, to_latex, to_markdown
+from mlprune.present.table import Table, to_csv, to_html, to_latex, to_markdown
 from mlprune.text import visible
 
 METHOD = (
@@ -43,20 +44,49 @@ def several_markdown(comparison: dict[str, Any]) -> str:
     systems = comparison["systems"]
     parts = [f"# {visible(', '.join(systems[1:]))} against {visible(systems[0])}"]
     parts += map(visible, comparison["headlines"])
-    matrix = [Difference.from_json(row) for row in comparison["matrix"]]
-    parts += map(to_markdown, matrix_tables(matrix, systems))
-    rows = read_differences(comparison)
-    for name in systems[1:]:
-        parts += map(to_markdown, comparison_tables([row for row in rows if row.system == name]))
-    return "\n\n".join([*parts, METHOD]) + "\n"
+    return "\n\n".join([*parts, *map(to_markdown, _tables(comparison)), METHOD]) + "\n"
+
+
+def comparison_html(comparison: dict[str, Any]) -> str:
+    """Return a comparison of two or more systems as a page of HTML.
+
+    Args:
+        comparison: Content of comparison.json, or what :func:`mlprune.comparison.compare_all` returned.
+
+    Example:
+        >>> page = comparison_html({"systems": ["a", "<b>"], "headline": "Too few to tell.", "differences": []})
+        >>> "<h1>&lt;b&gt; against a</h1>" in page, "<p>Too few to tell.</p>" in page
+        (True, True)
+    """
+    systems = [escape(visible(name)) for name in comparison.get("systems", ["dense", "pruned"])]
+    title = f"{', '.join(systems[1:])} against {systems[0]}"
+    sentences = comparison.get("headlines") or [comparison["headline"]]
+    body = [f"<h1>{title}</h1>", *(f"<p>{escape(visible(sentence))}</p>" for sentence in sentences)]
+    body += [*map(to_html, _tables(comparison)), f"<p>{escape(METHOD)}</p>"]
+    style = "body{font-family:sans-serif;margin:2em auto;max-width:70em}td,th{padding:.2em .6em;text-align:right}"
+    head = f'<meta charset="utf-8"><title>{title}</title><style>{style}</style>'
+    return "\n".join(["<!doctype html>", f'<html lang="en"><head>{head}</head><body>', *body, "</body></html>"]) + "\n"
 
 
 def _tables(comparison: dict[str, Any]) -> list[Table]:
-    return comparison_tables(read_differences(comparison))
+    """The tables of a comparison; of several systems the matrices, then each system's against the first."""
+    rows = read_differences(comparison)
+    if "matrix" not in comparison:
+        return comparison_tables(rows)
+    systems = comparison["systems"]
+    tables = matrix_tables([Difference.from_json(row) for row in comparison["matrix"]], systems)
+    of_each = [comparison_tables([row for row in rows if row.system == name]) for name in systems[1:]]
+    return [*tables, *(table for own in of_each for table in own)]
 
 
-COMPARISON_FILES: dict[str, Callable[[dict[str, Any]], str]] = {  # what comparison.json holds, for reading
-    "comparison.md": comparison_markdown,
-    "comparison.csv": lambda comparison: to_csv(raw_table(read_differences(comparison))),
-    "comparison.tex": lambda comparison: "\n\n".join(map(to_latex, _tables(comparison))) + "\n",
+FORMATS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "markdown": lambda comparison: (several_markdown if "matrix" in comparison else comparison_markdown)(comparison),
+    "csv": lambda comparison: to_csv(raw_table(read_differences(comparison))),
+    "latex": lambda comparison: "\n\n".join(map(to_latex, _tables(comparison))) + "\n",
+    "html": comparison_html,
+}
+COMPARISON_FILES = {  # what comparison.json holds, for reading
+    "comparison.md": FORMATS["markdown"],
+    "comparison.csv": FORMATS["csv"],
+    "comparison.tex": FORMATS["latex"],
 }

@@ -1,6 +1,7 @@
 """Two runs compared from their predictions alone."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -176,6 +177,33 @@ def test_command_line(runs: tuple[Path, Path], tmp_path: Path, capsys: pytest.Ca
     assert json.loads((tmp_path / "c.json").read_text())["tasks"]["xnli"]["sw"]["n"] == 40
     assert main([str(runs[0]), str(tmp_path / "none")]) == 1
     assert "holds no predictions" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("systems", [2, 3])
+@pytest.mark.parametrize(
+    ("form", "start", "words"),
+    [
+        ("markdown", "# ", ["## xnli: accuracy, %", "| Swahili |"]),
+        ("csv", "system,reference,task,language,metric,", [",xnli,sw,accuracy,"]),
+        ("latex", "\\begin{table}", ["\\toprule", "\\caption{xnli: accuracy, \\%", "Swahili & "]),
+        ("html", "<!doctype html>", ["<h1>", "Swahili</th>", "xnli: accuracy, %"]),
+    ],
+)
+def test_formats(
+    form: str, start: str, words: list[str], systems: int, runs: tuple[Path, Path], tmp_path: Path, capsys
+) -> None:
+    given = [str(run) for run in (*runs, runs[0])[:systems]]
+    if systems == 3:
+        given[2] = str(shutil.copytree(runs[0], tmp_path / "third & last"))
+    file = tmp_path / "comparison"
+    assert main([*given, "--format", form, "--output", str(file)]) == 0
+    assert capsys.readouterr().out == f"{file}\n"
+    text = file.read_text(encoding="utf-8")
+    assert text.startswith(start)
+    for word in words:
+        assert word in text
+    assert main([*given, "--format", form]) == 0
+    assert capsys.readouterr().out == text
 
 
 def test_what_is_in_one_run_only_is_told(runs: tuple[Path, Path], caplog: pytest.LogCaptureFixture) -> None:
