@@ -22,10 +22,10 @@ def main(args: list[str] | None = None) -> int:
     first = args[0] if args else ""
     if first in ("--help", "-h"):
         print(overview())
-        return 0
+        sys.exit(0)  # as the parsers of the subcommands do
     if first == "--version":
         print(f"mlprune {__version__}")
-        return 0
+        sys.exit(0)
     try:
         if first in TOOLS:
             status = tool(first)(args[1:])

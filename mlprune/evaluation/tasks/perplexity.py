@@ -51,8 +51,6 @@ class PerplexityTask(Task):
         True
     """
 
-    headline = False
-
     def __init__(
         self,
         languages: list[str],
