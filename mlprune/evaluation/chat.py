@@ -7,7 +7,8 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from mlprune.errors import UserError
-from mlprune.evaluation.chat_template import DATE, day_of, render_chat
+from mlprune.evaluation.chat_template import DATE, day_of
+from mlprune.evaluation.encoding import chat_prompt
 
 RESERVED = ("tools", "documents", "tokenize", "add_generation_prompt", "continue_final_message", "chat_template")
 
@@ -54,6 +55,4 @@ class Chat:
         Raises:
             UserError: If the tokenizer has no chat template, or it fails.
         """
-        pairs = [*solved, (question, "")]
-        turns = [(role, text.strip()) for pair in pairs for role, text in zip(("user", "assistant"), pair, strict=True)]
-        return render_chat(tokenizer, [{"role": role, "content": text} for role, text in turns[:-1]], self.options)
+        return chat_prompt(tokenizer, solved, question, self.options)

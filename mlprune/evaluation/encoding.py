@@ -1,15 +1,16 @@
-"""Tokenizing candidates: where the scored part begins, and which token precedes it.
+"""From texts to token ids: where the scored part of a candidate begins, which token precedes it, and chat prompts.
 
 Special tokens that the tokenizer adds are never scored: those before a text are given, those after it (``</s>``) are
 left out, since the answer continues the question. Special tokens in the text itself are scored.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
 from mlprune.errors import UserError
+from mlprune.evaluation.chat_template import render_chat
 
 PROBES = ("a", "1", ".", "é", "我")  # any vocabulary has one of them
 
@@ -170,3 +171,32 @@ def start_id(tokenizer: PreTrainedTokenizerBase) -> int:
         if token is not None:
             return int(token)
     raise UserError("the tokenizer has neither a beginning nor an end token, so the first token cannot be scored")
+
+
+def chat_prompt(
+    tokenizer: PreTrainedTokenizerBase,
+    solved: Sequence[tuple[str, str]],
+    question: str,
+    options: Mapping[str, Any] | None = None,
+) -> str:
+    """Return the prompt text that the assistant's answer follows.
+
+    Args:
+        tokenizer: A tokenizer with a chat template.
+        solved: Questions and answers of earlier turns.
+        question: The question.
+        options: Template variables besides the messages, such as ``{"enable_thinking": False}``.
+
+    Raises:
+        UserError: If the tokenizer has no chat template, or it fails.
+
+    Example:
+        >>> from transformers import ByT5Tokenizer
+        >>> tokenizer = ByT5Tokenizer()
+        >>> tokenizer.chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }}; {% endfor %}assistant:"
+        >>> chat_prompt(tokenizer, [("2 + 2?", "4")], "3 + 3?")
+        'user: 2 + 2?; assistant: 4; user: 3 + 3?; assistant:'
+    """
+    pairs = [*solved, (question, "")]
+    turns = [(role, text.strip()) for pair in pairs for role, text in zip(("user", "assistant"), pair, strict=True)]
+    return render_chat(tokenizer, [{"role": role, "content": text} for role, text in turns[:-1]], options or {})
