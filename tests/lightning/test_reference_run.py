@@ -44,7 +44,7 @@ def test_its_formats_are_current() -> None:
         }
     comparison = json.loads((DEMO / "comparison.json").read_text(encoding="utf-8"))
     assert comparison["headline"] in (DEMO / "comparison.md").read_text(encoding="utf-8")
-    for row in comparison["tasks"]["nli"].values():
+    for row in comparison["tasks"]["reviews"].values():
         assert set(row) >= {"dense", "pruned", "delta", "p", "n"}
 
 
