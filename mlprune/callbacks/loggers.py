@@ -13,13 +13,14 @@ def guard_loggers(run: Run) -> None:
     """Have every logger of the run's trainer warn, once, instead of raising; each is still one of its class."""
     for logger in run.trainer.loggers:
         kind = type(logger)
-        logger.__class__ = type(kind.__name__, (kind,), {name: _guarded(run, getattr(kind, name)) for name in CALLED})
+        methods = {name: _guarded(run, kind.__name__, getattr(kind, name)) for name in CALLED}
+        logger.__class__ = type(f"_Guarded{kind.__name__}", (kind,), methods)  # a config finds the logger by its name
 
 
-def _guarded(run: Run, method: Callable[..., None]) -> Callable[..., None]:
+def _guarded(run: Run, name: str, method: Callable[..., None]) -> Callable[..., None]:
     @wraps(method)
     def guarded(logger: Any, *args: Any, **kwargs: Any) -> None:
-        with run.viewer(type(logger).__name__):
+        with run.viewer(name):
             method(logger, *args, **kwargs)
 
     return guarded
