@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -103,13 +105,14 @@ def assert_same_run(a: Path, b: Path) -> None:
 
 
 def begin(folder: Path, *args: object, launcher: tuple[str, ...] = ()) -> subprocess.Popen:
-    """Start main.py in a process of its own, in a folder, with one thread."""
+    """Start main.py in a process of its own, in a folder, with one thread; Ctrl-C reaches it even in the background."""
     folder.mkdir(exist_ok=True)
     command = [*(launcher or (sys.executable,)), ROOT / "main.py", *args]
     folders = ":".join(str(ROOT / name) for name in ("", "tests", "tests/lightning"))
     environment = os.environ | {"PYTHONPATH": folders, "OMP_NUM_THREADS": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([str(part) for part in command], cwd=folder, env=environment, **pipes)
+    handled = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen([str(part) for part in command], cwd=folder, env=environment, preexec_fn=handled, **pipes)
 
 
 def start(folder: Path, *args: object, launcher: tuple[str, ...] = (), timeout: float = 300) -> Any:
