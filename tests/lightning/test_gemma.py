@@ -29,7 +29,7 @@ def test_the_demo_in_small(mlprune, tmp_path: Path, threads) -> None:
     dense, pruned = (json.loads((RUN / f"results{stage}.json").read_text()) for stage in (".dense", ""))
     assert pruned["sparsity"] == pytest.approx(0.3, abs=0.001)
     assert set(pruned["tasks"]["reviews"]) == {"en", "fr", "es", "zh", "hi", "sw"}
-    assert dense["tasks"]["minimal-pairs"]["en"]["accuracy"] > 0.8  # it knows English
+    assert dense["tasks"]["minimal-pairs"]["en"]["accuracy"] > 0.6  # it knows English
     assert dense["translation"]["es-en"]["bleu"] > 10  # it does translate
     assert "too few to tell" in " ".join(out.split())
     masks = load_masks(RUN / "masks.safetensors")
