@@ -12,7 +12,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from mlprune.exact import accumulator_dtype
-from mlprune.pruning.statistics import CHUNK_VALUES, ENERGY, Statistic
+from mlprune.pruning.statistics import ENERGY, Statistic
+from mlprune.pruning.sums import CHUNK_VALUES
 
 ROWS = 4
 

@@ -10,7 +10,8 @@ from mlprune.errors import UserError
 from mlprune.models.blocks import Block
 from mlprune.models.experts import ExpertProducts
 from mlprune.models.probe import Stop
-from mlprune.pruning.statistics import LayerStatistics, Statistic, TokenMean, spans
+from mlprune.pruning.statistics import LayerStatistics, Statistic, TokenMean
+from mlprune.pruning.sums import spans
 
 Masks = list[tuple[Tensor | None, Tensor]]
 

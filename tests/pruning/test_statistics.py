@@ -26,7 +26,8 @@ from mlprune.pruning import (
     sweep,
 )
 from mlprune.pruning.prune import reform
-from mlprune.pruning.statistics import Sum, TokenMean, sum_of_outer_products, sum_of_squares
+from mlprune.pruning.statistics import TokenMean
+from mlprune.pruning.sums import Sum, sum_of_outer_products, sum_of_squares
 
 LENGTHS = [9, 4, 7]
 
