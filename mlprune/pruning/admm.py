@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from mlprune.errors import UserError
 from mlprune.pruning.gram import normalized, restored
-from mlprune.pruning.importance import Decision, Importance, require_lowest
+from mlprune.pruning.importance import Decision, Importance
 from mlprune.pruning.patterns import NofM, Pattern, Unstructured, keep_highest
 from mlprune.pruning.statistics import GRAM, LayerStatistics
 
@@ -48,6 +48,7 @@ class ADMM(Importance):
     """
 
     needs = GRAM
+    lowest_only = True
     has_fixed_scores = False
 
     def __init__(self, iterations: int = 20, schedule: int = 15, damping: float = 0.1, published: bool = False) -> None:
@@ -66,10 +67,6 @@ class ADMM(Importance):
         """Return the scores of the first iteration, before any weight was adjusted."""
         assert statistics is not None
         return (weight.float() * normalized(statistics.pooled())[1]).abs()
-
-    @override
-    def check_pattern(self, pattern: Pattern) -> None:
-        require_lowest(self, pattern)
 
     @override
     def decide(

@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from mlprune.errors import UserError
 from mlprune.pruning.gram import normalized, restored
-from mlprune.pruning.importance import Decision, Importance, require_lowest
+from mlprune.pruning.importance import Decision, Importance
 from mlprune.pruning.patterns import Pattern
 from mlprune.pruning.statistics import GRAM, LayerStatistics
 
@@ -51,6 +51,7 @@ class ALPS(Importance):
     """
 
     needs = GRAM
+    lowest_only = True
     has_fixed_scores = False
 
     def __init__(self, damping: float = 0.01, penalty: float = 0.1, iterations: int = 300) -> None:
@@ -68,10 +69,6 @@ class ALPS(Importance):
         """Return the scores before any weight was adjusted."""
         assert statistics is not None
         return (weight.float() * normalized(statistics.pooled(), self.damping)[1]).square()
-
-    @override
-    def check_pattern(self, pattern: Pattern) -> None:
-        require_lowest(self, pattern)
 
     @override
     def decide(

@@ -8,7 +8,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from mlprune.errors import UserError
-from mlprune.pruning.importance import SMALLEST, Decision, Importance, Wanda, require_lowest
+from mlprune.pruning.importance import SMALLEST, Decision, Importance, Wanda
 from mlprune.pruning.moments import PROMPT_MOMENTS, joined, sum_and_variance
 from mlprune.pruning.patterns import CHUNK_SCORES, NofM, Pattern, Unstructured
 from mlprune.pruning.statistics import LayerStatistics
@@ -52,6 +52,8 @@ class DSnoT(Importance):
         tensor([[ True, False, False,  True]])
     """
 
+    lowest_only = True
+
     def __init__(
         self,
         first: Importance | None = None,
@@ -86,7 +88,7 @@ class DSnoT(Importance):
     @override
     def check_pattern(self, pattern: Pattern) -> None:
         self.first.check_pattern(pattern)
-        require_lowest(self, pattern)
+        super().check_pattern(pattern)
         if not isinstance(pattern, Unstructured | NofM):
             name = type(pattern).__name__
             raise UserError(f"DSnoT swaps weights of a row or a group; use it with Unstructured or NofM, not {name}")

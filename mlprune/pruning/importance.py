@@ -42,11 +42,13 @@ class Importance(ABC):
     """Scores the weights of a layer; subclass it to try a method of your own.
 
     ``needs`` is the statistic to gather: ``ENERGY`` or ``GRAM``, or None for methods that look at weights alone.
-    ``groups`` names the demonstration groups the score cannot do without.
+    ``groups`` names the demonstration groups the score cannot do without. ``lowest_only`` is for methods that cannot
+    prune the highest scores.
     """
 
     needs: Statistic | None = ENERGY
     groups: tuple[str, ...] = ()
+    lowest_only = False
 
     @property
     def has_fixed_scores(self) -> bool:
@@ -72,20 +74,9 @@ class Importance(ABC):
 
     def check_pattern(self, pattern: Pattern) -> None:
         """Raise UserError if the method cannot work with the pattern."""
-
-
-def require_lowest(importance: Importance, pattern: Pattern) -> None:
-    """Raise UserError if the pattern prunes the highest scores.
-
-    Example:
-        >>> require_lowest(Wanda(), Unstructured(0.5, drop="highest"))
-        Traceback (most recent call last):
-        ...
-        mlprune.errors.UserError: Wanda prunes lowest scores; use it with drop='lowest', not 'highest'
-    """
-    if isinstance(pattern, Unstructured) and pattern.drop == "highest":
-        name = type(importance).__name__
-        raise UserError(f"{name} prunes lowest scores; use it with drop='lowest', not 'highest'")
+        if self.lowest_only and isinstance(pattern, Unstructured) and pattern.drop == "highest":
+            name = type(self).__name__
+            raise UserError(f"{name} prunes lowest scores; use it with drop='lowest', not 'highest'")
 
 
 class Wanda(Importance):
