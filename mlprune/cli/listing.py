@@ -1,7 +1,6 @@
 """``mlprune list [KIND [NAME]]``: what a config may name, one line each, and the arguments of one."""
 
 import argparse
-import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -10,7 +9,7 @@ from textwrap import fill, shorten
 
 from mlprune.cli.catalog import PACKAGE, Catalog
 from mlprune.cli.packaged import config_line, config_names, configs_folder, copy_config
-from mlprune.errors import UserError, did_you_mean, one_line
+from mlprune.errors import UserError, did_you_mean
 from mlprune.invocation import program
 from mlprune.languages import LISTED, language
 
@@ -53,22 +52,22 @@ KEYS = {  # where a config names them
 
 
 def main(args: list[str]) -> int:
-    """Run ``mlprune list``; returns the exit status."""
+    """Run ``mlprune list``; returns the exit status.
+
+    Raises:
+        UserError: If there is no such kind, name or config.
+    """
     parser = argparse.ArgumentParser(prog=f"{program()} list", description="Show what a config may name.")
     parser.add_argument("kind", nargs="?", metavar="KIND", help=", ".join(KEYS))
     parser.add_argument("name", nargs="?", metavar="NAME", help="one of them, to see its arguments or content")
     parser.add_argument("--copy", metavar="NAME", help="with configs: copy one here, with its fragments, to edit it")
     arguments = parser.parse_args(args)
-    try:
-        if arguments.copy is not None:
-            if arguments.kind != "configs":
-                raise UserError("--copy goes with configs: list configs --copy NAME")
-            print("\n".join(map(str, copy_config(arguments.copy, Path()))))
-        else:
-            print(listing(arguments.kind, arguments.name))
-    except UserError as error:
-        print(f"error: {one_line(str(error))}", file=sys.stderr)
-        return 2
+    if arguments.copy is None:
+        print(listing(arguments.kind, arguments.name))
+        return 0
+    if arguments.kind != "configs":
+        raise UserError("--copy goes with configs: list configs --copy NAME")
+    print("\n".join(map(str, copy_config(arguments.copy, Path()))))
     return 0
 
 
