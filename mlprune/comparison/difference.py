@@ -30,6 +30,7 @@ class Difference:
         clusters: Number of independent groups of them.
         changed: Share of examples whose answer changed; None if unknown.
         by_chance: Chance level on these examples, if known.
+        pivot: The language that an average leaves out; None for other rows.
 
     Example:
         >>> row = Difference("pruned", "dense", "nli", "fr", Measure("f1"), 0.25, 0.5, 0.25)
@@ -56,6 +57,7 @@ class Difference:
     clusters: int | None = None
     changed: float | None = None
     by_chance: float | None = None
+    pivot: str | None = None
 
     @property
     def clear(self) -> bool:

@@ -1,9 +1,10 @@
 """A comparison in one plain sentence that claims no more than its intervals do."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from mlprune.comparison.difference import Difference
-from mlprune.metrics.measure import AVERAGE, AVERAGE_ALL
+from mlprune.languages import language_name
+from mlprune.metrics.measure import AVERAGE
 
 OF_ONE_RUN = {  # systems that differ by what a run did to its model
     ("dense", "pruned"): "pruning",
@@ -12,9 +13,9 @@ OF_ONE_RUN = {  # systems that differ by what a run did to its model
 
 
 def headline(rows: Sequence[Difference], tasks: Collection[str]) -> str:
-    """Say whether the second system is better outside English; "too few to tell" unless an interval tells.
+    """Say whether the second system is better outside the pivot; "too few to tell" unless an interval tells.
 
-    Where English was not evaluated, it is the average over all languages.
+    Where no task has a pivot, such as English, it is the average over all languages.
 
     Args:
         rows: The differences.
@@ -26,7 +27,7 @@ def headline(rows: Sequence[Difference], tasks: Collection[str]) -> str:
         >>> f1 = Measure("f1", "F1", unit="%", scale=100, digits=1)
         >>> row = Difference("pruned", "dense", "nli", "average", f1, 0.5, 0.55, 0.05, -0.01, 0.1, n=60, clusters=20)
         >>> from dataclasses import replace
-        >>> headline([row, replace(row, language="average_all")], ["nli"])
+        >>> headline([replace(row, pivot="en")], ["nli"])
         'Outside English, pruning changed nli F1 by +5.0 points (95% CI -1.0 to +10.0, n = 60 in 20 clusters): too few
         to tell (detectable at 80% power: 7.7 points; for 5.0 points n = 143 would be needed).'
         >>> headline([replace(row, changed=0.0, system="runs/b", reference="runs/a")], ["nli"])
@@ -41,9 +42,22 @@ def headline(rows: Sequence[Difference], tasks: Collection[str]) -> str:
         if row.language == AVERAGE and row.task in firsts and row.measure.name == firsts[row.task].measure.beside
     }
     if not chosen:
-        return "Nothing was measured outside English in both runs, so nothing is said of it."
-    without_english = any(row.language == AVERAGE_ALL and row.task in firsts for row in rows)
-    where = "Outside English" if without_english else "On average over languages"
+        return "No average over languages was measured in both runs, so nothing is said of it."
+    places: dict[str, list[Difference]] = {}
+    for row in chosen:
+        places.setdefault(_where(row, chosen, rows), []).append(row)
+    return " ".join(_sentence(where, own, beside) for where, own in places.items())
+
+
+def _where(row: Difference, chosen: Sequence[Difference], rows: Sequence[Difference]) -> str:
+    """What an average is over; where all others leave out one language that its task lacks, it is outside that too."""
+    pivots = {other.pivot for other in chosen} - {None}
+    pivot = row.pivot or (min(filter(None, pivots)) if len(pivots) == 1 else None)
+    has_it = row.pivot is None and any(other.task == row.task and other.language == pivot for other in rows)
+    return "On average over languages" if pivot is None or has_it else f"Outside {language_name(pivot)}"
+
+
+def _sentence(where: str, chosen: Sequence[Difference], beside: Mapping[str, Difference]) -> str:
     same = [f"{row.task} ({_size(row)})" for row in chosen if row.changed == 0]
     moved = [_change(row) for first in chosen if first.changed != 0 for row in (first, beside.get(first.task)) if row]
     before, after = chosen[0].reference, chosen[0].system

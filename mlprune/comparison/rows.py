@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -11,6 +12,8 @@ from mlprune.comparison.inference import Estimate, Interval, Target, averaged, h
 from mlprune.comparison.pools import Pool, SummedPool, make_pools
 from mlprune.comparison.records import Channel, Family, TaskRecords, families
 from mlprune.metrics.measure import AVERAGE, AVERAGE_ALL, Figure, Measure, change, settled
+
+AnyRow = TypeVar("AnyRow", Figure, Difference)
 
 
 def figures_of(own: TaskRecords, system: str, seed: int = 0) -> list[Figure]:
@@ -43,7 +46,7 @@ def figures_of(own: TaskRecords, system: str, seed: int = 0) -> list[Figure]:
                 low, high = _holding(value, interval, measure.clip)
                 n, size = _size(target, family.channels), len(target.clusters)
                 rows.append(Figure(system, own.task, target.language, measure, value, low, high, n, size))
-    return rows
+    return naming_pivot(rows, own.pivot)
 
 
 def differences_of(
@@ -74,7 +77,7 @@ def differences_of(
         measures = [measure for measure in first.measures if measure.name not in _chance_names(sides[0])]
         if measures:
             rows += _compare(first, second, measures, chance, (num, stratum, seed), (before.task, *systems))
-    return rows
+    return naming_pivot(rows, before.pivot)
 
 
 def _compare(
@@ -132,6 +135,24 @@ def corrected(rows: Sequence[Difference]) -> list[Difference]:
         for i, p in zip(places, holm([rows[i].p or 0.0 for i in places]), strict=True):
             found[i] = replace(rows[i], p_holm=p)
     return found
+
+
+def naming_pivot(rows: Sequence[AnyRow], pivot: str | None) -> list[AnyRow]:
+    """Return the rows of a task; averages that leave the pivot out say so.
+
+    Args:
+        rows: Its figures or differences.
+        pivot: Code of the language.
+
+    Example:
+        >>> rows = [Figure("dense", "nli", language, Measure("f1")) for language in ("fr", "average", "average_all")]
+        >>> [row.pivot for row in naming_pivot(rows, "fr")]
+        [None, 'fr', None]
+    """
+    without = {row.measure.name for row in rows if row.language == AVERAGE_ALL}
+    return [
+        replace(row, pivot=pivot) if row.language == AVERAGE and row.measure.name in without else row for row in rows
+    ]
 
 
 def targets_of(channels: Sequence[Channel], stratum: Indices) -> list[Target]:

@@ -95,11 +95,16 @@ def _answers(sections: Sections, task: str, computed: dict[str, Any], rows: Sequ
     mean = accuracy.get(AVERAGE)
     entry = {} if mean is None else {"accuracy": mean.value}
     interval = {} if mean is None or mean.low is None else {"ci95": [mean.low, mean.high]}
-    sections.setdefault("average", {})[task] = {"non_en": entry | interval} if entry else {}
+    sections.setdefault("average", {})[task] = {_average_key(mean): entry | interval} if mean and entry else {}
     for section, measure in (("rankc", RANKC), ("rankc_expected", EXPECTED)):
         pairs = {lang: row.value for lang, row in by_measure[measure.name].items() if "-" in lang}
         if pairs:
             sections.setdefault(section, {})[task] = pairs
+
+
+def _average_key(row: Figure | Difference) -> str:
+    """What an average without the pivot is called; nothing is English where there is none."""
+    return f"non_{row.pivot or 'en'}"
 
 
 def read_figures(results: dict[str, Any]) -> list[Figure]:
@@ -163,8 +168,8 @@ def comparison_sections(tasks: Iterable[TaskRecords], rows: Sequence[Difference]
                 lang: _entry(answers[lang]) | {"p_holm": answers[lang].p_holm, "disagreement": answers[lang].changed}
                 for lang in languages
             }
-            average = {"non_en": _entry(answers[AVERAGE])} if AVERAGE in answers else {}
-            sections["average"][own.task] = average
+            mean = answers.get(AVERAGE)
+            sections["average"][own.task] = {_average_key(mean): _entry(mean)} if mean else {}
             pairs = {lang: row for lang, row in by_measure.get(RANKC.name, {}).items() if "-" in lang}
             sections["rankc"][own.task] = {k: _entry(row) | {"expected": row.by_chance} for k, row in pairs.items()}
         if bleu := by_measure.get(BLEU.name):

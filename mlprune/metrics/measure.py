@@ -132,13 +132,14 @@ class Figure:
         system: The evaluated model's name, such as ``dense``.
         task: The task's name.
         language: Code; a pair such as ``en-fr`` where two languages are measured together; ``average`` (without the
-            pivot, English) or ``average_all``.
+            pivot, which is English unless the task says another) or ``average_all``.
         measure: What was measured.
         value: None without examples.
         low: Lower bound of its 95% interval; None where there is none.
         high: Upper bound.
         n: Number of examples.
         clusters: Number of independent groups of them.
+        pivot: The language that an average leaves out; None for other rows.
 
     Example:
         >>> row = Figure("dense", "nli", "fr", Measure("f1"), 0.5, n=4).to_json()
@@ -155,6 +156,7 @@ class Figure:
     high: float | None = None
     n: int = 0
     clusters: int | None = None
+    pivot: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the row as results.json has it."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from mlprune.comparison import Difference
 from mlprune.metrics.measure import AVERAGE, Measure
-from mlprune.present.rows import title_of
+from mlprune.present.rows import language_labels, pivot_of, title_of
 from mlprune.present.table import Table
 
 NOTE = "* the 95% interval of the difference, not corrected for the number of sparsities, excludes zero"
@@ -28,7 +28,8 @@ class Curve:
     @property
     def title(self) -> str:
         """What tables and charts call it."""
-        return f"{title_of(self.task, self.measure)}, average"
+        rows = [row for _, row in self.points]
+        return f"{title_of(self.task, self.measure)}, {language_labels([AVERAGE], pivot_of(rows))[0]}"
 
     @property
     def reference(self) -> Difference:

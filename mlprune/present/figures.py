@@ -7,7 +7,7 @@ from matplotlib.figure import Figure as Picture
 
 from mlprune.metrics.measure import Figure
 from mlprune.present.curves import Curve
-from mlprune.present.rows import grouped, language_labels, title_of
+from mlprune.present.rows import grouped, language_labels, pivot_of, title_of
 from mlprune.text import plot_text
 
 COLORS = ("#8a94a6", "#0b6e99")  # of the first system, and of the last
@@ -47,9 +47,8 @@ def task_bars(systems: Mapping[str, Sequence[Figure]]) -> dict[str, Picture]:
             axes.bar(
                 x, heights, width, label=plot_text(name), color=color, yerr=(below, above), ecolor="#444", capsize=2
             )
-        axes.set_xticks(
-            range(len(languages)), list(map(plot_text, language_labels(languages))), rotation=30, ha="right"
-        )
+        labels = language_labels(languages, pivot_of(list(last.values())))
+        axes.set_xticks(range(len(languages)), list(map(plot_text, labels)), rotation=30, ha="right")
         axes.set_ylabel(plot_text(shown.label))
         axes.set_title(plot_text(title_of(task, shown)))
         picture.legend(loc="outside lower center", ncols=2, fontsize="small")

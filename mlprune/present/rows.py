@@ -28,7 +28,7 @@ def comparison_tables(rows: Sequence[Difference]) -> list[Table]:
     """
     tables = []
     for (task, _), own in grouped(rows).items():
-        measure, labels = own[0].measure, language_labels([row.language for row in own])
+        measure, labels = own[0].measure, language_labels([row.language for row in own], pivot_of(own))
         systems = (own[0].reference, own[0].system)
         heads = ("language", *systems, "difference", "95% CI of the difference", "p", "p (Holm)", *COUNTS)
         cells = [
@@ -73,7 +73,8 @@ def matrix_tables(rows: Sequence[Difference], systems: Sequence[str]) -> list[Ta
             if row.delta is not None:
                 cells[row.reference, row.system] = measure.text(-row.delta, sign=True) + p
         body = [(name, *(cells.get((name, other), "") for other in systems)) for name in systems]
-        title = f"{title_of(task, measure)}: average difference, row minus column (p, Holm)"
+        without = f" without {language_name(pivot)}" if (pivot := pivot_of(own)) else ""
+        title = f"{title_of(task, measure)}: average difference{without}, row minus column (p, Holm)"
         tables.append(Table(title, ("system", *systems), body))
     return tables
 
@@ -97,7 +98,8 @@ def figure_tables(systems: Mapping[str, Iterable[Figure]]) -> list[Table]:
     tables = []
     for (task, _), languages in parts.items():
         measure = next(iter(next(iter(languages.values())).values())).measure
-        labels = language_labels(list(languages))
+        pivot = pivot_of([row for rows in languages.values() for row in rows.values()])
+        labels = language_labels(list(languages), pivot)
         if len(systems) == 1:
             heads: tuple[str, ...] = ("language", measure.label, "95% CI")
             sides = [
@@ -144,17 +146,28 @@ def title_of(task: str, measure: Measure) -> str:
     return f"{task}: {measure.label}{', lower is better' if measure.higher_is_better is False else ''}"
 
 
-def language_labels(languages: Sequence[str]) -> list[str]:
+def pivot_of(rows: Sequence[Figure | Difference]) -> str | None:
+    """Return the language that the rows' averages leave out; None if there is none, or they do not say."""
+    return next((row.pivot for row in rows if row.pivot), None)
+
+
+def language_labels(languages: Sequence[str], pivot: str | None = None) -> list[str]:
     """Return what rows' languages are called.
+
+    Args:
+        languages: Codes, pairs of codes, and averages.
+        pivot: The language that the average leaves out; English if rows of an older run do not say.
 
     Example:
         >>> language_labels(["en", "en-sw", "average", "average_all"])
         ['English', 'English and Swahili', 'average without English', 'average']
         >>> language_labels(["fr", "average"])
         ['French', 'average']
+        >>> language_labels(["en", "fr", "average", "average_all"], "fr")[2]
+        'average without French'
     """
-    left_out = "English" if "en" in languages else "the pivot"
-    averages = {AVERAGE: f"average without {left_out}" if AVERAGE_ALL in languages else "average"}
+    left_out = language_name(pivot or "en")
+    averages = {AVERAGE: f"average without {left_out}" if pivot or AVERAGE_ALL in languages else "average"}
     averages[AVERAGE_ALL] = "average"
     return [
         averages.get(language) or " and ".join(map(language_name, languages_of(language))) for language in languages

@@ -6,7 +6,7 @@ from markupsafe import Markup
 
 from mlprune.metrics import Figure as Row
 from mlprune.models.paths import LayerPath
-from mlprune.present.rows import grouped, language_labels, title_of
+from mlprune.present.rows import grouped, language_labels, pivot_of, title_of
 from mlprune.report.charts import Bars, bar_chart, line_chart
 from mlprune.report.tables import share_lost
 from mlprune.runs.content import RunContent
@@ -47,7 +47,8 @@ def result_figures(systems: Mapping[str, Sequence[Row]]) -> Figures:
 
 def _bars(rows: Sequence[Row]) -> Bars:
     bars = {}
-    for label, row in zip(language_labels([row.language for row in rows]), rows, strict=True):
+    labels = language_labels([row.language for row in rows], pivot_of(rows))
+    for label, row in zip(labels, rows, strict=True):
         if row.value is not None:
             low, high = (row.value if bound is None else bound for bound in (row.low, row.high))
             scale = row.measure.scale

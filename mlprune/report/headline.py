@@ -1,9 +1,13 @@
 """A report's question, and its answer in one sentence."""
 
+from collections.abc import Sequence
+
 from mlprune.comparison import read_figures
 from mlprune.comparison.schema1 import headline_tasks, read_sweep
-from mlprune.metrics.measure import AVERAGE, Figure
+from mlprune.languages import language_name
+from mlprune.metrics.measure import AVERAGE, AVERAGE_ALL, Figure
 from mlprune.present import curves_of
+from mlprune.present.rows import grouped, pivot_of
 from mlprune.report.features import layer_name
 from mlprune.report.tables import share_lost
 from mlprune.runs.content import RunContent
@@ -15,10 +19,9 @@ PRUNED = TRANSLATES + (
     "does it answer better in the other languages?"
 )
 FEATURES = TRANSLATES + "Which of its features are large when it translates, and in no language alone?"
-PIVOT = "en"
 TRAINED = PRUNED.replace("are pruned, without training,", "are pruned and the others trained,")
-DENSE = "How well does the model answer in English, and how well in other languages?"
-WITHOUT_ENGLISH = "How well does the model answer in each language?"
+DENSE = "How well does the model answer in {pivot}, and how well in other languages?"
+WITHOUT_PIVOT = "How well does the model answer in each language?"
 
 
 def question(run: RunContent) -> str:
@@ -33,7 +36,10 @@ def question(run: RunContent) -> str:
         return TRAINED if "trained" in run.results or run.recipe.get("trained") else PRUNED
     if run.overlap or not run.results:
         return FEATURES if run.overlap else ""
-    return DENSE if any(row.language == PIVOT for row in read_figures(run.final)) else WITHOUT_ENGLISH
+    pivots = {_pivot(own) for own in grouped(read_figures(run.final)).values()} - {None}
+    return (
+        DENSE.format(pivot=" or ".join(map(language_name, sorted(filter(None, pivots))))) if pivots else WITHOUT_PIVOT
+    )
 
 
 def headline(run: RunContent) -> str:
@@ -55,8 +61,10 @@ def _evaluated(results: Json) -> str:
     for task in headline_tasks(results):
         measured = [row for row in rows if row.task == task and row.value is not None]
         own = [row for row in measured if row.measure == measured[0].measure]
-        english = any(row.language == PIVOT for row in own)
-        places = {PIVOT: "in English", AVERAGE: "in the other languages" if english else "on average over languages"}
+        pivot = _pivot(own)
+        places = {AVERAGE: "in the other languages" if pivot else "on average over languages"}
+        if pivot:
+            places |= {pivot: f"in {language_name(pivot)}"}
         shown = [
             f"{row.measure.text(row.value)}{'%' if row.measure.unit == '%' else ''} {places[row.language]}"
             for row in own
@@ -70,6 +78,12 @@ def _evaluated(results: Json) -> str:
             found.append(f"{task} {name} {' and '.join(shown)}" + "".join(f" ({text})" for text in beside))
     system = results.get("system") or results.get("stage", "dense")
     return f"The {system} model: {'; '.join(found)}." if found else ""
+
+
+def _pivot(rows: Sequence[Figure]) -> str | None:
+    """The language that a task's average leaves out; English if rows of an older run do not say."""
+    languages = {row.language for row in rows}
+    return pivot_of(rows) or ("en" if languages >= {"en", AVERAGE_ALL} else None)
 
 
 def _stands_beside(row: Figure, first: Figure) -> bool:

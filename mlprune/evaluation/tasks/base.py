@@ -14,9 +14,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from mlprune.data.corpora import Corpus
 from mlprune.data.rows import Row
 from mlprune.data.usable import Needs, UsableRows
-from mlprune.errors import ExampleError, UserError
+from mlprune.errors import ExampleError, UserError, did_you_mean
 from mlprune.evaluation.tasks.selection import NamedRows, Selection
-from mlprune.languages import language
+from mlprune.languages import is_language, language
 from mlprune.metrics import PairMetric, Record, measures_of
 from mlprune.metrics.description import describe_metric
 from mlprune.models.language_tokens import language_code
@@ -36,9 +36,10 @@ class Task(ABC):
         rows: Only these rows of the corpus: positions counted from 0, as ``0-199`` or ``0-99,150-199``; a list of ids;
             or a random share of them, as ``{share: 0.5, seed: 0}``. ``limit`` applies to these.
         metrics: Additional metrics of its records.
+        pivot: The language that averages leave out, and that RankC compares the others with; English if omitted.
 
     Raises:
-        UserError: If the name, a language or a row is not allowed.
+        UserError: If the name, a language, the pivot or a row is not allowed.
 
     Example:
         >>> from mlprune.evaluation.tasks import PerplexityTask
@@ -49,6 +50,7 @@ class Task(ABC):
 
     aligned = True  # whether rows of two languages with the same id are translations of each other
     headline = True  # whether the headline of a comparison mentions it
+    usual_pivot: str | None = "en"  # the pivot where none is given and the task has it; None: averages have all
     own_words = False  # whether its words are the user's own, so that its languages need not be known
     language_names: Mapping[str, str] = {}  # code to name where it is not the usual one; set by the data module
 
@@ -62,6 +64,7 @@ class Task(ABC):
         seed: int = 0,
         rows: NamedRows | None = None,
         metrics: list[Metric] | None = None,
+        pivot: str | None = None,
     ) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_-]{1,100}", name):
             raise UserError(f"task name '{name}' is not allowed; use at most 100 letters, digits, _ and -")
@@ -71,11 +74,20 @@ class Task(ABC):
             language(lang)
         self.name = name
         self.languages = languages
+        self.pivot = self._pivot(pivot)
         self.corpus = corpus
         with in_task(name):
             self.selection = Selection(limit, seed, rows)
         self.further_metrics = metrics or []
         self._usable: dict[int, UsableRows] = {}
+
+    def _pivot(self, given: str | None) -> str | None:
+        """The language that averages leave out, by whatever code the task has it; None if they have all."""
+        if given is not None and given not in self.languages:
+            has = f"it has {', '.join(self.languages)}{did_you_mean(given, self.languages)}"
+            raise UserError(f"task '{self.name}': pivot '{given}' is not among its languages; {has}")
+        known = (lang for lang in self.languages if is_language(lang))
+        return given or next((lang for lang in known if language(lang).primary == self.usual_pivot), None)
 
     def limit_to(self, limit: int) -> None:
         """Evaluate at most this many examples per language."""
@@ -207,11 +219,6 @@ class Task(ABC):
     def pairs(self) -> list[tuple[str, str]]:
         """Return the language pairs for these metrics."""
         return []
-
-    @property
-    def pivot(self) -> str | None:
-        """The language that averages exclude: English, if the task has it."""
-        return "en" if "en" in self.languages else None
 
     def shots_for(self, lang: str) -> list[tuple[str, str]]:
         """Return the solved examples in a language's prompts as questions and answers; none by default."""

@@ -47,9 +47,10 @@ class LmEval(Task):
         gen_kwargs: Changes to the tasks' ``generation_kwargs``.
         aligned: Documents of two languages with the same number are translations of each other: they are one cluster in
             intervals and tests, and RankC compares their rankings.
-        rankc_matrix: Report RankC of every pair of languages, not only of English with each.
+        rankc_matrix: Report RankC of every pair of languages, not only of the pivot with each.
         group: Column whose equal cells mark documents that are not independent, such as ``flores_passage`` in Belebele.
         metrics: Further metrics of its records, besides the harness'.
+        pivot: The language that averages leave out, and that RankC compares the others with; English if omitted.
 
     Raises:
         UserError: If the harness is not installed, or an argument is not allowed.
@@ -81,10 +82,12 @@ class LmEval(Task):
         rankc_matrix: bool = False,
         group: str | None = None,
         metrics: list[Metric] | None = None,
+        pivot: str | None = None,
     ) -> None:
         check_installed()
         self.tasks = _by_language(tasks, languages)
-        super().__init__(name or _common_name(tasks, self.tasks), list(self.tasks), _Rows(self), metrics=metrics)
+        found = name or _common_name(tasks, self.tasks)
+        super().__init__(found, list(self.tasks), _Rows(self), metrics=metrics, pivot=pivot)
         for key, value in (("num_fewshot", num_fewshot), ("limit", limit)):
             if value is not None and (value < 0 or (key == "limit" and value == 0)):
                 raise UserError(f"task '{self.name}': {key} {value} is not allowed")
@@ -172,7 +175,7 @@ class LmEval(Task):
         return [RankC(), ExpectedRankC()] if self.pairs() else []
 
     def pairs(self) -> list[tuple[str, str]]:
-        """Return English (or the first language) with every other, or all pairs, where rankings can be compared."""
+        """Return the pivot (or the first language) with every other, or all pairs, where rankings can be compared."""
         tasks = [task for lang in self.languages for task in self.documents(lang).loaded.tasks.values()]
         if not self.aligned or any(task.OUTPUT_TYPE != "multiple_choice" for task in tasks):
             return []

@@ -36,7 +36,7 @@ class ScoredTask(PromptedTask):
         ranking_only: See there.
         too_long: See there.
         batch_size: See there.
-        rankc_matrix: Report RankC of every pair of languages, not only of English with each.
+        rankc_matrix: Report RankC of every pair of languages, not only of the pivot with each.
         aligned: Whether rows of two languages with the same id are translations of each other.
         by: Column of categories, such as ``subject``: accuracy is also reported for each.
         options: Those of :class:`PromptedTask` and :class:`Task`.
@@ -211,7 +211,7 @@ class ScoredTask(PromptedTask):
         return [RankC(), ExpectedRankC()]
 
     def pairs(self) -> list[tuple[str, str]]:
-        """Return English (or the first language) with every other, or all pairs; none if rows are not aligned."""
+        """Return the pivot (or the first language) with every other, or all pairs; none if rows are not aligned."""
         if not self.aligned:
             return []
         if self.rankc_matrix:

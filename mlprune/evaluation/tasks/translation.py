@@ -69,7 +69,7 @@ class TranslationTask(GeneratedTask):
 
     fewshot: Corpus
     headline = False
-    pivot = None  # the average is over all directions
+    usual_pivot = None  # the average is over all directions
 
     def __init__(
         self,
