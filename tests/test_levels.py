@@ -25,6 +25,7 @@ ALLOWED = {
     "pruning": BOTTOM | {"models"},
     "analysis": BOTTOM | {"models", "pruning"},
     "comparison": BOTTOM | {"metrics", "runs"},
+    "studies": BOTTOM | {"metrics", "comparison"},
     "present": BOTTOM | {"metrics", "comparison"},
     "interventions": BOTTOM | {"models", "pruning", "analysis"},
     "evaluation": BOTTOM | {"models", "data", "metrics", "comparison", "present"},

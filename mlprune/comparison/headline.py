@@ -70,18 +70,12 @@ def _sentence(where: str, chosen: Sequence[Difference], beside: Mapping[str, Dif
 
 
 def _change(row: Difference) -> str:
-    measure, by = row.measure, _amount(row, row.delta, sign=True)
+    measure, by = row.measure, row.measure.amount(row.delta)
     if row.low is None or row.high is None:
         interval = "no interval"
     else:
         interval = f"95% CI {measure.text(row.low, sign=True)} to {measure.text(row.high, sign=True)}"
     return f"{row.task} {measure.title or measure.name} by {by} ({interval}, {_size(row)}): {_verdict(row)}"
-
-
-def _amount(row: Difference, change: float | None, sign: bool = False) -> str:
-    measure = row.measure
-    unit = " points" if measure.unit == "%" else f" {measure.unit}" if measure.unit else ""
-    return f"{measure.text(change, sign)}{unit}"
 
 
 def _verdict(row: Difference) -> str:
@@ -97,9 +91,9 @@ def _power(row: Difference) -> str:
     """What this number of examples can detect, and how many this difference would need."""
     if row.detectable is None:
         return ""
-    found = f"detectable at 80% power: {_amount(row, row.detectable)}"
+    found = f"detectable at 80% power: {row.measure.amount(row.detectable, sign=False)}"
     if row.needed is not None:
-        found += f"; for {_amount(row, abs(row.delta or 0.0))} n = {row.needed:,} would be needed"
+        found += f"; for {row.measure.amount(abs(row.delta or 0.0), sign=False)} n = {row.needed:,} would be needed"
     return f" ({found})"
 
 

@@ -52,6 +52,16 @@ class Measure:
         shown = round(self.scale * value, self.digits) + 0.0  # which makes 0.0 of -0.0
         return f"{shown:{'+' if sign else ''}.{self.digits}f}"
 
+    def amount(self, change: float | None, sign: bool = True) -> str:
+        """Return a difference between two values as it is said in a sentence.
+
+        Example:
+            >>> Measure("f1", unit="%", scale=100, digits=1).amount(0.05), Measure("bits", digits=2).amount(-0.1)
+            ('+5.0 points', '-0.10')
+        """
+        unit = " points" if self.unit == "%" else f" {self.unit}" if self.unit else ""
+        return f"{self.text(change, sign)}{unit}"
+
     def clip(self, low: float, high: float) -> tuple[float, float]:
         """Return an interval of values within the bounds."""
         lowest, highest = self.bounds

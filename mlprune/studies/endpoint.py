@@ -1,0 +1,21 @@
+"""The endpoint: what decides a study, declared before anything runs."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """What decides a study.
+
+    Args:
+        metric: Name of the measure, such as ``accuracy`` or ``bits_per_char``.
+        tasks: Names of the tasks; all that have the measure if omitted.
+        languages: Their languages, or pairs such as ``en-fr`` for measures of pairs; all but English if omitted.
+        average: One average over tasks and languages decides; if false, each task and language is a claim of its own,
+            corrected for all others.
+    """
+
+    metric: str = "accuracy"
+    tasks: list[str] | None = None
+    languages: list[str] | None = None
+    average: bool = True
