@@ -152,7 +152,8 @@ def test_a_full_disk_in_the_conversion_of_a_packaged_model(tmp_path: Path, monke
     import mlprune.models.packaged as packaged
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(packaged, "check_packaged", lambda name: None)
+    monkeypatch.setattr(packaged, "check_packaged", lambda name: None)  # as if its packages were installed
+    monkeypatch.setattr(packaged, "_check_space", lambda entry, cache: None)
     monkeypatch.setattr(packaged, "_assemble", lambda entry, target: target.touch())
     monkeypatch.setattr(packaged, "_load_gguf", lambda folder: (tiny_model("llama"), tiny_tokenizer()))
     with full_disk(), pytest.raises(UserError, match=r"demo-.* cannot be written: File too large"):
