@@ -7,6 +7,7 @@ from mlprune.pruning.calibration import Calibration, calibrating
 from mlprune.pruning.dsnot import DSnoT
 from mlprune.pruning.importance import RIA, ContrastiveWanda, Importance, Magnitude, Random, Wanda
 from mlprune.pruning.masks import apply_masks, load_masks, save_masks
+from mlprune.pruning.merging import merge_statistics
 from mlprune.pruning.patterns import NofM, Pattern, Unstructured
 from mlprune.pruning.prune import collect_statistics, prune_from_statistics, prune_model, sweep
 from mlprune.pruning.pruner import LayerReport, Pruner
@@ -45,6 +46,7 @@ __all__ = [
     "collect_statistics",
     "load_masks",
     "load_statistics",
+    "merge_statistics",
     "prune_blocks",
     "prune_from_statistics",
     "prune_model",

@@ -3,6 +3,8 @@
 Shapes: W, U, scores (out_features, in_features); H (in_features, in_features).
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from typing_extensions import override
@@ -36,6 +38,7 @@ class ADMM(Importance):
         damping: Share of the mean diagonal that is added to the diagonal.
         published: Prune to the final sparsity from the first iteration on with ``Unstructured(scope="layer")``, as the
             published code does, to reproduce its masks.
+        options: ``group`` or ``groups``, see :class:`mlprune.pruning.Importance`.
 
     Raises:
         UserError: If an argument is out of range.
@@ -51,7 +54,15 @@ class ADMM(Importance):
     lowest_only = True
     has_fixed_scores = False
 
-    def __init__(self, iterations: int = 20, schedule: int = 15, damping: float = 0.1, published: bool = False) -> None:
+    def __init__(
+        self,
+        iterations: int = 20,
+        schedule: int = 15,
+        damping: float = 0.1,
+        published: bool = False,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
         if not 1 <= schedule <= iterations or damping < 0:
             raise UserError(
                 f"ADMM: iterations {iterations}, schedule {schedule}, damping {damping} not allowed; "

@@ -4,6 +4,7 @@ Shapes: W, B, D, V, scores (out_features, in_features); H (in_features, in_featu
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,6 +39,7 @@ class ALPS(Importance):
         damping: Share of the mean diagonal that is added to the diagonal.
         penalty: The first ``rho``.
         iterations: The most iterations of the search.
+        options: ``group`` or ``groups``, see :class:`mlprune.pruning.Importance`.
 
     Raises:
         UserError: If an argument is out of range.
@@ -54,7 +56,8 @@ class ALPS(Importance):
     lowest_only = True
     has_fixed_scores = False
 
-    def __init__(self, damping: float = 0.01, penalty: float = 0.1, iterations: int = 300) -> None:
+    def __init__(self, damping: float = 0.01, penalty: float = 0.1, iterations: int = 300, **options: Any) -> None:
+        super().__init__(**options)
         if damping < 0 or penalty <= 0 or iterations < 1:
             raise UserError(
                 f"ALPS: damping {damping}, penalty {penalty}, iterations {iterations} not allowed; "

@@ -3,6 +3,8 @@
 Shapes: W, contributions (out_features, in_features); moments (4, in_features); errors (out_features,).
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from typing_extensions import override
@@ -37,6 +39,7 @@ class DSnoT(Importance):
         threshold: Error at which a row is left alone. It is per prompt, so it means less for longer prompts.
         power: How much the variance counts.
         same_sign: Stop a row before its error would change its sign; with N:M that is always so.
+        options: ``group`` or ``groups``, see :class:`mlprune.pruning.Importance`; those of ``first`` if omitted.
 
     Raises:
         UserError: If an argument is out of range.
@@ -61,7 +64,9 @@ class DSnoT(Importance):
         threshold: float = 0.1,
         power: float = 1.0,
         same_sign: bool = False,
+        **options: Any,
     ) -> None:
+        super().__init__(**options)
         if cycles < 0 or threshold < 0 or power < 0:
             raise UserError(
                 f"DSnoT: cycles {cycles}, threshold {threshold}, power {power} not allowed; give 0 or more for each"
@@ -71,7 +76,11 @@ class DSnoT(Importance):
         self.threshold = threshold
         self.power = power
         self.same_sign = same_sign
-        self.groups = self.first.groups
+        if self.groups and self.first.groups not in ((), self.groups):
+            raise UserError(
+                f"DSnoT: groups {self.groups}, but those of first are {self.first.groups}; give one of them"
+            )
+        self.groups = self.groups or self.first.groups
         own = self.first.needs
         self.needs = PROMPT_MOMENTS if own is None or PROMPT_MOMENTS.includes(own) else joined(PROMPT_MOMENTS, own)
 

@@ -7,6 +7,7 @@ the weight, float32. Weights that do not matter at all (0/0) score 0.
 import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,13 +43,26 @@ class Importance(ABC):
     """Scores the weights of a layer; subclass it to try a method of your own.
 
     ``needs`` is the statistic to gather: ``ENERGY`` or ``GRAM``, or None for methods that look at weights alone.
-    ``groups`` names the demonstration groups the score cannot do without. ``lowest_only`` is for methods that cannot
-    prune the highest scores.
+    ``groups`` names the demonstration groups that the score looks at; all there are if it names none. ``lowest_only``
+    is for methods that cannot prune the highest scores.
+
+    Args:
+        group: The demonstration group it looks at, for methods that pool groups.
+        groups: Several of them.
+
+    Raises:
+        UserError: If both are given.
     """
 
     needs: Statistic | None = ENERGY
     groups: tuple[str, ...] = ()
     lowest_only = False
+
+    def __init__(self, group: str | None = None, groups: list[str] | None = None) -> None:
+        if group is not None and groups is not None:
+            raise UserError(f"{type(self).__name__}: give group or groups, not both")
+        if group is not None or groups:
+            self.groups = (group,) if group is not None else tuple(groups or ())
 
     @property
     def has_fixed_scores(self) -> bool:
@@ -87,6 +101,7 @@ class Wanda(Importance):
     Args:
         variant: Choose how much of each row goes by the share of the row's total score it holds, not by count (the
             published code's ``--use_variant``); the layer's sparsity is met within 0.001.
+        options: ``group`` or ``groups``, see :class:`Importance`.
 
     Example:
         >>> stats = LayerStatistics({"mt": torch.tensor([4.0, 1.0])}, {"mt": torch.tensor(1)})
@@ -94,7 +109,8 @@ class Wanda(Importance):
         tensor([[2., 3.]])
     """
 
-    def __init__(self, variant: bool = False) -> None:
+    def __init__(self, variant: bool = False, **options: Any) -> None:
+        super().__init__(**options)
         self.variant = variant
 
     @override
@@ -142,6 +158,7 @@ class ContrastiveWanda(Importance):
     """
 
     def __init__(self, keep: str = "mt", drop: str = "code") -> None:
+        super().__init__()
         if keep == drop:
             raise UserError(f"ContrastiveWanda: keep and drop are both '{keep}'; name two different groups")
         self.keep = keep
@@ -180,6 +197,7 @@ class Random(Importance):
 
     Args:
         seed: Seed; each layer has its own stream, drawn from the seed and the layer's path.
+        options: ``group`` or ``groups``, see :class:`Importance`.
 
     Example:
         >>> a, b = (Random(seed=1).score(torch.zeros(2, 3), None, "fc") for _ in range(2))
@@ -189,7 +207,8 @@ class Random(Importance):
 
     needs = None
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int = 0, **options: Any) -> None:
+        super().__init__(**options)
         self.seed = seed
 
     @override
@@ -207,6 +226,7 @@ class RIA(Importance):
 
     Args:
         exponent: Weight of the activations; 0.5 in the paper.
+        options: ``group`` or ``groups``, see :class:`Importance`.
 
     Example:
         >>> stats = LayerStatistics({"mt": torch.tensor([16.0, 1.0])}, {"mt": torch.tensor(1)})
@@ -215,7 +235,8 @@ class RIA(Importance):
                 [2.0000, 0.7500]])
     """
 
-    def __init__(self, exponent: float = 0.5) -> None:
+    def __init__(self, exponent: float = 0.5, **options: Any) -> None:
+        super().__init__(**options)
         if exponent < 0:
             raise UserError(f"RIA: exponent {exponent} is not allowed; give 0 or more")
         self.exponent = exponent

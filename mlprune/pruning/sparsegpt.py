@@ -4,6 +4,7 @@ Shapes: W (out_features, in_features); H, U (in_features, in_features).
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,6 +32,7 @@ class SparseGPT(Importance):
         damping: Share of the mean diagonal that is added to the diagonal; ten times more, and so on, where the matrix
             still has no factor.
         columns: Columns whose mask is chosen at once.
+        options: ``group`` or ``groups``, see :class:`mlprune.pruning.Importance`.
 
     Raises:
         UserError: If an argument is out of range.
@@ -45,7 +47,8 @@ class SparseGPT(Importance):
     needs = GRAM
     has_fixed_scores = False
 
-    def __init__(self, damping: float = 0.01, columns: int = 128) -> None:
+    def __init__(self, damping: float = 0.01, columns: int = 128, **options: Any) -> None:
+        super().__init__(**options)
         if damping < 0 or columns < 1:
             raise UserError(
                 f"SparseGPT: damping {damping}, columns {columns} not allowed; give damping >= 0, columns >= 1"

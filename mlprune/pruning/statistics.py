@@ -4,7 +4,7 @@ Shapes: x (tokens, in_features); energy (in_features,); gram (in_features, in_fe
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -186,6 +186,20 @@ class LayerStatistics:
         if group not in self.means:
             raise UserError(f"calibration has no group '{group}'; it has {', '.join(self.means)}")
         return self.means[group]
+
+    def only(self, groups: Sequence[str]) -> "LayerStatistics":
+        """Return the same statistics of some groups.
+
+        Raises:
+            UserError: If calibration had no such group.
+
+        Example:
+            >>> seen = LayerStatistics({name: torch.ones(1) for name in "ab"}, {name: torch.tensor(1) for name in "ab"})
+            >>> list(seen.only(["b"]).means)
+            ['b']
+        """
+        means = {group: self.of(group) for group in groups}
+        return LayerStatistics(means, {group: self.tokens[group] for group in groups}, self._statistic)
 
     def pooled(self) -> Tensor:
         """Return the mean over the tokens of all groups."""

@@ -28,10 +28,11 @@ def describe(part: Any) -> str:
         >>> describe(DSnoT(RIA(), cycles=5))
         'DSnoT(first=RIA(exponent=0.5), cycles=5, threshold=0.1, power=1.0, same_sign=False)'
     """
+    groups = () if "keep" in vars(part) else vars(part).get("groups")  # which are what keep and drop say
     settings = {
         name: describe(value) if isinstance(value, Importance) else repr(value)
         for name, value in vars(part).items()
-        if isinstance(value, str | int | float | bool | Importance)
+        if isinstance(value, str | int | float | bool | Importance) or (name == "groups" and groups)
     }
     return f"{type(part).__name__}({', '.join(f'{name}={value}' for name, value in settings.items())})"
 

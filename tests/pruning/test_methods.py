@@ -17,6 +17,7 @@ from mlprune.pruning import (
     AlphaPruning,
     ContrastiveWanda,
     DSnoT,
+    Importance,
     LayerStatistics,
     Magnitude,
     NofM,
@@ -25,6 +26,7 @@ from mlprune.pruning import (
     SparseGPT,
     Unstructured,
     Wanda,
+    prune_from_statistics,
     prune_model,
 )
 from mlprune.pruning.allocation import hill_exponent
@@ -326,3 +328,37 @@ def test_every_method_reaches_the_sparsity(importance: object, propagate: str) -
     for path, mask in masks.items():
         assert float((~mask).float().mean()) == pytest.approx(0.5, abs=0.02)
         assert (layers[path].matrix()[~mask] == 0).all()
+
+
+@pytest.mark.parametrize("kind", [Wanda, RIA, SparseGPT, ADMM, ALPS, DSnoT], ids=lambda kind: kind.__name__)
+def test_a_score_looks_at_the_groups_it_names(kind: type[Importance]) -> None:
+    weight = torch.randn(6, 8, generator=torch.Generator().manual_seed(0))
+    loud, quiet = (torch.randn(40, 8, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2))
+    loud = loud * torch.arange(1, 9)
+    needs = kind().needs
+    assert needs is not None
+
+    def seen(**groups: torch.Tensor) -> LayerStatistics:
+        means = {name: needs.total(x.double(), None) / len(x) for name, x in groups.items()}
+        return LayerStatistics(means, {name: torch.tensor(len(x)) for name, x in groups.items()}, needs)
+
+    def mask(importance: Importance, statistics: LayerStatistics) -> torch.Tensor:
+        layer = torch.nn.Linear(8, 6)
+        layer.weight.data = weight.clone()
+        model = torch.nn.Sequential(torch.nn.ModuleList([torch.nn.Sequential(layer)]))
+        return prune_from_statistics(model, {"0.0.0": statistics}, Pruner(importance, Unstructured(0.5)))["0.0.0"]
+
+    both = seen(mt=loud, code=quiet)
+    assert torch.equal(mask(kind(group="mt"), both), mask(kind(), seen(mt=loud)))
+    assert torch.equal(mask(kind(groups=["code"]), both), mask(kind(), seen(code=quiet)))
+    assert torch.equal(mask(kind(groups=["mt", "code"]), both), mask(kind(), both))
+    with pytest.raises(UserError, match="not both"):
+        kind(group="mt", groups=["mt"])
+    with pytest.raises(UserError, match=f"{kind.__name__} needs the group 'xx'"):
+        Pruner(kind(group="xx")).check_groups(["mt"])
+
+
+def test_another_method_refines_the_groups_of_the_first() -> None:
+    assert DSnoT(Wanda(group="mt")).groups == DSnoT(group="mt").groups == ("mt",)
+    with pytest.raises(UserError, match="one of them"):
+        DSnoT(Wanda(group="mt"), group="code")

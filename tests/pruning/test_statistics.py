@@ -19,6 +19,7 @@ from mlprune.pruning import (
     Wanda,
     collect_statistics,
     load_statistics,
+    merge_statistics,
     prune_from_statistics,
     prune_model,
     save_statistics,
@@ -159,3 +160,20 @@ def test_sums_are_the_same_bits_on_any_number_of_processes(processes: int) -> No
     whole.tokens = torch.tensor(sum(int(part.tokens) for part in parts))
     exact = torch.tensor([math.fsum(column) / 120 for column in torch.stack(batches).T.tolist()], dtype=torch.float64)
     assert torch.equal(whole.result()[0], exact)
+
+
+def test_calibrations_made_apart_merge_by_group(tmp_path: Path) -> None:
+    model, pruner = tiny_model("llama"), Pruner()
+    batches = [batch for name in ("mt", "code") for batch in tiny_batches("llama", [5], group=name)]
+    for batch in batches:
+        save_statistics(collect_statistics(model, [batch], pruner), tmp_path / f"{batch['group']}.safetensors")
+    merged = merge_statistics(load_statistics(tmp_path / f"{name}.safetensors") for name in ("mt", "code"))
+    together = collect_statistics(model, batches, pruner)
+    assert merged.keys() == together.keys()
+    for path, own in together.items():
+        assert list(merged[path].means) == list(own.means) == ["mt", "code"]
+        assert all(torch.equal(merged[path].means[group], own.means[group]) for group in own.means)
+    with pytest.raises(UserError, match="the group 'code' twice"):
+        merge_statistics([merged, merged])
+    with pytest.raises(UserError, match="other layers"):
+        merge_statistics([merged, {"fc": next(iter(merged.values()))}])
