@@ -1,5 +1,6 @@
 """Figures with intervals, and systems compared on the same examples: records in, rows out; no model is loaded."""
 
+from mlprune.comparison.chance import chance_levels
 from mlprune.comparison.compare import compare, compare_all
 from mlprune.comparison.difference import Difference
 from mlprune.comparison.headline import OF_ONE_RUN
@@ -11,6 +12,7 @@ __all__ = [
     "OF_ONE_RUN",
     "Difference",
     "TaskRecords",
+    "chance_levels",
     "compare",
     "compare_all",
     "differences_of",

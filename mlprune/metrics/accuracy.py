@@ -94,6 +94,17 @@ class Accuracy(AdditiveMetric):
         """Return McNemar's p value."""
         return {"accuracy": mcnemar_exact(before[:, 0], after[:, 0])}
 
+    @staticmethod
+    def guessed(record: Record) -> float | None:
+        """Return how often guessing among a record's candidates is right; None where it does not say which there are.
+
+        Example:
+            >>> Accuracy.guessed({"scores": [-1.0, -2.0, None]}), Accuracy.guessed({})
+            (0.5, None)
+        """
+        scores = [score for score in record.get("scores") or () if score is not None and score == score]
+        return 1 / len(scores) if scores else None
+
     def compute(self) -> dict[str, Any]:
         """Return ``accuracy``, ``n`` and ``ci95``, and counts that are not 0; no accuracy without examples."""
         found: dict[str, Any] = super().compute()

@@ -1,10 +1,12 @@
 """Tables of figures and differences: loops over rows, whatever was measured."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from mlprune.comparison import Difference
 from mlprune.languages import language_name, languages_of
+from mlprune.metrics.meaning import meaning_of
 from mlprune.metrics.measure import AVERAGE, AVERAGE_ALL, Figure, Measure
 from mlprune.present.table import Table
 
@@ -47,7 +49,9 @@ def comparison_tables(rows: Sequence[Difference]) -> list[Table]:
             )
             for label, row in zip(labels, own, strict=True)
         ]
-        tables.append(filled(Table(title_of(task, measure), heads, cells), always=4))
+        marks = {(i, 3): mark for i, row in enumerate(own) if (mark := mark_of(row.p_holm))}
+        table = Table(title_of(task, measure), heads, cells, marks=marks, meaning=meaning_of(measure))
+        tables.append(filled(table, always=4))
     return tables
 
 
@@ -75,7 +79,7 @@ def matrix_tables(rows: Sequence[Difference], systems: Sequence[str]) -> list[Ta
         body = [(name, *(cells.get((name, other), "") for other in systems)) for name in systems]
         without = f" without {language_name(pivot)}" if (pivot := pivot_of(own)) else ""
         title = f"{title_of(task, measure)}: average difference{without}, row minus column (p, Holm)"
-        tables.append(Table(title, ("system", *systems), body))
+        tables.append(Table(title, ("system", *systems), body, meaning=meaning_of(measure)))
     return tables
 
 
@@ -111,7 +115,8 @@ def figure_tables(systems: Mapping[str, Iterable[Figure]]) -> list[Table]:
             sides = [[_value(rows.get(name)) for name in systems] for rows in languages.values()]
         sizes = [[_joined(rows.values(), part) for part in ("n", "clusters")] for rows in languages.values()]
         cells = [(label, *side, *size) for label, side, size in zip(labels, sides, sizes, strict=True)]
-        tables.append(filled(Table(title_of(task, measure), (*heads, "n", "clusters"), cells), always=len(heads)))
+        table = Table(title_of(task, measure), (*heads, "n", "clusters"), cells, meaning=meaning_of(measure))
+        tables.append(filled(table, always=len(heads)))
     return tables
 
 
@@ -168,7 +173,7 @@ def language_labels(languages: Sequence[str], pivot: str | None = None) -> list[
     """
     left_out = language_name(pivot or "en")
     averages = {AVERAGE: f"average without {left_out}" if pivot or AVERAGE_ALL in languages else "average"}
-    averages[AVERAGE_ALL] = "average"
+    averages |= {AVERAGE_ALL: "average", "all": "all languages"}  # whose examples are measured as one set
     return [
         averages.get(language) or " and ".join(map(language_name, languages_of(language))) for language in languages
     ]
@@ -189,11 +194,22 @@ def p_text(value: float | None) -> str:
     return "" if value is None else "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
+def mark_of(p: float | None) -> str:
+    """Return the mark of a corrected p value: a star below 0.05, two below 0.01, three below 0.001.
+
+    Example:
+        >>> mark_of(0.03), mark_of(0.0001), mark_of(0.2), mark_of(None)
+        ('*', '***', '', '')
+    """
+    return "" if p is None else "*" * ((p < 0.05) + (p < 0.01) + (p < 0.001))
+
+
 def filled(table: Table, always: int) -> Table:
     """Return the table without columns that are empty in every row, but for the first few."""
     kept = [i for i in range(len(table.columns)) if i < always or any(row[i] for row in table.rows)]
     rows = [tuple(row[i] for i in kept) for row in table.rows]
-    return Table(table.title, tuple(table.columns[i] for i in kept), rows, table.notes, table.prose)
+    marks = {(row, kept.index(column)): mark for (row, column), mark in table.marks.items() if column in kept}
+    return replace(table, columns=tuple(table.columns[i] for i in kept), rows=rows, marks=marks)
 
 
 def _interval(row: Figure) -> str:

@@ -3,18 +3,21 @@
 import csv
 import io
 import textwrap
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from html import escape
 
 import rich.box
 import rich.table
+from markupsafe import Markup
 from rich.text import Text
 
+from mlprune.present.glossary import meaning
 from mlprune.text import visible
 
 SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 SPECIAL |= {character: f"\\{character}" for character in "&%$#_{}"}
+MARKED = "* p (Holm) below 0.05, ** below 0.01, *** below 0.001"
 HEAD = 7  # letters in a line of a column's head, on the console, where words allow
 
 
@@ -28,6 +31,8 @@ class Table:
         rows: Cells.
         notes: Lines below it.
         prose: Whether the last column is text rather than figures.
+        marks: (row, column) to what LaTeX and HTML set above the cell, for significance.
+        meaning: What was measured, in a sentence; HTML shows it on the title.
 
     Example:
         >>> Table("Sizes", ("name", "size"), [("a", "1")]).rows[0][1]
@@ -39,6 +44,13 @@ class Table:
     rows: Sequence[Sequence[str]]
     notes: Sequence[str] = ()
     prose: bool = False
+    marks: Mapping[tuple[int, int], str] = field(default_factory=dict)
+    meaning: str = ""
+
+    @property
+    def marked_notes(self) -> tuple[str, ...]:
+        """The notes, and what the marks mean if there are any."""
+        return (*self.notes, *([MARKED] if self.marks else []))
 
 
 def to_markdown(table: Table) -> str:
@@ -89,13 +101,16 @@ def to_latex(table: Table) -> str:
         \end{table}
     """
 
-    def line(cells: Sequence[str]) -> str:
-        return " & ".join(_latex(cell) for cell in cells) + r" \\"
+    def line(cells: Sequence[str], row: int | None = None) -> str:
+        marks = [table.marks.get((row, column), "") if row is not None else "" for column in range(len(cells))]
+        shown = [_latex(cell) + (f"$^{{{mark}}}$" if mark else "") for cell, mark in zip(cells, marks, strict=True)]
+        return " & ".join(shown) + r" \\"
 
     columns = "l" + ("l" if table.prose else "r") * (len(table.columns) - 1)
-    notes = [rf"\par {_latex(note)}" for note in table.notes]
+    notes = [rf"\par {_latex(note)}" for note in table.marked_notes]
+    body = [line(cells, row) for row, cells in enumerate(table.rows)]
     parts = [r"\begin{table}", rf"\caption{{{_latex(table.title)}}}", rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
-    parts += [line(table.columns), r"\midrule", *map(line, table.rows), r"\bottomrule", r"\end{tabular}"]
+    parts += [line(table.columns), r"\midrule", *body, r"\bottomrule", r"\end{tabular}"]
     return "\n".join([*parts, *notes, r"\end{table}"])
 
 
@@ -111,26 +126,41 @@ def to_html(table: Table) -> str:
         True
     """
     title = escape(visible(table.title))
-    head = "".join(f'<th scope="col">{escape(visible(cell))}</th>' for cell in table.columns)
+    head = "".join(f'<th scope="col">{term(cell)}</th>' for cell in table.columns)
     rows = [
-        f'<tr><th scope="row">{escape(visible(row[0]))}</th>'
-        + "".join(f"<td>{escape(visible(cell))}</td>" for cell in row[1:])
+        f'<tr><th scope="row">{term(cells[0])}</th>'
+        + "".join(_cell(cell, table.marks.get((row, column), "")) for column, cell in enumerate(cells[1:], start=1))
         + "</tr>"
-        for row in table.rows
+        for row, cells in enumerate(table.rows)
     ]
     lines = [
         f'<div class="scroll" role="region" tabindex="0" aria-label="{title}">',
         '<table class="prose">' if table.prose else "<table>",
-        f"<caption>{title}</caption>",
+        f"<caption>{term(table.title, table.meaning)}</caption>",
         f"<thead><tr>{head}</tr></thead>",
         "<tbody>",
         *rows,
         "</tbody>",
         "</table>",
-        *(f'<p class="note">{escape(visible(note))}</p>' for note in table.notes),
+        *(f'<p class="note">{escape(visible(note))}</p>' for note in table.marked_notes),
         "</div>",
     ]
     return "\n".join(lines)
+
+
+def _cell(text: str, mark: str) -> str:
+    return f"<td>{escape(visible(text))}{f'<sup>{escape(mark)}</sup>' if mark else ''}</td>"
+
+
+def term(text: str, explained: str = "") -> Markup:
+    """Return text as HTML, with what it means as its title where that is known.
+
+    Example:
+        >>> term("n"), term("<b>")
+        (Markup('<abbr title="Number of examples.">n</abbr>'), Markup('&lt;b&gt;'))
+    """
+    shown, title = escape(visible(text)), explained or meaning(text)
+    return Markup(f'<abbr title="{escape(title)}">{shown}</abbr>' if title else shown)
 
 
 def to_console(table: Table) -> rich.table.Table:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 NUM_COLORS = 8
 LETTERS_PER_INCH = 11  # of the legend
 INCHES_A_ROW = 0.2  # of a legend
-INK, RULE = "#010101", "#020202"
+INK, RULE, GOOD, BAD = "#010101", "#020202", "#040001", "#040002"
 SERIES = tuple(f"#0300{i}0" for i in range(NUM_COLORS))
 STYLES = ("-", "--", ":", "-.")
 SETTINGS: "dict[RcKeyType, Any]" = {
@@ -41,44 +41,6 @@ SETTINGS: "dict[RcKeyType, Any]" = {
     "axes.spines.right": False,
     "legend.frameon": False,
 }
-Bars = Mapping[str, tuple[float, float, float]]  # category to value, lower and upper bound
-
-
-def bar_chart(series: Mapping[str, Bars], label: str, alt: str, line: tuple[str, float] | None = None) -> str:
-    """Draw groups of bars with intervals.
-
-    Args:
-        series: Name of a series to its bars; ``dense`` is grey; categories in order of first appearance.
-        label: What the vertical axis shows, with its unit.
-        alt: What the chart shows, in words.
-        line: Name and height of a horizontal line.
-
-    Returns:
-        An ``<svg>`` element.
-    """
-    categories = list(dict.fromkeys(name for bars in series.values() for name in bars))
-    width = 0.8 / max(len(series), 1)
-    with matplotlib.rc_context(SETTINGS):
-        figure, axes = _axes(max(5.6, 0.22 * len(categories) * (len(series) + 1) + 1.5), 2.8)
-        first = 0 if next(iter(series), "").endswith("dense") else 1
-        for i, (name, bars) in enumerate(series.items()):
-            places = [k + (i - (len(series) - 1) / 2) * width for k, c in enumerate(categories) if c in bars]
-            values = [bars[category] for category in categories if category in bars]
-            heights = [value for value, _, _ in values]
-            errors = [[max(v - lo, 0) for v, lo, _ in values], [max(hi - v, 0) for v, _, hi in values]]
-            shown = errors if any(map(any, errors)) else None
-            style: dict[str, Any] = {"color": SERIES[(i + first) % NUM_COLORS], "edgecolor": INK, "linewidth": 0.4}
-            axes.bar(places, heights, width * 0.94, label=plot_text(name), yerr=shown, ecolor=INK, capsize=2, **style)
-        if line is not None:
-            axes.axhline(line[1], color=INK, linewidth=0.8, linestyle="--", label=plot_text(line[0]))
-        axes.set_xticks(range(len(categories)), list(map(plot_text, categories)))
-        axes.set_ylabel(plot_text(label))
-        if not any(value for bars in series.values() for value, _, _ in bars.values()):
-            axes.set_ylim(0, 1)  # bars of no height
-        axes.yaxis.grid(True)
-        axes.set_axisbelow(True)
-        _legend(figure, axes)
-        return to_svg(figure, alt)
 
 
 def line_chart(series: Mapping[str, Sequence[tuple[float, float]]], labels: tuple[str, str], alt: str) -> str:
@@ -107,7 +69,7 @@ def line_chart(series: Mapping[str, Sequence[tuple[float, float]]], labels: tupl
         axes.ticklabel_format(axis="y", useOffset=False)
         highest = max((y for points in series.values() for _, y in points), default=1.0)
         axes.set_ylim(0, 1.05 * highest or 1.0)
-        _legend(figure, axes)
+        legend(figure, axes)
         return to_svg(figure, alt)
 
 
@@ -119,14 +81,29 @@ def _axes(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _legend(figure: Figure, axes: Axes) -> None:
+def legend(figure: Figure, axes: Axes) -> None:
+    """Name the series of a chart above it, in as many rows as that takes; a single one needs no name."""
     names = axes.get_legend_handles_labels()[1]
     if len(names) > 1:
-        fitting = int(LETTERS_PER_INCH * figure.get_figwidth() // (max(map(len, names)) + 6))
-        columns = min(len(names), max(fitting, 1))
+        columns = columns_of(names, figure.get_figwidth())
         rows = -(-len(names) // columns)
         figure.set_figheight(figure.get_figheight() + INCHES_A_ROW * max(rows - 4, 0))  # four find room
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, fontsize=9, handlelength=1.6)
+
+
+def columns_of(names: Sequence[str], width: float) -> int:
+    """Return how many names of a legend fit beside one another.
+
+    Args:
+        names: The names.
+        width: Width of the figure, inches.
+
+    Example:
+        >>> columns_of(["dense", "pruned"], 5.0), columns_of(["a" * 40] * 3, 5.0)
+        (2, 1)
+    """
+    fitting = int(LETTERS_PER_INCH * width // (max(map(len, names)) + 6))
+    return min(len(names), max(fitting, 1))
 
 
 def to_svg(figure: Figure, alt: str) -> str:
@@ -146,7 +123,8 @@ def to_svg(figure: Figure, alt: str) -> str:
     used = set(re.findall(r"(?:url\(#|href=\"#)([^)\"]+)", svg))
     svg = re.sub(r' id="([^"]+)"', lambda found: f' id="{salt}{found[1]}"' if found[1] in used else "", svg)
     svg = re.sub(r"(url\(#|href=\"#)", rf"\g<1>{salt}", svg)
-    colors = {INK: "currentColor", RULE: "var(--rule)"} | {color: f"var(--c{i})" for i, color in enumerate(SERIES)}
+    colors = {INK: "currentColor", RULE: "var(--rule)", GOOD: "var(--good)", BAD: "var(--bad)"}
+    colors |= {color: f"var(--c{i})" for i, color in enumerate(SERIES)}
     for placeholder, color in colors.items():
         svg = svg.replace(placeholder, color)
     box = re.search(r'viewBox="([^"]+)"', svg)

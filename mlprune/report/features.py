@@ -19,8 +19,8 @@ def feature_section(run: RunContent) -> dict[str, Any] | None:
         run: A run with ``overlap``; ``overlap_linear`` may be empty.
 
     Returns:
-        ``data`` of the slider (``groups`` and ``parts``: name, layers, overlap, peak, only), ``percent``, ``tables``
-        and ``figures``, of hidden states first.
+        ``data`` of the slider (``groups`` and ``parts``: name, layers, overlap, peak, only), ``rows`` of its first
+        heatmap, ``percent``, ``tables`` and ``figures``, of hidden states first.
     """
     if not run.overlap:
         return None
@@ -29,8 +29,12 @@ def feature_section(run: RunContent) -> dict[str, Any] | None:
     for kind, paths in run.overlap_linear.get("layers_by_kind", {}).items():
         names = {path: f"block {LayerPath.of(path).block}" for path in paths}
         parts.append((f"input of {kind}", run.overlap_linear, names))
+    heatmaps = [_heatmaps(*part) for part in parts]
     return {
-        "data": {"groups": whole["groups"], "parts": [_heatmaps(*part) for part in parts]},
+        "data": {"groups": whole["groups"], "parts": heatmaps},
+        "rows": [
+            (group, _cells(row, heatmaps[0]["peak"])) for group, row in zip(whole["groups"], heatmaps[0]["overlap"][0])
+        ],
         "percent": whole["percent"],
         "tables": [table for table in (_only_translation(*part) for part in parts) if table.rows],
         "figures": [figure for part in parts for figure in _curves(*part)],
@@ -48,6 +52,11 @@ def _heatmaps(name: str, table: Json, layers: dict[str, str]) -> Json:
         "peak": max((x for layer in overlap for row in layer for x in row), default=0) or 1,  # darkest cell
         "only": [listed(only[place]) for place in places] if only else [],
     }
+
+
+def _cells(row: list[float], peak: float) -> list[tuple[float, str]]:
+    """Cells of the first heatmap, which the slider then changes: darkness and text."""
+    return [(value / peak, f"{value:.1f}") for value in row]
 
 
 def _only_translation(name: str, table: Json, layers: dict[str, str]) -> Table:

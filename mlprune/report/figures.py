@@ -4,56 +4,91 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
+from mlprune.comparison import Difference
+from mlprune.comparison.chance import Levels
 from mlprune.metrics import Figure as Row
+from mlprune.metrics.measure import AVERAGE, AVERAGE_ALL
 from mlprune.models.paths import LayerPath
-from mlprune.present.rows import grouped, language_labels, pivot_of, title_of
-from mlprune.report.charts import Bars, bar_chart, line_chart
+from mlprune.present.rows import Key, grouped, language_labels, pivot_of, title_of
+from mlprune.report.answer import is_sure
+from mlprune.report.charts import line_chart
+from mlprune.report.dots import Dots, Interval, dot_chart
 from mlprune.report.tables import share_lost
 from mlprune.runs.content import RunContent
 
 Figures = list[tuple[str, Markup]]
 
 
-def result_figures(systems: Mapping[str, Sequence[Row]]) -> Figures:
-    """Bars by language for each task and measure, with intervals, and a line at chance level.
+def result_figures(
+    systems: Mapping[str, Sequence[Row]], differences: Sequence[Difference] = (), chances: Levels | None = None
+) -> dict[Key, tuple[str, Markup]]:
+    """Dots by language for each task and measure: title and picture; measures of chance level are lines in others.
 
     Args:
         systems: Name to figures.
+        differences: Of two systems, what changed.
+        chances: Chance level by task, measure and language, beyond what the figures say.
     """
     tables = {name: grouped(list(rows)) for name, rows in systems.items()}
-    keys = list(dict.fromkeys(key for table in tables.values() for key in table))
+    keys = dict.fromkeys(key for table in tables.values() for key in table)
     measures = {key: next(table[key][0].measure for table in tables.values() if key in table) for key in keys}
-    chances = {(task, measure.chance) for (task, _), measure in measures.items()}
-    figures: Figures = []
+    siblings = {(task, measure.chance) for (task, _), measure in measures.items()}
+    changed = grouped(list(differences))
+    figures = {}
     for key in keys:
-        if key in chances:
+        own = {name: table[key] for name, table in tables.items() if key in table}
+        if key in siblings or not any(row.value is not None for rows in own.values() for row in rows):
             continue
         task, measure = key[0], measures[key]
-        series = {name: _bars(table[key]) for name, table in tables.items() if key in table}
-        series = {name: bars for name, bars in series.items() if bars}
-        if series:
-            guessed = [
-                measure.scale * row.value
-                for table in tables.values()
-                for row in table.get((task, str(measure.chance)), [])
-                if row.value is not None
-            ]
-            line = ("by chance", sum(guessed) / len(guessed)) if guessed else None
-            title = title_of(task, measure)
-            alt = f"Bars of {title} by language for {' and '.join(series)}, with 95% intervals; see the table."
-            figures.append((title, Markup(bar_chart(series, measure.label, alt, line))))
+        guessed = {lang: level for (*known, lang), level in (chances or {}).items() if tuple(known) == key}
+        for table in tables.values():
+            guessed |= {row.language: row.value for row in table.get((task, str(measure.chance)), []) if row.value}
+        dots = dots_of(own, changed.get(key, []), guessed)
+        title = title_of(task, measure)
+        alt = f"{title} by language: a dot with its 95% interval for {' and '.join(own)}; see the table."
+        figures[key] = (title, Markup(dot_chart(dots, alt)))
     return figures
 
 
-def _bars(rows: Sequence[Row]) -> Bars:
-    bars = {}
-    labels = language_labels([row.language for row in rows], pivot_of(rows))
-    for label, row in zip(labels, rows, strict=True):
-        if row.value is not None:
-            low, high = (row.value if bound is None else bound for bound in (row.low, row.high))
-            scale = row.measure.scale
-            bars[label] = (scale * row.value, scale * low, scale * high)
-    return bars
+def dots_of(
+    systems: Mapping[str, Sequence[Row]], differences: Sequence[Difference] = (), chances: Mapping[str, float] = {}
+) -> Dots:
+    """Return one measure's figures as dots, languages by name.
+
+    Args:
+        systems: Name to figures of one task and measure.
+        differences: What changed, where that is shown.
+        chances: Language to chance level.
+    """
+    languages = list(dict.fromkeys(row.language for rows in systems.values() for row in rows))
+    pivot = pivot_of([row for rows in systems.values() for row in rows])
+    names = dict(zip(languages, language_labels(languages, pivot), strict=True))
+    measure = next(row.measure for rows in systems.values() for row in rows)
+    scale = measure.scale
+    shown = {
+        name: {
+            names[row.language]: _scaled(row.value, row.low, row.high, scale) for row in rows if row.value is not None
+        }
+        for name, rows in systems.items()
+    }
+    changes = {
+        names[row.language]: _scaled(row.delta, row.low, row.high, scale)
+        for row in differences
+        if row.language in names and row.delta is not None
+    }
+    return Dots(
+        {name: own for name, own in shown.items() if own},
+        measure.label,
+        {names[language]: scale * level for language, level in chances.items() if language in names},
+        changes,
+        frozenset(names[row.language] for row in differences if row.language in names and is_sure(row)),
+        {True: 1, False: -1, None: 0}[measure.higher_is_better],
+        frozenset(names[language] for language in (AVERAGE, AVERAGE_ALL) if language in names),
+    )
+
+
+def _scaled(value: float, low: float | None, high: float | None, scale: float) -> Interval:
+    return scale * value, scale * (value if low is None else low), scale * (value if high is None else high)
 
 
 def layer_figures(runs: Sequence[RunContent]) -> Figures:

@@ -9,22 +9,34 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from mlprune.comparison import read_differences, read_figures
+from mlprune.comparison import chance_levels, read_differences, read_figures
+from mlprune.comparison.chance import Levels
+from mlprune.comparison.schema1 import headline_tasks
 from mlprune.files import write_text
 from mlprune.invocation import program
 from mlprune.languages import language_name
 from mlprune.metrics import Figure
-from mlprune.present import comparison_tables, figure_tables, to_html
+from mlprune.present import comparison_tables, figure_tables
+from mlprune.present.table import term
+from mlprune.report.answer import answer, findings
 from mlprune.report.changes import changed_predictions, generated_answers
 from mlprune.report.features import feature_section
 from mlprune.report.figures import layer_figures, result_figures
 from mlprune.report.headline import headline, question
 from mlprune.report.sweep import sweep_section
-from mlprune.report.tables import layer_summary, settings_rows
+from mlprune.report.tables import facts_of, layer_summary, settings_rows
+from mlprune.report.take import with_buttons
+from mlprune.report.words import glossary_of
 from mlprune.runs.content import RunContent
 from mlprune.text import visible
 
 MAX_BYTES = 3_000_000
+CHANGED = (
+    "Each row is a language. Left: before and after pruning, with 95% intervals, and what guessing gives. Right: the "
+    "difference with its interval, which is narrower, since both models answered the same examples; green is better, "
+    "red is worse, grey may be chance (95% interval or corrected p). Sorted by the change, best first."
+)
+MEASURED = "Each row is a language, with its 95% interval and chance level, best first."
 
 
 def write_report(runs: Sequence[RunContent], path: Path) -> Path:
@@ -56,36 +68,68 @@ def render(runs: Sequence[RunContent]) -> str:
         finalize=lambda value: value if isinstance(value, Markup) or not isinstance(value, str) else visible(value),
     )
     environment.filters["lang"] = language_name
-    environment.filters["table"] = lambda table: Markup(to_html(table))
-    runs = distinctly_named(runs)
+    environment.filters["table"] = with_buttons
+    environment.filters["term"] = term
+    return environment.get_template("report.html").render(_content(distinctly_named(runs)))
+
+
+def _content(runs: Sequence[RunContent]) -> dict[str, Any]:
+    """What the template shows, by name."""
     systems = named_systems(runs)
-    content: dict[str, Any] = {
+    run = runs[0] if len(runs) == 1 else None
+    differences = read_differences(run.comparison) if run else []
+    comparisons, tables, layer_rows = comparison_tables(differences), figure_tables(systems), layer_summary(run)
+    figures = result_figures(systems, differences, chances_of(runs))
+    found = findings(differences, headline_tasks(run.final)) if run else []
+    first = [each.key for each in found] or ([] if comparisons else list(figures)[:3])
+    measures = {row.measure for rows in systems.values() for row in rows}
+    return {
         "title": title_of(runs),
         "runs": runs,
         "questions": list(dict.fromkeys(filter(None, map(question, runs)))),
+        "facts": facts_of(run) if run else [],
+        "answer": answer(found),
+        "findings": found,
+        "picture": [figures[key] for key in first if key in figures],
+        "caption": CHANGED if found else MEASURED,
         "headlines": [(run.name, headline(run)) for run in runs if headline(run)],
+        "words": glossary_of([*comparisons, *tables, *layer_rows], sorted(measures, key=lambda each: each.name)),
         "settings": settings_rows(runs),
-        "comparisons": comparison_tables(read_differences(runs[0].comparison)) if len(runs) == 1 else [],
-        "tables": figure_tables(systems),
-        "figures": result_figures(systems),
+        "comparisons": comparisons,
+        "tables": tables,
+        "figures": [figure for key, figure in figures.items() if key not in first],
         "layer_figures": layer_figures(runs),
-        "layer_rows": layer_summary(runs[0]) if len(runs) == 1 else [],
-        "changes": {},
-        "answers": [],
-        "sweep": sweep_section(runs[0]) if len(runs) == 1 else None,
-        "features": feature_section(runs[0]) if len(runs) == 1 else None,
+        "layer_rows": layer_rows,
+        "sweep": sweep_section(run) if run else None,
+        "features": feature_section(run) if run else None,
         "prunes": any(run.pruned for run in runs),
         "commands": [(run.name, command(run)) for run in runs],
+        **(_examples(run) if run else {"changes": {}, "answers": []}),
     }
-    if len(runs) == 1:
-        predictions = runs[0].predictions
-        if len(predictions) == 2:
-            before, after = predictions.values()
-            found = changed_predictions(before, after)
-            content["changes"] = {kind: examples for kind, examples in found.items() if examples}
-        content["names"] = list(predictions)
-        content["answers"] = generated_answers(runs[0].final, predictions)
-    return environment.get_template("report.html").render(content)
+
+
+def _examples(run: RunContent) -> dict[str, Any]:
+    """Examples that changed, and what was generated."""
+    predictions = run.predictions
+    before, after = (*predictions.values(), {}, {})[:2]
+    found = changed_predictions(before, after)
+    return {
+        "changes": {kind: examples for kind, examples in found.items() if examples},
+        "names": list(predictions),
+        "answers": generated_answers(run.final, predictions),
+    }
+
+
+def chances_of(runs: Sequence[RunContent]) -> Levels:
+    """Return what guessing gives on the runs' examples."""
+    found: Levels = {}
+    for run in runs:
+        last = next(reversed(run.predictions.values()), {})
+        records = {
+            task: {lang: list(own.values()) for lang, own in languages.items()} for task, languages in last.items()
+        }
+        found |= chance_levels(records, run.final.get("measured_by", {}))
+    return found
 
 
 def title_of(runs: Sequence[RunContent]) -> str:

@@ -80,9 +80,22 @@ def _class(entry: Any, without: Sequence[str] = ()) -> str | None:
     return f"{name}({', '.join(f'{key}={value!r}' for key, value in arguments.items())})"
 
 
-def layer_summary(run: RunContent) -> list[Table]:
-    """Return the ten layers that lost the largest share of their importance."""
-    rows = [row for row in run.layers if row.get("kept_importance")]
+def facts_of(run: RunContent) -> list[str]:
+    """Return in a few words what was done to which model: the line under a report's title."""
+    settings = _settings(run)
+    prompts = sum(entry["prompts"] for entry in (run.recipe.get("calibration") or {}).values())
+    found = [
+        settings["model"],
+        settings["sparsity reached"] and f"{settings['sparsity reached']} of the weights pruned",
+        settings["importance"] and f"scored by {settings['importance'].partition('(')[0]}",
+        f"{prompts} calibration prompts" if prompts else "",
+    ]
+    return [fact for fact in found if fact]
+
+
+def layer_summary(run: RunContent | None) -> list[Table]:
+    """Return the ten layers that lost the largest share of their importance; of several runs none."""
+    rows = [row for row in (run.layers if run else []) if row.get("kept_importance")]
     rows = sorted(rows, key=lambda row: float(row["kept_importance"]))[:10]
     if not rows:
         return []

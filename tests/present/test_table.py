@@ -123,3 +123,22 @@ def test_files_hold_the_same_rows() -> None:
 @pytest.mark.parametrize("value", [0.0, -0.0, -5.6e-17, -0.0004])
 def test_zero_has_no_minus(value: float) -> None:
     assert (F1.text(value), F1.text(value, sign=True)) == ("0.0", "+0.0")
+
+
+def test_significance_marks() -> None:
+    ps = (0.0001, 0.004, 0.03, 0.2)
+    rows = [difference("a", lang, p_holm=p, n=7) for lang, p in zip(("fr", "en", "sw", "zh"), ps, strict=True)]
+    latex, page = (render(comparison_tables(rows)[0]) for render in (to_latex, to_html))
+    found = [re.search(r"\+25\.0(\$\^\{(\**)\}\$)? ", line) for line in latex.splitlines() if "25.0" in line]
+    assert [match[2] for match in found] == ["***", "**", "*", None]
+    assert re.findall(r"\+25\.0(?:<sup>(\**)</sup>)?", page) == ["***", "**", "*", ""]
+    assert "p (Holm) below 0.05" in latex
+    assert latex.count("& 7 ") == 4
+    assert "p (Holm) below" not in to_latex(comparison_tables(rows[3:])[0])
+
+
+def test_every_head_is_explained() -> None:
+    row = difference("a", "fr", low=0.1, high=0.4, p=0.1, p_holm=0.1, n=7, clusters=3, changed=0.5, by_chance=0.3)
+    heads = re.findall(r'<th scope="col">(.*?)</th>', to_html(comparison_tables([row])[0]))
+    plain = [head for head in heads if "<abbr title=" not in head]
+    assert plain == ["language", "old", "new"]

@@ -4,14 +4,19 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
+from mlprune.comparison import Difference
 from mlprune.errors import UserError
+from mlprune.metrics import Figure, Measure
 from mlprune.report import read_run, render, write_report
 from mlprune.report.__main__ import main
+from mlprune.report.dots import dot_chart
+from mlprune.report.figures import dots_of
 from mlprune.report.page import MAX_BYTES
 
 VOID = {"meta", "link", "input", "br", "hr", "img"}
@@ -46,8 +51,8 @@ class Page(HTMLParser):
             self.headings.append(data)
 
 
-SECTIONS = ("Settings", "Results", "What was pruned", "Features", "Predictions that changed", "Generated answers")
-SECTIONS += ("How to repeat it",)
+SECTIONS = ("Results", "What was pruned", "Features", "Predictions that changed", "Generated answers")
+SECTIONS += ("Settings", "How to repeat it")
 
 
 def results(stage: str, french: float) -> dict:
@@ -119,12 +124,17 @@ def whole(folder: Path) -> Path:
     })  # fmt: skip
 
 
-def test_a_whole_run(tmp_path: Path) -> None:
-    text = render([read_run(whole(tmp_path))])
+@pytest.fixture(scope="module")
+def whole_page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return render([read_run(whole(tmp_path_factory.mktemp("whole")))])
+
+
+def test_a_whole_run(whole_page: str) -> None:
+    text = whole_page
     page = Page(text)
     assert page.open == []
     assert page.headings == list(SECTIONS)
-    assert COMPARISON["headline"] in page.text
+    assert f"In full: {COMPARISON['headline']}" in page.text
     assert "+10.0" in page.text
     assert "-10.0 to +30.0" in page.text
     assert "0.600" in page.text  # p after Holm
@@ -133,11 +143,78 @@ def test_a_whole_run(tmp_path: Path) -> None:
     assert len(text.encode()) < MAX_BYTES
 
 
-def test_what_people_wrote_is_never_markup(tmp_path: Path) -> None:
-    text = render([read_run(whole(tmp_path))])
+def test_the_first_screen_answers(tmp_path: Path) -> None:
+    whole(tmp_path)
+    names = ("fr", "sw", "average", "average_all")
+    changes = ((-0.3, -0.4, -0.2, 0.001), (0.0, -0.1, 0.1, 1.0), (-0.15, -0.2, -0.1, 0.001), (-0.1, -0.2, -0.05, 0.001))
+    rows = [
+        Difference("pruned", "dense", task, lang, Measure("accuracy", unit="%", scale=100, digits=1), 0.5, 0.5 + delta,
+                   delta, low, high, p_holm=p, n=40)
+        for task in ("nli", "other") for lang, (delta, low, high, p) in zip(names, changes, strict=True)
+    ]  # fmt: skip
+    rows[6] = replace(rows[6], low=-0.4, p_holm=0.06, high=0.1)
+    rows[4] = replace(rows[4], p_holm=0.2)
+    comparison = {"systems": ["dense", "pruned"], "headline": "So.", "differences": [row.to_json() for row in rows]}
+    run = read_run(write(tmp_path, {"comparison.json": comparison}))
+    text = render(
+        [replace(run, results={name: own | {"tasks": {"nli": {}, "other": {}}} for name, own in run.results.items()})]
+    )
+    page = Page(text[: text.index("<section>")] + "</main></body></html>")
+    first = " ".join(page.text)
+    assert "No: it got worse on nli, and there are too few examples to tell on other." in first
+    assert "50.0% before, 35.0% after, outside English: -15.0 points (95% CI -20.0 to -10.0, n = 40)." in first
+    assert "Worse in French. No clear change in Swahili." in first
+    assert "No clear change in any of 2 languages." in first  # French is clear alone, but not among several
+    assert "Share of questions whose right answer" in text  # what accuracy is
+
+
+@pytest.mark.parametrize("better", [True, False])
+def test_rows_are_sorted_by_the_change_and_averages_come_last(better: bool) -> None:
+    measure = Measure("m", higher_is_better=better)
+    deltas = {"en": 0.0, "fr": 0.2, "sw": -0.1, "average": 0.05}
+    systems = {
+        name: [Figure(name, "t", lang, measure, 0.5 + share * delta, n=9) for lang, delta in deltas.items()]
+        for name, share in (("dense", 0), ("pruned", 1))
+    }
+    changes = [Difference("pruned", "dense", "t", lang, measure, 0.5, 0.5 + d, d, d, d) for lang, d in deltas.items()]
+    dots = dots_of(systems, changes, {"fr": 0.25})
+    assert dots.rows == [*(["French", "English", "Swahili"][:: 1 if better else -1]), "average"]
+    assert dots.chance == {"French": 0.25}
+    assert dots.sure == {"French", "Swahili", "average"}
+    assert dots_of({"dense": systems["pruned"]}).rows == dots.rows
+
+
+@pytest.mark.parametrize("num", range(1, 10))
+def test_pictures_of_many_systems_show_all_of_them(num: int) -> None:
+    measure = Measure("m")
+    langs = ["en", "fr", "zh", "average"]
+    systems = {f"run-{i}": [Figure("", "t", lang, measure, 0.1 * i, n=9) for lang in langs] for i in range(num)}
+    svg = dot_chart(dots_of(systems), "Dots.")
+    assert all(f">run-{i}</text>" in svg for i in range(num)) == (num > 1)
+    assert svg.count("<use ") + svg.count("<path") > num * len(langs)
+    height = float(re.search(r'viewBox="0 0 [\d.]+ ([\d.]+)"', svg)[1])
+    assert height > 72 * num * len(langs) * 0.13
+
+
+def test_tables_can_be_taken_away(whole_page: str) -> None:
+    text = whole_page
+    taken = [json.loads(part) for part in re.findall(r'<script type="application/json">(.*?)</script>', text)]
+    assert len(taken) == len(re.findall('<table>|<table class="prose">', text))
+    assert text.count("<button") == 3 * len(taken)
+    (own,) = [each for each in taken if "nli: accuracy" in each["md"]["text"] and "difference" in each["md"]["text"]]
+    assert own["csv"]["text"].startswith("language,dense,pruned,difference")
+    assert own["csv"]["file"] == "nli-accuracy.csv"
+    assert "language & dense & pruned" in own["tex"]["text"]
+    assert "& n" in own["tex"]["text"]
+
+
+def test_what_people_wrote_is_never_markup(whole_page: str) -> None:
+    text = whole_page
     assert "<script>alert" not in text
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
-    assert text.count("</script>") == 2  # the data and the slider
+    assert set(re.findall(r"</?script.*?>", text)) == {
+        *("<script>", "</script>", '<script type="application/json">', '<script type="application/json" id="overlap">')
+    }
     data = re.search(r'id="overlap">(.*?)</script>', text, re.DOTALL)[1]
     assert json.loads(data)["groups"] == OVERLAP["groups"]
 
@@ -173,7 +250,7 @@ def test_a_sweep_is_shown_by_sparsity(tmp_path: Path) -> None:
         lines += [f"{sparsity},translation,{pair}-en,bleu,{d},{d},0,,,,5" for pair, d in (("fr", 10), ("es", 20))]
     parts = {"sweep.csv": "\n".join(lines) + "\n", "results.dense.json": results("dense", 0.4)}
     page = Page(render([read_run(write(tmp_path, parts))]))
-    assert page.headings[:3] == ["Settings", "Sweep over sparsities", "The dense model"]
+    assert page.headings[:3] == ["Sweep over sparsities", "The dense model", "Settings"]
     assert "30.0*" in page.text
     assert "50.0*" not in page.text
     assert "15.0" in page.text  # BLEU, mean of two directions
@@ -226,7 +303,8 @@ def test_a_trained_model_is_called_so(tmp_path: Path) -> None:
     run = write(whole(tmp_path), {"results.json": trained, "comparison.json": comparison})
     text = Page(render([read_run(run)])).text
     assert "Dense against trained" in text
-    assert "trained" in text[text.index("nli: accuracy, %") :][:8]
+    tables = text[text.index("Results") :]
+    assert "trained" in tables[tables.index("nli: accuracy, %") :][:12]
     assert not any("without training" in part for part in text)
     assert any("; dense:" in part for part in text)
 
@@ -236,19 +314,21 @@ def test_tables_have_the_order_of_the_rows(tmp_path: Path) -> None:
     names = ("English", "French", "Arabic")
     comparison = COMPARISON | {"tasks": {"nli": {"en": row, "fr": row, "ar": row}}}
     text = Page(render([read_run(write(whole(tmp_path), {"comparison.json": comparison}))])).text
-    start = text.index("nli: accuracy, %")
-    assert [cell for cell in text[start:] if cell in ("Arabic", "English", "French")][:3] == list(names)
+    results = text[text.index("Results") :]
+    assert [cell for cell in results if cell in ("Arabic", "English", "French")][:3] == list(names)
 
 
-def test_nothing_is_asked_of_the_network(tmp_path: Path) -> None:
-    text = render([read_run(whole(tmp_path))])
-    addresses = set(re.findall(r"""(?:src|href|url\()\s*=?\s*["']?([^"')\s>]+)""", text))
+def test_nothing_is_asked_of_the_network(whole_page: str) -> None:
+    text = whole_page
+    linked = ("src", "href", "xlink:href", "action", "srcset", "poster")
+    addresses = {value for _, attrs in Page(text).tags for name, value in attrs.items() if name in linked}
+    addresses |= set(re.findall(r"""url\(["']?([^"')\s>]+)""", text))
     assert all(address.startswith(("#", "data:")) for address in addresses), addresses
-    assert "@import" not in text
+    assert not re.search(r"@import|\bfetch\(|XMLHttpRequest|WebSocket|sendBeacon|import\(", text)
 
 
-def test_it_can_be_read_without_eyes_and_in_the_dark(tmp_path: Path) -> None:
-    text = render([read_run(whole(tmp_path))])
+def test_it_can_be_read_without_eyes_and_in_the_dark(whole_page: str) -> None:
+    text = whole_page
     page = Page(text)
     images = [attrs for tag, attrs in page.tags if tag == "svg"]
     assert len(images) >= 6
@@ -266,9 +346,8 @@ def test_it_can_be_read_without_eyes_and_in_the_dark(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("scheme", "start"), [("light", ":root { color-scheme"), ("dark", "@media (prefers")])
-def test_contrast_of_text(tmp_path: Path, scheme: str, start: str) -> None:
-    text = render([read_run(whole(tmp_path))])
-    part = text[text.index(start) :]
+def test_contrast_of_text(whole_page: str, scheme: str, start: str) -> None:
+    part = whole_page[whole_page.index(start) :]
     colors = dict(re.findall(r"--(ink|soft|paper|panel|accent|good|bad): (#[0-9a-f]{3,6})", part[:900]))
     for ink in ("ink", "soft", "accent"):
         for paper in ("paper", "panel"):
@@ -288,8 +367,8 @@ def contrast(first: str, second: str) -> float:
 
 PARTS = {
     "config.yaml": (["Settings"], "model: {name: tiny}\n"),
-    "results.json": (["Settings", "Results"], results("dense", 0.4)),
-    "pruned/mlprune.json": (["Settings", "What was pruned"], {"sparsity": 0.3, "layers": {"h.0.q": 0.3, "h.1.q": 0.3}}),
+    "results.json": (["Results", "Settings"], results("dense", 0.4)),
+    "pruned/mlprune.json": (["What was pruned", "Settings"], {"sparsity": 0.3, "layers": {"h.0.q": 0.3, "h.1.q": 0.3}}),
     "overlap.json": (["Features"], OVERLAP),
 }
 

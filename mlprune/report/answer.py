@@ -1,0 +1,155 @@
+"""The first screen of a report: did it help, on which tasks, for which languages, and how sure is that."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from mlprune.comparison import Difference
+from mlprune.languages import language_name
+from mlprune.metrics.meaning import meaning_of
+from mlprune.metrics.measure import AVERAGE, AVERAGE_ALL
+from mlprune.present.rows import Key, interval_text, language_labels, title_of
+
+WORDS = {
+    "better": "Better",
+    "worse": "Worse",
+    "higher": "Higher",
+    "lower": "Lower",
+    "same": "No answer changed",
+    "unclear": "Too few to tell",
+}
+SENTENCES = {
+    "better": "it got better on {}",
+    "worse": "it got worse on {}",
+    "higher": "it is higher on {}",
+    "lower": "it is lower on {}",
+    "same": "no answer changed on {}",
+    "unclear": "there are too few examples to tell on {}",
+}
+SURE = 0.05  # of a corrected p value
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one task says of a change.
+
+    Args:
+        key: Task and measure.
+        verdict: A key of ``WORDS``: ``higher`` and ``lower`` where neither is better, ``unclear`` if nothing is clear.
+        title: What was measured.
+        meaning: The same, for those who do not know the measure.
+        text: How much the average changed, and how sure that is.
+        languages: Which languages changed clearly, and which did not.
+    """
+
+    key: Key
+    verdict: str
+    title: str
+    meaning: str
+    text: str
+    languages: str
+
+    @property
+    def word(self) -> str:
+        """The verdict as a heading."""
+        return WORDS[self.verdict]
+
+
+def findings(rows: Sequence[Difference], tasks: Collection[str]) -> list[Finding]:
+    """Return what each task's first measure says, in the tasks' order.
+
+    Args:
+        rows: The differences of two systems.
+        tasks: Names of the tasks that the answer is about; all if there are none.
+
+    Example:
+        >>> from mlprune.metrics import Measure
+        >>> f1 = Measure("f1", "F1", unit="%", scale=100, digits=1)
+        >>> row = Difference("pruned", "dense", "qa", "average", f1, 0.5, 0.6, 0.1, 0.02, 0.18, n=40)
+        >>> (found,) = findings([row], ["qa"])
+        >>> found.word, found.text
+        ('Better', '50.0% before, 60.0% after, on average over languages: +10.0 points (95% CI +2.0 to +18.0, n = 40).')
+    """
+    chosen = [task for task in dict.fromkeys(row.task for row in rows) if task in tasks or not tasks]
+    found = []
+    for task in chosen:
+        own = [row for row in rows if row.task == task]
+        own = [row for row in own if row.measure.name == own[0].measure.name]
+        average = next((row for row in own if row.language == AVERAGE), None)
+        if average is not None:
+            languages = [row for row in own if row.language not in (AVERAGE, AVERAGE_ALL)]
+            measure = average.measure
+            pivot = average.pivot or ("en" if len(own) > len(languages) + 1 else None)
+            found.append(
+                Finding(
+                    (task, measure.name),
+                    verdict(average, average.clear),
+                    title_of(task, measure),
+                    meaning_of(measure),
+                    _change(average, f"outside {language_name(pivot)}" if pivot else "on average over languages"),
+                    _by_language(languages),
+                )
+            )
+    return found
+
+
+def answer(found: Sequence[Finding]) -> str:
+    """Return the answer in a few words.
+
+    Example:
+        >>> answer([Finding(("nli", "f1"), "worse", "", "", "", ""), Finding(("qa", "f1"), "unclear", "", "", "", "")])
+        'No: it got worse on nli, and there are too few examples to tell on qa.'
+    """
+    on: dict[str, list[str]] = {}
+    for each in found:
+        on.setdefault(each.verdict, []).append(each.key[0])
+    parts = [sentence.format(_listed(on[word])) for word, sentence in SENTENCES.items() if word in on]
+    sides = on.keys() & {"better", "worse"}
+    start = "It depends: " if len(sides) == 2 else "Yes: " if "better" in sides else "No: " if sides else ""
+    text = ", and ".join(parts)
+    return f"{start}{text}." if start else f"{text[:1].upper()}{text[1:]}." if text else ""
+
+
+def is_sure(row: Difference) -> bool:
+    """Return whether a difference is clear, also after correction where there is one."""
+    return row.clear if row.p_holm is None else row.clear and row.p_holm < SURE
+
+
+def verdict(row: Difference, clear: bool) -> str:
+    """Return which way a difference went, as a key of ``WORDS``."""
+    if row.changed == 0:
+        return "same"
+    if not clear or not row.delta:
+        return "unclear"
+    rose, better = row.delta > 0, row.measure.higher_is_better
+    if better is None:
+        return "higher" if rose else "lower"
+    return "better" if rose == better else "worse"
+
+
+def _change(row: Difference, where: str) -> str:
+    measure = row.measure
+    sign, unit = ("%", " points") if measure.unit == "%" else ("", f" {measure.unit}" if measure.unit else "")
+    interval = interval_text(measure, row.low, row.high, sign=True)
+    sure = f"95% CI {interval}, n = {row.n:,}" if interval else f"no interval, n = {row.n:,}"
+    values = f"{measure.text(row.before)}{sign} before, {measure.text(row.after)}{sign} after"
+    return f"{values}, {where}: {measure.text(row.delta, sign=True)}{unit} ({sure})."
+
+
+def _by_language(rows: Sequence[Difference]) -> str:
+    """Which languages changed, corrected for looking at several."""
+    labels = language_labels([row.language for row in rows])
+    on: dict[str, list[str]] = {}
+    for label, row in zip(labels, rows, strict=True):
+        on.setdefault(verdict(row, is_sure(row)), []).append(label)
+    if not on.keys() - {"unclear", "same"}:
+        return f"No clear change in any of {len(rows)} languages." if len(rows) > 1 else ""
+    parts = [
+        f"{WORDS[word] if word != 'unclear' else 'No clear change'} in {_listed(on[word])}."
+        for word in WORDS
+        if word in on
+    ]
+    return " ".join(parts)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
