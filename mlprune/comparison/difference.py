@@ -31,6 +31,8 @@ class Difference:
         changed: Share of examples whose answer changed; None if unknown.
         by_chance: Chance level on these examples, if known.
         pivot: The language that an average leaves out; None for other rows.
+        won: Number of examples that only the second system has right, where answers are right or wrong.
+        lost: Number that only the first has right.
 
     Example:
         >>> row = Difference("pruned", "dense", "nli", "fr", Measure("f1"), 0.25, 0.5, 0.25)
@@ -58,6 +60,8 @@ class Difference:
     changed: float | None = None
     by_chance: float | None = None
     pivot: str | None = None
+    won: int | None = None
+    lost: int | None = None
 
     @property
     def clear(self) -> bool:

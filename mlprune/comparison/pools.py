@@ -16,11 +16,12 @@ from torchmetrics import Metric
 from mlprune.comparison.clusters import Indices
 from mlprune.comparison.records import Channel
 from mlprune.exact import column_sums
-from mlprune.metrics.additive import AdditiveMetric, Array
+from mlprune.metrics.additive import AdditiveMetric, Array, WeightedMetric
 from mlprune.metrics.measure import measures_of, read_values
 from mlprune.metrics.states import SummedStates, as_additive, single_process
 
 Values = dict[str, Array]  # measure to (b, h)
+PIECE = 1 << 20  # weights of rows in memory at a time: 8 MiB, and several of that size
 
 
 class Part(NamedTuple):
@@ -175,9 +176,7 @@ class RecomputedPool(Pool):
         return read_values(metric, metric.compute())
 
     def without(self, clusters: Indices) -> Values:
-        weights = np.ones((len(clusters), self.num_clusters))
-        weights[np.arange(len(clusters)), clusters] = 0
-        return self.values([Part(self, slice(None), weights)])
+        return self.values([Part(self, slice(None), _each_left_out(clusters, self.num_clusters))])
 
     def changed(self, other: Pool) -> NDArray[np.bool_]:
         differs = np.zeros((self.num_clusters, len(self.channels)), bool)
@@ -187,12 +186,79 @@ class RecomputedPool(Pool):
         return differs
 
 
+class WeightedPool(Pool):
+    """Rows of a metric that does not add up, and that computes many weightings of them at once."""
+
+    num_resamples = 1_000
+    num_swaps = 999
+    max_assignments = 2**9
+
+    def __init__(self, channels: Sequence[Channel], num_clusters: int) -> None:
+        super().__init__(channels, num_clusters)
+        self.metrics = [_weighted(channel.metric) for channel in channels]
+        self.statistics = [
+            metric.statistics(channel.rows) for metric, channel in zip(self.metrics, channels, strict=True)
+        ]
+
+    def point(self) -> Values:
+        whole = Part(self, slice(None), np.ones((1, self.num_clusters)))
+        return {name: values[0] for name, values in self.values([whole]).items()}
+
+    def values(self, parts: Sequence[Part], channels: Sequence[int] | None = None) -> Values:
+        num = max(len(part.weights) for part in parts)
+        names = [measure.name for measure in measures_of(self.channels[0].metric)]
+        found = {name: np.full((num, len(self.channels)), np.nan) for name in names}
+        for h in range(len(self.channels)) if channels is None else channels:
+            pieces = [_counted(part, h, num) for part in parts]
+            rows = np.concatenate([rows for rows, _ in pieces])
+            step = max(PIECE // max(len(rows), 1), 1)
+            for start in range(0, num, step):
+                weights = np.concatenate([weights[start : start + step] for _, weights in pieces], axis=1)
+                for name, values in self.metrics[h].weighted(rows, weights).items():
+                    found[name][start : start + step, h] = values
+        return found
+
+    def without(self, clusters: Indices) -> Values:
+        return self.values([Part(self, slice(None), _each_left_out(clusters, self.num_clusters))])
+
+    def changed(self, other: Pool) -> NDArray[np.bool_]:
+        assert isinstance(other, WeightedPool)
+        differs = np.zeros((self.num_clusters, len(self.channels)), bool)
+        for h, (own, others) in enumerate(zip(self.statistics, other.statistics, strict=True)):
+            differs[self.channels[h].clusters[(own != others).any(1)], h] = True
+        return differs
+
+
+def _weighted(metric: Metric) -> WeightedMetric:
+    assert isinstance(metric, WeightedMetric)  # make_pools has looked
+    return metric
+
+
+def _counted(part: Part, h: int, num: int) -> tuple[Array, Array]:
+    """A part's rows in one channel, and how often each counts, (b, n)."""
+    assert isinstance(part.pool, WeightedPool)
+    places = np.full(part.pool.num_clusters, -1)
+    places[part.clusters] = np.arange(part.weights.shape[1])
+    own = places[part.pool.channels[h].clusters]
+    weights = part.weights[:, own[own >= 0]]
+    return part.pool.statistics[h][own >= 0], np.broadcast_to(weights, (num, weights.shape[1]))
+
+
+def _each_left_out(clusters: Indices, num_clusters: int) -> Array:
+    """Weights of all clusters, one left out in each draw."""
+    weights = np.ones((len(clusters), num_clusters))
+    weights[np.arange(len(clusters)), clusters] = 0
+    return weights
+
+
 def make_pools(systems: Sequence[Sequence[Channel]], num_clusters: int) -> list[Pool]:
     """Return a pool for each system's channels, all of one kind.
 
     Sums of clusters are rounded to a grid on which any sum of them is exact, so that the order of summation, and with
     it the number of threads, changes no bit; the rounding is below 1e-9 of the largest.
     """
+    if all(isinstance(channel.metric, WeightedMetric) for channels in systems for channel in channels):
+        return [WeightedPool(channels, num_clusters) for channels in systems]
     if any(as_additive(channel.metric) is None for channels in systems for channel in channels):
         return [RecomputedPool(channels, num_clusters) for channels in systems]
     pools = [SummedPool(channels, num_clusters) for channels in systems]

@@ -104,6 +104,7 @@ def _compare(
             delta = change(one, two)
             low, high = _holding(delta, bounds[name][i], measure.clip_change, one, two)
             row = Difference(system, reference, task, target.language, measure, one, two, delta, low, high)
+            won, lost = _flips(pools, target, name)
             rows.append(
                 replace(
                     row,
@@ -112,6 +113,8 @@ def _compare(
                     clusters=len(target.clusters),
                     changed=_changed(first.channels, second.channels, target),
                     by_chance=chance.get((str(measure.chance), target.language)),
+                    won=won,
+                    lost=lost,
                 )
             )
     return rows
@@ -120,16 +123,19 @@ def _compare(
 def corrected(rows: Sequence[Difference]) -> list[Difference]:
     """Return the rows with Holm's correction: over the languages of a task and measure, and over all averages.
 
+    Averages of details are corrected among themselves, so that they do not weaken what a task is judged by.
+
     Example:
         >>> row = Difference("b", "a", "nli", "fr", Measure("f1"), 0.0, 1.0, 1.0, p=0.02)
         >>> [round(row.p_holm, 2) for row in corrected([row, replace(row, language="sw", p=0.5)])]
         [0.04, 0.5]
     """
-    kinds: dict[tuple[str, ...], list[int]] = {}
+    kinds: dict[tuple[str, str], list[int]] = {}
     for i, row in enumerate(rows):
         is_average = row.language in (AVERAGE, AVERAGE_ALL)
         if row.p is not None:
-            kinds.setdefault((row.language,) if is_average else (row.task, row.measure.name), []).append(i)
+            average = (row.language, "detail" if row.measure.detail else "")
+            kinds.setdefault(average if is_average else (row.task, row.measure.name), []).append(i)
     found = list(rows)
     for places in kinds.values():
         for i, p in zip(places, holm([rows[i].p or 0.0 for i in places]), strict=True):
@@ -234,6 +240,16 @@ def _paired_p(pools: Sequence[Pool], target: Target, name: str, p: float | None)
     if not isinstance(first, SummedPool) or not isinstance(second, SummedPool):
         return p
     return first.metrics[h].paired_p(first.statistics[h], second.statistics[h]).get(name, p)
+
+
+def _flips(pools: Sequence[Pool], target: Target, name: str) -> tuple[int | None, int | None]:
+    """How many rows only the second system has right, and only the first; None where rows are not right or wrong."""
+    first, second = pools
+    if not isinstance(first, SummedPool) or not isinstance(second, SummedPool):
+        return None, None
+    found = [first.metrics[h].flips(first.statistics[h], second.statistics[h]).get(name) for h in target.channels]
+    counts = [own for own in found if own is not None]
+    return (sum(won for won, _ in counts), sum(lost for _, lost in counts)) if counts else (None, None)
 
 
 def _changed(first: Sequence[Channel], second: Sequence[Channel], target: Target) -> float | None:

@@ -1,11 +1,12 @@
 """Metrics, and what they declare of their figures: accuracy, RankC, F1, BLEU and chrF++, bits per character."""
 
 from mlprune.metrics.accuracy import Accuracy, AccuracyIn, mcnemar_exact, wilson_interval
-from mlprune.metrics.additive import AdditiveMetric, PairMetric, Record
+from mlprune.metrics.additive import AdditiveMetric, PairMetric, Record, WeightedMetric
 from mlprune.metrics.bits_per_char import BitsPerByte, BitsPerChar, Fertility
 from mlprune.metrics.calibration import AnswerCalibration
 from mlprune.metrics.fidelity import LanguageFidelity
 from mlprune.metrics.harness import HarnessAggregate, HarnessMean
+from mlprune.metrics.labels import Auroc, LabelShares, Recall, label_metrics
 from mlprune.metrics.measure import Figure, Measure, measures_of
 from mlprune.metrics.rankc import ExpectedRankC, RankC, expected_rankc, rankc_each
 from mlprune.metrics.spans import SpanMatch
@@ -19,6 +20,7 @@ __all__ = [
     "AccuracyIn",
     "AdditiveMetric",
     "AnswerCalibration",
+    "Auroc",
     "BitsPerByte",
     "BitsPerChar",
     "ExpectedRankC",
@@ -26,17 +28,21 @@ __all__ = [
     "Figure",
     "HarnessAggregate",
     "HarnessMean",
+    "LabelShares",
     "LanguageFidelity",
     "Measure",
     "PairMetric",
     "RankC",
+    "Recall",
     "Record",
     "SpBleu",
     "SpanMatch",
     "TextMetric",
     "TokenPerplexity",
     "Translation",
+    "WeightedMetric",
     "expected_rankc",
+    "label_metrics",
     "mcnemar_exact",
     "measures_of",
     "rankc_each",

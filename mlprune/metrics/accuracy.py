@@ -52,8 +52,18 @@ def mcnemar_exact(before: Array, after: Array) -> float:
         >>> mcnemar_exact(np.array([1, 1, 0, 0]), np.array([1, 1, 1, 1]))
         0.5
     """
-    lost, won = int((before > after).sum()), int((before < after).sum())
+    won, lost = won_and_lost(before, after)
     return 1.0 if lost + won == 0 else float(binomtest(won, lost + won, 0.5).pvalue)
+
+
+def won_and_lost(before: Array, after: Array) -> tuple[int, int]:
+    """Return how many of two systems' answers, each right (1) or wrong (0), only the second has right, and the first.
+
+    Example:
+        >>> won_and_lost(np.array([1, 0, 0, 1]), np.array([0, 1, 1, 1]))
+        (2, 1)
+    """
+    return int((before < after).sum()), int((before > after).sum())
 
 
 class Accuracy(AdditiveMetric):
@@ -105,6 +115,10 @@ class Accuracy(AdditiveMetric):
         scores = [score for score in record.get("scores") or () if score is not None and score == score]
         return 1 / len(scores) if scores else None
 
+    def flips(self, before: Array, after: Array) -> dict[str, tuple[int, int]]:
+        """Return how many records were won and lost."""
+        return {"accuracy": won_and_lost(before[:, 0], after[:, 0])}
+
     def compute(self) -> dict[str, Any]:
         """Return ``accuracy``, ``n`` and ``ci95``, and counts that are not 0; no accuracy without examples."""
         found: dict[str, Any] = super().compute()
@@ -150,6 +164,10 @@ class AccuracyIn(Accuracy):
     def paired_p(self, before: Array, after: Array) -> dict[str, float]:
         """Return McNemar's p value."""
         return self._named(super().paired_p(before, after))
+
+    def flips(self, before: Array, after: Array) -> dict[str, tuple[int, int]]:
+        """Return how many records were won and lost."""
+        return self._named(super().flips(before, after))
 
     def _named(self, found: dict[str, Any]) -> dict[str, Any]:
         (whole,), (own,) = Accuracy.measures, self.measures

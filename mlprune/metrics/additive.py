@@ -1,6 +1,7 @@
-"""Metrics whose value follows from sums over records: one mechanism for values, intervals and tests.
+"""Metrics over records whose value follows from statistics of each: one mechanism for values, intervals and tests.
 
-Statistics are added up over batches, processes, resampled clusters of records, or records swapped between two systems.
+Statistics are added up (or weighted) over batches, processes, resampled clusters of records, or records swapped between
+two systems.
 """
 
 from abc import abstractmethod
@@ -19,27 +20,11 @@ Record = dict[str, Any]
 Array = NDArray[np.float64]
 
 
-class AdditiveMetric(ExactMetric):
-    """A metric over records (lines of a predictions file) that says what to add up, and what follows from the sums.
+class RecordMetric(ExactMetric):
+    """A metric over records (lines of a predictions file) that keeps a row of statistics of each.
 
-    Subclasses declare ``measures`` and define ``statistics`` and ``values``. ``answer`` is the key under which a record
-    has what the system answered, if it has one; ``given`` are the keys that come with the data, in which two systems'
-    records must agree.
-
-    Example:
-        >>> class MeanLength(AdditiveMetric):
-        ...     measures = (Measure("length", "length of answers", unit="characters", higher_is_better=None),)
-        ...     answer = "output"
-        ...
-        ...     def statistics(self, records):
-        ...         return np.array([[len(record["output"]), 1.0] for record in records]).reshape(-1, 2)
-        ...
-        ...     def values(self, sums):
-        ...         return {"length": ratio(sums[..., 0], sums[..., 1])}
-        >>> metric = MeanLength()
-        >>> metric.update([{"output": "yes"}, {"output": "no"}])
-        >>> metric.compute()
-        {'length': 2.5, 'n': 2}
+    Subclasses declare ``measures``. ``answer`` is the key under which a record has what the system answered, if it has
+    one; ``given`` are the keys that come with the data, in which two systems' records must agree.
     """
 
     measures: tuple[Measure, ...] = ()
@@ -58,7 +43,49 @@ class AdditiveMetric(ExactMetric):
 
     @abstractmethod
     def statistics(self, records: Sequence[Any]) -> Array:
-        """Return what each record adds, (n, k); of no records (0, k)."""
+        """Return what each record has, (n, k); of no records (0, k)."""
+
+    def update(self, records: Sequence[Any]) -> None:
+        """Add the records that are measured."""
+        self.add(self.statistics([record for record in records if self.selects(record)]))
+
+    def add(self, rows: Array) -> None:
+        """Add statistics of records, (n, k)."""
+        self.rows.append(torch.from_numpy(rows).to(self.device, accumulator_dtype(self.device)))
+
+    def stacked(self) -> Tensor:
+        """Return the statistics of all records, (n, k)."""
+        rows = self.rows if isinstance(self.rows, list) else [self.rows]  # one tensor after a collective
+        return torch.cat([self.empty_state("rows"), *rows])
+
+    def count(self) -> int:
+        """Return the number of records."""
+        return sum(map(len, self.rows)) if isinstance(self.rows, list) else len(self.rows)
+
+    def empty_state(self, name: str) -> Tensor:
+        return torch.from_numpy(self.statistics([])).to(self.device, accumulator_dtype(self.device))
+
+
+class AdditiveMetric(RecordMetric):
+    """A metric over records that says what to add up, and what follows from the sums.
+
+    Subclasses declare ``measures`` and define ``statistics`` and ``values``; see :class:`RecordMetric`.
+
+    Example:
+        >>> class MeanLength(AdditiveMetric):
+        ...     measures = (Measure("length", "length of answers", unit="characters", higher_is_better=None),)
+        ...     answer = "output"
+        ...
+        ...     def statistics(self, records):
+        ...         return np.array([[len(record["output"]), 1.0] for record in records]).reshape(-1, 2)
+        ...
+        ...     def values(self, sums):
+        ...         return {"length": ratio(sums[..., 0], sums[..., 1])}
+        >>> metric = MeanLength()
+        >>> metric.update([{"output": "yes"}, {"output": "no"}])
+        >>> metric.compute()
+        {'length': 2.5, 'n': 2}
+    """
 
     @abstractmethod
     def values(self, sums: Array) -> dict[str, Array]:
@@ -77,31 +104,41 @@ class AdditiveMetric(ExactMetric):
         """
         return {}
 
-    def update(self, records: Sequence[Any]) -> None:
-        """Add the records that are measured."""
-        self.add(self.statistics([record for record in records if self.selects(record)]))
+    def flips(self, before: Array, after: Array) -> dict[str, tuple[int, int]]:
+        """Return measure to (won, lost), where records are right or wrong: only the second system right, or the first.
 
-    def add(self, rows: Array) -> None:
-        """Add statistics of records, (n, k)."""
-        self.rows.append(torch.from_numpy(rows).to(self.device, accumulator_dtype(self.device)))
+        Args:
+            before: Statistics of the first system's records, (n, k).
+            after: Of the second's.
+        """
+        return {}
 
     def sums(self) -> Array:
         """Return the sums of all statistics, (k,)."""
-        rows = self.rows if isinstance(self.rows, list) else [self.rows]  # one tensor after a collective
-        found: Array = column_sums(torch.cat([self.empty_state("rows"), *rows])).numpy()
+        found: Array = column_sums(self.stacked()).numpy()
         return found
-
-    def count(self) -> int:
-        """Return the number of records."""
-        return sum(map(len, self.rows)) if isinstance(self.rows, list) else len(self.rows)
 
     def compute(self) -> Any:
         """Return measure to value, and ``n``, the number of records; without any ``n`` alone."""
         n = self.count()
         return ({name: float(value) for name, value in self.values(self.sums()).items()} if n else {}) | {"n": n}
 
-    def empty_state(self, name: str) -> Tensor:
-        return torch.from_numpy(self.statistics([])).to(self.device, accumulator_dtype(self.device))
+
+class WeightedMetric(RecordMetric):
+    """A metric over records whose value does not follow from sums, but can be computed for many weightings at once.
+
+    Subclasses declare ``measures`` and define ``statistics`` and ``weighted``; see :class:`RecordMetric`.
+    """
+
+    @abstractmethod
+    def weighted(self, rows: Array, weights: Array) -> dict[str, Array]:
+        """Return measure to value, (b,), of statistics (n, k) that count so many times, (b, n); NaN where undefined."""
+
+    def compute(self) -> Any:
+        """Return measure to value, and ``n``, the number of records; without any ``n`` alone."""
+        n = self.count()
+        found = self.weighted(self.stacked().double().cpu().numpy(), np.ones((1, n))) if n else {}
+        return {name: float(value[0]) for name, value in found.items()} | {"n": n}
 
 
 class PairMetric(AdditiveMetric):

@@ -15,7 +15,7 @@ import numpy as np
 from torchmetrics import Metric
 
 from mlprune.errors import UserError, reason_of
-from mlprune.metrics.accuracy import mcnemar_exact, wilson_interval
+from mlprune.metrics.accuracy import mcnemar_exact, wilson_interval, won_and_lost
 from mlprune.metrics.additive import AdditiveMetric, Array, Record, ratio
 from mlprune.metrics.measure import Measure
 
@@ -142,6 +142,12 @@ class HarnessMean(AdditiveMetric):
         """Return McNemar's p value of two shares."""
         if self._is_share(before.sum(0)) and self._is_share(after.sum(0)):
             return {self.name: mcnemar_exact(before[:, 0], after[:, 0])}
+        return {}
+
+    def flips(self, before: Array, after: Array) -> dict[str, tuple[int, int]]:
+        """Return how many documents were won and lost, where each is right or wrong."""
+        if self._is_share(before.sum(0)) and self._is_share(after.sum(0)):
+            return {self.name: won_and_lost(before[:, 0], after[:, 0])}
         return {}
 
     def _is_share(self, sums: Array) -> bool:

@@ -23,6 +23,7 @@ class Measure:
         bounds: Smallest and largest possible value, where there is one; intervals are clipped to them.
         chance: Name of the sibling measure that gives chance level; it is shown beside this one, and not compared.
         beside: Name of the sibling measure that headlines name together with this one.
+        detail: Files and reports have it, the console does not; it is corrected among details.
 
     Example:
         >>> Measure("f1", "F1", unit="%", scale=100, digits=1).text(0.5)
@@ -38,6 +39,7 @@ class Measure:
     bounds: tuple[float | None, float | None] = (None, None)
     chance: str | None = None
     beside: str | None = None
+    detail: bool = False
 
     @property
     def label(self) -> str:
@@ -76,7 +78,7 @@ class Measure:
 
     def to_json(self) -> dict[str, Any]:
         """Return what rows of results.json and comparison.json carry of their measure."""
-        shown = ("title", "unit", "scale", "digits", "higher_is_better", "chance", "beside")
+        shown = ("title", "unit", "scale", "digits", "higher_is_better", "chance", "beside", "detail")
         return {name: getattr(self, name) for name in shown}
 
 

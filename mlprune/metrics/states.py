@@ -94,6 +94,10 @@ class SummedStates:
         """Return no p value: there is no test but swapping."""
         return {}
 
+    def flips(self, before: Array, after: Array) -> dict[str, tuple[int, int]]:
+        """Return nothing: records are not right or wrong."""
+        return {}
+
     def _value(self, row: Array) -> dict[str, float]:
         start = 0
         for part, name, default in states(self.metric):

@@ -103,6 +103,10 @@ class CandidateTask(ScoredTask):
         """Return the row as the template expects it; overridden where a data set needs cleaning."""
         return row
 
+    def labels(self, lang: str) -> tuple[str, ...]:
+        """Return the verbalizer's labels; none where the candidates are columns."""
+        return () if self.template.candidates else self.template.names(lang)
+
     def text_columns(self, lang: str) -> tuple[str, ...]:
         """Return the corpus columns whose text the prompt uses."""
         return self.template.text_columns(lang)

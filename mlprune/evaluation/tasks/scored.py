@@ -21,7 +21,7 @@ from mlprune.evaluation.tasks.base import in_task, naming, refuse_too_long
 from mlprune.evaluation.tasks.candidate_example import CandidateExample
 from mlprune.evaluation.tasks.prompted import PromptedTask
 from mlprune.log import log
-from mlprune.metrics import Accuracy, AccuracyIn, ExpectedRankC, PairMetric, RankC, Record
+from mlprune.metrics import Accuracy, AccuracyIn, ExpectedRankC, PairMetric, RankC, Record, label_metrics
 from mlprune.models.language_tokens import between
 
 
@@ -204,8 +204,14 @@ class ScoredTask(PromptedTask):
     def metric(self, lang: str) -> Metric:
         return Accuracy()
 
+    def labels(self, lang: str) -> tuple[str, ...]:
+        """Return the labels that all examples of a language choose among; empty where candidates are their own."""
+        return ()
+
     def metrics(self, lang: str) -> list[Metric]:
-        return [*super().metrics(lang), *map(AccuracyIn, self.categories())]
+        labels = self.labels(lang)
+        beside = label_metrics(labels) if labels else []
+        return [*super().metrics(lang), *map(AccuracyIn, self.categories()), *beside]
 
     def pair_metrics(self) -> list[PairMetric]:
         return [RankC(), ExpectedRankC()]
