@@ -54,4 +54,5 @@ class ResultsTable(Viewer):
         if run.writes and not run.is_experiment:
             print_line("")
             print_line(f"{run.module.source.name}, {system}", "bold")
-            print_tables(figure_tables({system: read_figures(results)}))
+            shown = [row for row in read_figures(results) if not row.measure.detail]
+            print_tables(figure_tables({system: shown}))

@@ -157,7 +157,7 @@ def headline_figures(rows: Sequence[Figure], reference: Sequence[Figure] = ()) -
     before = {(row.task, row.measure.name): row.value for row in reference if row.language == AVERAGE}
     figures = {}
     for row in rows:
-        if row.language == AVERAGE and row.value is not None:
+        if row.language == AVERAGE and row.value is not None and not row.measure.detail:
             name = f"headline/{row.task}/{row.measure.name}"
             figures[name] = row.value
             if (difference := change(before.get((row.task, row.measure.name)), row.value)) is not None:

@@ -6,7 +6,7 @@ from mlprune.callbacks.console import print_line, print_tables
 from mlprune.comparison import compare, read_differences
 from mlprune.experiments.dense import PREDICTIONS
 from mlprune.files import write_json, write_text
-from mlprune.present import COMPARISON_FILES, comparison_tables
+from mlprune.present import COMPARISON_FILES, comparison_tables, console_rows, detail_lines
 from mlprune.run import Run
 
 
@@ -23,6 +23,9 @@ def compare_with_dense(run: Run) -> dict[str, Any]:
         with run.viewer(name):
             write_text(folder / name, render(comparison))
     with run.viewer("console table"):
-        print_tables(comparison_tables(read_differences(comparison)))
+        rows = read_differences(comparison)
+        print_tables(comparison_tables(console_rows(rows)))
+        for line in detail_lines(rows):
+            print_line(line)
         print_line(comparison["headline"], "bold")
     return comparison

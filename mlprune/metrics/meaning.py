@@ -4,6 +4,10 @@ from mlprune.metrics.measure import Measure
 
 MEANINGS = {  # by the measure's name
     "accuracy": "Share of questions whose right answer the model preferred to every other candidate.",
+    "auroc": "How well the scores order examples of two labels, whatever the threshold; 50% by chance. No constant added "
+    "to a label's scores changes it.",
+    "balanced_accuracy": "Mean over labels of the share of their examples that were answered correctly; always giving one "
+    "label does not raise it.",
     "bits_per_byte": "How surprised the model is by a text, per byte of it; lower is better. It needs no task.",
     "bits_per_char": "How surprised the model is by a text, per character of it; lower is better. It needs no task; "
     "compare it within a language only, since scripts differ in what a character holds.",
@@ -15,9 +19,11 @@ MEANINGS = {  # by the measure's name
     "fertility": "Tokens that the tokenizer needs for a word; many mean that it knows the language badly.",
     "line_pass_rate": "Share of outputs with every line in the language that was asked for.",
     "margin": "How far the best candidate's log-likelihood is above the next one's.",
+    "predicted": "Share of answers that this label got, right or wrong.",
     "rankc": "Cross-lingual consistency: how alike a question's candidate answers are ranked in two languages; "
     "1 is the same order. What two independent guesses give is listed as by chance.",
     "rankc_expected": "RankC of two models that guess independently; what is to be exceeded.",
+    "recall": "Share of the examples with this right answer that were answered correctly.",
     "right_language": "Share of outputs in the language that was asked for.",
     "spbleu": "BLEU over SentencePiece tokens, which does not depend on how a language is split into words.",
     "token_perplexity": "How surprised the model is by a text, per token of it; lower is better. Compare it between "

@@ -2,7 +2,7 @@
 
 from mlprune.present.comparison import COMPARISON_FILES, FORMATS, comparison_markdown, several_markdown
 from mlprune.present.curves import Curve, curves_of, curves_table
-from mlprune.present.rows import comparison_tables, figure_tables, raw_table
+from mlprune.present.rows import comparison_tables, console_rows, detail_lines, figure_tables, raw_table
 from mlprune.present.table import Table, to_console, to_csv, to_html, to_latex, to_markdown
 
 __all__ = [
@@ -12,8 +12,10 @@ __all__ = [
     "Table",
     "comparison_markdown",
     "comparison_tables",
+    "console_rows",
     "curves_of",
     "curves_table",
+    "detail_lines",
     "figure_tables",
     "raw_table",
     "several_markdown",

@@ -38,7 +38,7 @@ class Curve:
 
 
 def curves_of(rows: Sequence[tuple[float, Difference]]) -> list[Curve]:
-    """Return a curve for each task and measure.
+    """Return a curve for each task and measure; details have none.
 
     Args:
         rows: Sparsities and differences.
@@ -50,7 +50,7 @@ def curves_of(rows: Sequence[tuple[float, Difference]]) -> list[Curve]:
     """
     found: dict[tuple[str, str], Curve] = {}
     for sparsity, row in sorted(rows, key=lambda entry: entry[0]):
-        if row.language == AVERAGE:
+        if row.language == AVERAGE and not row.measure.detail:
             key = (row.task, row.measure.name)
             found.setdefault(key, Curve(row.task, row.measure, [])).points.append((sparsity, row))
     return list(found.values())

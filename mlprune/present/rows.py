@@ -11,7 +11,7 @@ from mlprune.metrics.measure import AVERAGE, AVERAGE_ALL, Figure, Measure
 from mlprune.present.table import Table
 
 Key = tuple[str, str]  # task and measure: a table
-COUNTS = ("changed, %", "by chance", "n", "clusters")
+COUNTS = ("changed, %", "won", "lost", "by chance", "n", "clusters")
 
 
 def comparison_tables(rows: Sequence[Difference]) -> list[Table]:
@@ -43,6 +43,8 @@ def comparison_tables(rows: Sequence[Difference]) -> list[Table]:
                 p_text(row.p),
                 p_text(row.p_holm),
                 "" if row.changed is None else f"{100 * row.changed:.1f}",
+                "" if row.won is None else str(row.won),
+                "" if row.lost is None else str(row.lost),
                 measure.text(row.by_chance),
                 str(row.n),
                 "" if row.clusters is None else str(row.clusters),
@@ -53,6 +55,41 @@ def comparison_tables(rows: Sequence[Difference]) -> list[Table]:
         table = Table(title_of(task, measure), heads, cells, marks=marks, meaning=meaning_of(measure))
         tables.append(filled(table, always=4))
     return tables
+
+
+def console_rows(rows: Sequence[Difference]) -> list[Difference]:
+    """Return the rows that the console has room for: no details, and no counts that :func:`detail_lines` has."""
+    return [replace(row, won=None, lost=None) for row in rows if not row.measure.detail]
+
+
+def detail_lines(rows: Sequence[Difference]) -> list[str]:
+    """Return a line for each task with details: which changed clearly, on average over languages.
+
+    Args:
+        rows: The differences.
+
+    Example:
+        >>> share = Measure("yes", "answered yes", unit="%", scale=100, digits=1, detail=True)
+        >>> row = Difference("b", "a", "nli", "average", share, 0.75, 0.5, -0.25, -0.375, -0.125)
+        >>> detail_lines([row, Difference("b", "a", "nli", "average", Measure("f1", detail=True), 0.5, 0.5, 0.0)])
+        ['nli: answered yes 75.0 to 50.0%; no clear change of 1 detail']
+    """
+    lines = []
+    for task in dict.fromkeys(row.task for row in rows if row.measure.detail):
+        averages = [row for row in rows if row.task == task and row.language == AVERAGE]
+        own = [row for row in averages if row.measure.detail]
+        flips = [f"{row.won} won, {row.lost} lost" for row in averages if row.won is not None and row not in own][:1]
+        clear = [_moved(row) for row in own if row.clear]
+        unclear = len(own) - len(clear)
+        others = [f"no clear change of {unclear} detail{'s' * (unclear != 1)}"] if unclear else []
+        if parts := [*flips, *clear, *others]:
+            lines.append(f"{task}: {'; '.join(parts)}")
+    return lines
+
+
+def _moved(row: Difference) -> str:
+    measure = row.measure
+    return f"{measure.title or measure.name} {measure.text(row.before)} to {measure.text(row.after)}{measure.unit}"
 
 
 def matrix_tables(rows: Sequence[Difference], systems: Sequence[str]) -> list[Table]:
