@@ -4,10 +4,10 @@ from mlprune.metrics.measure import Measure
 
 MEANINGS = {  # by the measure's name
     "accuracy": "Share of questions whose right answer the model preferred to every other candidate.",
-    "auroc": "How well the scores order examples of two labels, whatever the threshold; 50% by chance. No constant added "
-    "to a label's scores changes it.",
-    "balanced_accuracy": "Mean over labels of the share of their examples that were answered correctly; always giving one "
-    "label does not raise it.",
+    "auroc": "How well the scores order examples of two labels, whatever the threshold; 50% by chance. "
+    "No constant added to a label's scores changes it.",
+    "balanced_accuracy": "Mean over labels of the share of their examples that were answered correctly; "
+    "always giving one label does not raise it.",
     "bits_per_byte": "How surprised the model is by a text, per byte of it; lower is better. It needs no task.",
     "bits_per_char": "How surprised the model is by a text, per character of it; lower is better. It needs no task; "
     "compare it within a language only, since scripts differ in what a character holds.",
