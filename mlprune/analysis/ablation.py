@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from mlprune.errors import NOT_FINITE, UserError
 from mlprune.models.blocks import find_blocks
+from mlprune.models.hooks import Change, on_input
 
 Features = dict[int, list[int]]
 Select = Literal["translation", "large", "random"]
-Silence = Callable[[Tensor], Tensor]
 
 
 @contextmanager
@@ -48,7 +48,7 @@ def ablated(model: nn.Module, features: Mapping[int, Sequence[int]], keep_only: 
                 raise UserError(f"features: layer {layer} is not there; give 0 (before the blocks) to {len(blocks)}")
             silence = _silencer(layer, list(dimensions), keep_only)
             if layer == 0:
-                handles.append(blocks[0].module.register_forward_pre_hook(_before(silence), with_kwargs=True))
+                handles.append(blocks[0].module.register_forward_pre_hook(on_input(silence), with_kwargs=True))
             else:
                 handles.append(blocks[layer - 1].module.register_forward_hook(_after(silence)))
         yield
@@ -57,7 +57,7 @@ def ablated(model: nn.Module, features: Mapping[int, Sequence[int]], keep_only: 
             handle.remove()
 
 
-def _silencer(layer: int, dimensions: list[int], keep_only: bool) -> Silence:
+def _silencer(layer: int, dimensions: list[int], keep_only: bool) -> Change:
     def silence(hidden: Tensor) -> Tensor:
         size = hidden.shape[-1]
         unknown = [dimension for dimension in dimensions if not 0 <= dimension < size]
@@ -73,16 +73,7 @@ def _silencer(layer: int, dimensions: list[int], keep_only: bool) -> Silence:
     return silence
 
 
-def _before(silence: Silence) -> Callable[..., tuple[Any, Any]]:
-    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
-        if "hidden_states" in kwargs:
-            return args, kwargs | {"hidden_states": silence(kwargs["hidden_states"])}
-        return (silence(args[0]), *args[1:]), kwargs
-
-    return hook
-
-
-def _after(silence: Silence) -> Callable[..., Any]:
+def _after(silence: Change) -> Callable[..., Any]:
     def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         return (silence(output[0]), *output[1:]) if isinstance(output, tuple) else silence(output)
 
