@@ -142,7 +142,7 @@ def score_request(model: PreTrainedModel, request: Request, scoring: Scoring) ->
     Raises:
         UserError: As there.
     """
-    request = _fitted(model, request, scoring)
+    request = fitted(model, request, scoring)
     spans = spans_of(request.ids, request.given, scoring)
     found = _score(model, request, spans, scoring.batch_size)
     scores = torch.full((len(request.ids), max(map(len, request.ids), default=0)), float("nan"), dtype=torch.float64)
@@ -210,8 +210,17 @@ def _score(
     return found
 
 
-def _fitted(model: PreTrainedModel, request: Request, scoring: Scoring) -> Request:
-    """Check a request's tokens, and make them fit into the model."""
+def fitted(model: PreTrainedModel, request: Request, scoring: Scoring) -> Request:
+    """Check a request's tokens, and make them fit into the model.
+
+    Args:
+        model: A causal or encoder-decoder model.
+        request: The examples.
+        scoring: What to do with those that are too long.
+
+    Raises:
+        UserError: As :func:`score_candidates`.
+    """
     contexts = request.contexts
     _check_vocabulary(model, [*(c for example in request.ids for c in example), *(contexts or [])])
     ids, given = fit(model, request.ids, request.given, scoring.too_long)
@@ -232,6 +241,6 @@ def _check_counts(contexts: Sequence[object] | None, examples: Sequence[object])
 def _check_vocabulary(model: PreTrainedModel, sequences: Sequence[Sequence[int]]) -> None:
     """Refuse tokens of another model's tokenizer; on a GPU they would abort the process without a message."""
     rows = embedding_rows(model)
-    largest = max((max(ids, default=0) for ids in sequences), default=0)
+    largest = max((max(max(ids), ~min(ids)) for ids in sequences if ids), default=0)  # marked ones are complements
     if largest >= rows:
         raise UserError(f"token {largest} is not in the model's vocabulary of {rows}; is it the model's tokenizer?")

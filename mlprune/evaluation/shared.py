@@ -16,6 +16,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 from mlprune.batching import token_batches
 from mlprune.evaluation.forward import cache_bytes_per_token, hidden_states, keys_and_values
+from mlprune.evaluation.marks import marking
 from mlprune.evaluation.prefixes import MIN_SAVED_TOKENS, Node, prefix_tree
 from mlprune.models.blocks import model_device
 
@@ -184,25 +185,48 @@ def run_tree(
                 yield nodes, _run(model, nodes, prefixes)
 
 
-def _run(model: PreTrainedModel, nodes: list[Node], prefixes: PrefixCache) -> Tensor:
-    device = model_device(model)
-    cache, before = prefixes.before(nodes)
+def text_batch(model: PreTrainedModel, nodes: Sequence[Node]) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the segments of nodes as a batch: ids, which are tokens, and which are marked, each (B, T), right-padded.
+
+    Args:
+        model: Where they go.
+        nodes: B nodes.
+
+    Example:
+        >>> from transformers import GPT2Config, GPT2LMHeadModel
+        >>> model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=1, n_embd=4, vocab_size=8))
+        >>> text_batch(model, [Node([1, ~2], None, 0, 0), Node([3], None, 0, 0)])
+        (tensor([[1, 2],
+                [3, 0]]), tensor([[1, 1],
+                [1, 0]]), tensor([[False,  True],
+                [False, False]]))
+    """
     width = max(len(node.tokens) for node in nodes)
     pads = [width - len(node.tokens) for node in nodes]
-    ids = torch.tensor([[*node.tokens, *[0] * pad] for node, pad in zip(nodes, pads, strict=True)], device=device)
+    device = model_device(model)
+    tokens = torch.tensor([[*node.tokens, *[0] * pad] for node, pad in zip(nodes, pads, strict=True)], device=device)
     real = torch.tensor([[1] * (width - pad) + [0] * pad for pad in pads], device=device)
-    places = torch.tensor([[min(node.start + t, node.end - 1) for t in range(width)] for node in nodes], device=device)
+    marked = tokens < 0
+    return torch.where(marked, ~tokens, tokens), real, marked
+
+
+def _run(model: PreTrainedModel, nodes: list[Node], prefixes: PrefixCache) -> Tensor:
+    cache, before = prefixes.before(nodes)
+    ids, real, marked = text_batch(model, nodes)
     followed = prefixes.keep_all or any(node.children for node in nodes)
     inputs = {
         "input_ids": ids,
-        "attention_mask": torch.cat([before.to(device), real], dim=1),
+        "attention_mask": torch.cat([before.to(ids.device), real], dim=1),
         "use_cache": followed or before.shape[1] > 0,
     }
     if before.shape[1]:  # else the model's default positions, which may not begin at 0 (RoBERTa)
-        inputs["position_ids"] = places
+        width = ids.shape[1]
+        places = [[min(node.start + t, node.end - 1) for t in range(width)] for node in nodes]
+        inputs["position_ids"] = torch.tensor(places, device=ids.device)
     if inputs["use_cache"]:
         inputs["past_key_values"] = cache
-    hidden = hidden_states(model, inputs)
+    with marking(model, marked):
+        hidden = hidden_states(model, inputs)
     if followed:
         prefixes.add(nodes, cache, real.bool())
     return hidden

@@ -3,8 +3,8 @@
 Shapes: B rows of a batch, T positions, H hidden size.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,7 +13,10 @@ from mlprune.evaluation.forward import Scorer
 
 HEAD_ROWS = 512  # positions that go to the output head together
 
-Key = tuple[int, int, int]  # what predicts a token (such as a node and a position in it), and the token
+Key = tuple[Hashable, int, int]  # what predicts a token (such as a node and a position in it), and the token
+
+
+Item = TypeVar("Item", bound=Hashable)
 
 
 class Scored(NamedTuple):
@@ -77,7 +80,7 @@ class Targets:
             self._values.update(zip(self._keys, map(Scored, found, greedy), strict=True))
         self._forget_gathered()
 
-    def take(self, keys: Mapping[int, Sequence[Key]]) -> Iterator[tuple[int, Scored]]:
+    def take(self, keys: Mapping[Item, Sequence[Key]]) -> Iterator[tuple[Item, Scored]]:
         """Score what was gathered; yield the sum over each item's keys, and forget all values."""
         self._flush()
         for i, members in keys.items():

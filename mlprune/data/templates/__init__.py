@@ -114,9 +114,7 @@ class Template:
             UserError: If a slot has no column.
         """
         try:
-            cells = dict(self.cut(row, lang))
-            cells |= {slot: self._word(slot, row, lang) for slot in self.words}
-            cells |= {"candidate": row[name]} if self.candidates else {"label": self.words_for(lang)[name]}
+            cells = self._cells(row, lang, name)
             question, answer, text = (
                 of_language(part, lang, "template").format(**cells)
                 for part in (self.question, self.answer, self.template or "")
@@ -124,6 +122,39 @@ class Template:
         except KeyError as error:
             raise UserError(f"the template has a slot for {error}, the corpus has {', '.join(row)}") from error
         return text or question + answer, question, answer
+
+    def ranges(self, row: dict[str, Any], lang: str, name: str) -> list[tuple[int, int]]:
+        """Return where the full text holds text of the row, not words of the template: starts and ends of characters.
+
+        Args:
+            row: The row's columns.
+            lang: Its language.
+            name: The label, or the candidate's column.
+
+        Example:
+            >>> template = Template("{text} It is {label}", verbalizer={"bad": "poor", "good": "fine"})
+            >>> template.ranges({"text": "It broke."}, "en", "bad")
+            [(0, 9)]
+        """
+        cells = self._cells(row, lang, name)
+        parts = (of_language(part, lang, "template") for part in (self.template, self.question, self.answer))
+        text, *rest = parts
+        found, size = [], 0
+        for literal, slot, spec, conversion in Formatter().parse(text or "".join(rest)):
+            size += len(literal)
+            if slot is not None:
+                field = slot + (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "")
+                end = size + len(f"{{{field}}}".format(**cells))
+                if slot not in {"label", *self.words}:
+                    found.append((size, end))
+                size = end
+        return found
+
+    def _cells(self, row: dict[str, Any], lang: str, name: str) -> dict[str, Any]:
+        """What fills the slots for one candidate."""
+        cells = dict(self.cut(row, lang))
+        cells |= {slot: self._word(slot, row, lang) for slot in self.words}
+        return cells | ({"candidate": row[name]} if self.candidates else {"label": self.words_for(lang)[name]})
 
     def _word(self, slot: str, row: dict[str, Any], lang: str) -> str:
         column = self.words[slot]["column"]

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from mlprune.evaluation.marks import Ranges
 from mlprune.evaluation.spans import Span
 from mlprune.evaluation.targets import Scored, Targets
 
@@ -21,11 +22,13 @@ class CandidateTexts(NamedTuple):
         question: What an encoder reads; None if there is no question.
         answers: What a decoder is scored on, for each candidate.
         full: What a model that continues text is scored on: the full text, and its given beginning.
+        ranges: For each full text the characters whose tokens are marked; no marks if empty.
     """
 
     question: str | None
     answers: Sequence[str]
     full: Sequence[tuple[str, str]]
+    ranges: Sequence[Ranges] = ()
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Request:
     """Examples as token ids, ready to be scored.
 
     Args:
-        ids: For each example its candidates.
+        ids: For each example its candidates; tokens may be marked (:mod:`mlprune.evaluation.marks`).
         given: For each candidate how many of its first tokens are not scored.
         joined: For each example whether a token spans question and answer.
         contexts: For each example what the encoder reads; None without an encoder.

@@ -8,12 +8,14 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from mlprune.errors import UserError
 from mlprune.evaluation.encoding import TextEncoder, encode_candidates
+from mlprune.evaluation.marks import mark
 from mlprune.evaluation.model_kinds.base import CandidateTexts, ModelKind, Request
 from mlprune.evaluation.padding import left_padding_is_neutral
-from mlprune.evaluation.prefixes import Node, prefix_tree
+from mlprune.evaluation.prefixes import prefix_tree
+from mlprune.evaluation.scored_tree import ScoredTree
 from mlprune.evaluation.shared import PrefixCache, run_tree, sharing_of
 from mlprune.evaluation.spans import Span
-from mlprune.evaluation.targets import Key, Scored, Targets
+from mlprune.evaluation.targets import Scored, Targets
 
 TREE_CACHE_BYTES = 1 << 28  # shared prefixes whose keys and values are held at a time
 
@@ -36,7 +38,9 @@ class Causal(ModelKind):
         start_token: bool = False,
         special_tokens: bool = True,
     ) -> Request:
-        return Request(*encode_candidates(tokenizer, [texts.full for texts in examples], start_token, special_tokens))
+        encoded = encode_candidates(tokenizer, [texts.full for texts in examples], start_token, special_tokens)
+        marked = [_marked(tokenizer, texts, ids) for texts, ids in zip(examples, encoded.ids, strict=True)]
+        return Request(marked, encoded.given, encoded.joined)
 
     def score(
         self, model: PreTrainedModel, targets: Targets, spans: Sequence[Span], request: Request, batch_size: int | None
@@ -44,20 +48,10 @@ class Causal(ModelKind):
         found = [Scored()] * len(spans)
         sharing = sharing_of(model)
         for chunk in _chunks(spans, sharing.cache_bytes):
-            # the last token is only predicted; empty spans need no forward pass
-            inputs = {i: spans[i].ids[:-1] for i in chunk if spans[i].start < len(spans[i].ids)}
-            levels, ends = prefix_tree(inputs.values(), sharing.min_saved)
-            wanted: dict[int, dict[int, set[int]]] = defaultdict(lambda: defaultdict(set))
-            keys: dict[int, list[Key]] = {}
-            for i, run in inputs.items():
-                keys[i] = list(_keys(ends[run], spans[i]))
-                for node, at, target in keys[i]:
-                    wanted[node][at].add(target)
-            for nodes, hidden in run_tree(model, levels, sharing.cache_bytes, batch_size):
-                places = [(row, at) for row, node in enumerate(nodes) for at in sorted(wanted.get(id(node), ()))]
-                tokens = {(row, at): sorted(wanted[id(nodes[row])][at]) for row, at in places}
-                targets.add(hidden, places, [[(id(nodes[r]), at, t) for t in tokens[r, at]] for r, at in places])
-            for i, scored in targets.take(keys):
+            tree = ScoredTree({i: spans[i] for i in chunk}, sharing.min_saved)
+            for nodes, hidden in run_tree(model, tree.levels, sharing.cache_bytes, batch_size):
+                tree.add(targets, nodes, hidden)
+            for i, scored in targets.take({i: tree.keys(i) for i in tree.numbers}):
                 found[i] = scored
         return found
 
@@ -82,11 +76,12 @@ class Causal(ModelKind):
         return {"past_key_values": _prefilled(model, ids, sharing.cache_bytes, num_beams)}, width
 
 
-def _keys(end: Node, span: Span) -> Iterator[Key]:
-    """For each scored token: the node and the position in it that predict it, and the token."""
-    for node in end.path():
-        for t in range(max(node.start, span.start - 1), min(node.end, len(span.ids) - 1)):
-            yield id(node), t - node.start, span.ids[t + 1]
+def _marked(tokenizer: PreTrainedTokenizerBase, texts: CandidateTexts, ids: list[list[int]]) -> list[list[int]]:
+    """An example's candidates with the tokens marked that are to be."""
+    if not texts.ranges:
+        return ids
+    found = zip(texts.full, ids, texts.ranges, strict=True)
+    return [mark(tokenizer, text, own, ranges) for (text, _), own, ranges in found]
 
 
 def _chunks(spans: Sequence[Span], cache_bytes: int) -> Iterator[list[int]]:

@@ -15,6 +15,7 @@ class CandidateExample:
         question: What precedes the answer; empty where the template has none, or one for each candidate.
         answers: What follows the question in each candidate.
         given: Beginning of each candidate that is not scored.
+        ranges: Characters of each candidate that are the row's own text, not words of a template; all if omitted.
         group: Shared by dependent examples of a language, such as hypotheses of one premise.
         category: Its category, such as the grammatical phenomenon or the subject.
 
@@ -30,8 +31,18 @@ class CandidateExample:
     question: str = ""
     answers: tuple[str, ...] = ()
     given: tuple[str, ...] = ()
+    ranges: tuple[tuple[tuple[int, int], ...], ...] = ()
     group: str | None = None
     category: str | None = None
+
+    def own_text(self) -> tuple[tuple[tuple[int, int], ...], ...]:
+        """Return for each candidate where the row's own text is, in characters.
+
+        Example:
+            >>> CandidateExample("0", ("Bad", "Good"), ("bad", "good"), label=1).own_text()
+            (((0, 3),), ((0, 4),))
+        """
+        return self.ranges or tuple(((0, len(text)),) for text in self.candidates)
 
     def after(self, before: str) -> "CandidateExample":
         """Return the example with a text before it, such as solved examples, that is given and not scored.
@@ -43,5 +54,8 @@ class CandidateExample:
             self,
             candidates=tuple(before + text for text in self.candidates),
             given=tuple(before + text for text in self.given or [""] * len(self.candidates)),
+            ranges=tuple(
+                tuple((len(before) + start, len(before) + end) for start, end in own) for own in self.own_text()
+            ),
             question=before + self.question if self.question else "",
         )

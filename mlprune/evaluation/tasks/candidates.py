@@ -151,6 +151,7 @@ class CandidateTask(ScoredTask):
                 raise UserError(f"{template.label_column} '{cell}' is not a label; allowed are {allowed}")
             cells = self.columns(row, lang)
             filled = [template.fill(cells, lang, name) for name in names]
+            ranges = tuple(tuple(template.ranges(cells, lang, name)) for name in names)
         except UserError as error:
             raise UserError(f"{self.where(lang, row['id'], corpus)}: {error}") from error
         return CandidateExample(
@@ -161,4 +162,5 @@ class CandidateTask(ScoredTask):
             question=filled[0][1] if len({question for _, question, _ in filled}) == 1 else "",
             answers=tuple(answer for _, _, answer in filled),
             given=tuple(question for _, question, _ in filled) if template.answer_only else (),
+            ranges=ranges,
         )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from torch import Tensor
 from torchmetrics import Metric
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -14,7 +15,8 @@ from mlprune.data.cells import cell_of, is_blank
 from mlprune.data.corpora import Corpus
 from mlprune.data.rows import Row
 from mlprune.evaluation.lengths import TooLong, max_length, tokens_over
-from mlprune.evaluation.model_kinds import CandidateTexts, model_kind
+from mlprune.evaluation.marks import marking, marks_of
+from mlprune.evaluation.model_kinds import CandidateTexts, Request, model_kind
 from mlprune.evaluation.options import Normalization, Scoring
 from mlprune.evaluation.scoring import score_request
 from mlprune.evaluation.tasks.base import in_task, naming, refuse_too_long
@@ -144,22 +146,47 @@ class ScoredTask(PromptedTask):
     def predict(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, lang: str, examples: list[CandidateExample]
     ) -> list[Record]:
-        with naming(self, lang, examples), between(tokenizer, lang, lang):
-            request = model_kind(model).request(
-                model, tokenizer, self._texts(tokenizer, lang, examples), self.start_token, not self.chat.template
-            )
+        request = self.request(model, tokenizer, lang, examples)
         cut = tokens_over(model, request.ids, request.contexts)
         if self.scoring.too_long == "error":
             advice = "shorten the text or set too_long: truncate"
             refuse_too_long(self, lang, examples, cut, max_length(model), advice)
-        with naming(self, lang, examples):
+        with naming(self, lang, examples), marking(model, task=self.name, lang=lang):
             scores = score_request(model, request, self.scoring)
         self._warn_joined(lang, examples, request.joined)
         counts = [{"tokens_cut": over, "joined": joined} for over, joined in zip(cut, request.joined, strict=True)]
         return [
-            self._record(example, row) | {name: count for name, count in counted.items() if count}
-            for example, row, counted in zip(examples, scores.double().tolist(), counts, strict=True)
+            record | {name: count for name, count in counted.items() if count}
+            for record, counted in zip(self.records(examples, scores), counts, strict=True)
         ]
+
+    def request(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, lang: str, examples: list[CandidateExample]
+    ) -> Request:
+        """Tokenize examples; tokens of the rows' own text are marked where an intervention asks for it.
+
+        Args:
+            model: The model.
+            tokenizer: Its tokenizer.
+            lang: Language of the examples.
+            examples: The examples.
+        """
+        with naming(self, lang, examples), between(tokenizer, lang, lang):
+            texts = self._texts(tokenizer, lang, examples)
+            if marks_of(model) is not None and not self.chat.template:
+                own = [example.own_text() for example in examples]
+                texts = [text._replace(ranges=ranges) for text, ranges in zip(texts, own, strict=True)]
+            return model_kind(model).request(model, tokenizer, texts, self.start_token, not self.chat.template)
+
+    def records(self, examples: list[CandidateExample], scores: Tensor) -> list[Record]:
+        """Return the record of each example.
+
+        Args:
+            examples: n examples.
+            scores: (n, k), higher is likelier; NaN beyond an example's candidates.
+        """
+        rows = scores.double().tolist()
+        return [self._record(example, row) for example, row in zip(examples, rows, strict=True)]
 
     def _texts(
         self, tokenizer: PreTrainedTokenizerBase, lang: str, examples: list[CandidateExample]
