@@ -169,6 +169,8 @@ class PruningModule(LightningModule):
         data = self._data
         self.records = {key: self._gathered(records) for key, records in self.records.items()}
         self.results = summarize(data.tasks, self.records, self.system, data.seed)
+        found = {type(own).__name__: section for own in self.interventions if (section := own.results())}
+        self.results |= {"interventions": found} if found else {}
         figures = scalars(self.pruning_stage, self.results)
         self.log_dict(figures, rank_zero_only=False, sync_dist=False, logger=False)  # callbacks know under which names
 

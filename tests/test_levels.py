@@ -27,7 +27,7 @@ ALLOWED = {
     "comparison": BOTTOM | {"metrics", "runs"},
     "studies": BOTTOM | {"metrics", "comparison"},
     "present": BOTTOM | {"metrics", "comparison"},
-    "interventions": BOTTOM | {"models", "pruning", "analysis"},
+    "interventions": BOTTOM | {"models", "data", "metrics", "pruning", "analysis", "evaluation"},
     "evaluation": BOTTOM | {"models", "data", "metrics", "comparison", "present"},
     "report": BOTTOM | {"models", "metrics", "comparison", "present", "runs"},
     "runs": BOTTOM | {"models", "pruning"},

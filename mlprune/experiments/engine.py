@@ -227,6 +227,8 @@ class Engine:
             run.data.choose_training(tokenizer)
         if examples:
             run.data.read_examples(tokenizer)
+            for intervention in run.module.interventions:
+                intervention.prepare(run.data.tasks, tokenizer)
         tasks = task_parts(run.data) if examples else {}
         self.folder.hold({**model_parts(run.module), **prompt_parts(run.data), **tasks})
 

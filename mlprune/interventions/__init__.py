@@ -2,5 +2,8 @@
 
 from mlprune.interventions.ablation import FeatureAblation
 from mlprune.interventions.base import Intervention
+from mlprune.interventions.language_vectors import language_vectors
+from mlprune.interventions.lrp2 import LRP2
+from mlprune.interventions.steering import lrp2
 
-__all__ = ["FeatureAblation", "Intervention"]
+__all__ = ["LRP2", "FeatureAblation", "Intervention", "language_vectors", "lrp2"]

@@ -1,9 +1,14 @@
 """The base of interventions: contexts in which a model's activations are changed."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
 from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from mlprune.evaluation.tasks import Task
 
 
 class Intervention(ABC):
@@ -29,6 +34,21 @@ class Intervention(ABC):
         >>> model(torch.ones(1))
         tensor([1.])
     """
+
+    def prepare(self, tasks: Sequence[Task], tokenizer: PreTrainedTokenizerBase) -> None:
+        """Check what is to be evaluated and read what is needed, before any weights are loaded; nothing by default.
+
+        Args:
+            tasks: The tasks.
+            tokenizer: The model's tokenizer.
+
+        Raises:
+            UserError: If it cannot work with them.
+        """
+
+    def results(self) -> dict[str, Any]:
+        """Return what it found, for results.json; nothing by default."""
+        return {}
 
     @abstractmethod
     def applied(self, model: nn.Module) -> AbstractContextManager[None]:

@@ -83,7 +83,7 @@ def probe_outputs(model: nn.Module, stack: list[Block], inputs: Mapping[str, Ten
     handle = stack[0].module.register_forward_hook(look)
     try:
         few = inputs if finished else {name: tensor[:1] for name, tensor in inputs.items()}
-        with patched_forwards(_replayed(finished)), suppress(Stop):
+        with patched_forwards(replayed(finished)), suppress(Stop):
             model(**few, use_cache=False)
     finally:
         handle.remove()
@@ -138,14 +138,18 @@ def capture(
         return forward
 
     replacements = {block.module: stub(i, block, block.module.forward) for i, block in enumerate(stack)}
-    replacements |= _replayed(finished)
+    replacements |= replayed(finished)
     with patched_forwards(replacements), suppress(Stop):
         model(**inputs, use_cache=False)
     return captured[0]
 
 
-def _replayed(finished: Finished) -> dict[nn.Module, Forward]:
-    """Forwards that return the known result of stacks that batches have passed."""
+def replayed(finished: Finished) -> dict[nn.Module, Forward]:
+    """Return forwards that give the known result of stacks that batches have passed.
+
+    Args:
+        finished: As for :func:`capture`.
+    """
     return {block.module: _returning(final, kind) for blocks, kind, final in finished for block in blocks}
 
 

@@ -55,6 +55,22 @@ def test_experts_by_prompt(tmp_path: Path) -> None:
     assert recipe["importance"].startswith("DSnoT(first=RIA(exponent=0.5), cycles=50")
 
 
+def test_lrp2_searches_alike(tmp_path: Path, tiny_folder: Path) -> None:
+    """Vectors, the pair of layers found for the dense and for the pruned model, and all scores are the same bits."""
+    reviews = {"name": "reviews", "template": "marc", "corpus": {"class_path": "mlprune.data.corpora.Bundled"}}
+    reviews["corpus"] |= {"init_args": {"name": "reviews"}}
+    tested, searched = (
+        [{"class_path": "mlprune.evaluation.tasks.CandidateTask", "init_args": {**reviews, **own}}]
+        for own in ({"languages": ["en", "fr", "sw"], "rows": "20-24"}, {"languages": ["fr", "sw"], "rows": "0-2"})
+    )
+    lrp2 = {"class_path": "mlprune.interventions.LRP2", "init_args": {"validation": searched, "num_sentences": 3}}
+    config = write_config(tmp_path, tiny_folder, model={"interventions": [lrp2]}, data={"tasks": tested})
+    one, two = (fit(tmp_path / str(devices), config, devices) for devices in (1, 2))
+    assert_same_run(one, two)
+    found = json.loads((two / "results.json").read_text())["interventions"]["LRP2"]["reviews"]
+    assert {lang: len(section["pairs"]) for lang, section in found.items()} == {"fr": 6, "sw": 6}
+
+
 def test_one_process_that_fails_ends_all(tmp_path: Path, tiny_folder: Path) -> None:
     (tmp_path / "failing.py").write_text(
         "from lightning.pytorch import Callback\n\n\n"
