@@ -37,13 +37,22 @@ def built(mlprune, monkeypatch, tiny_folder: Path):
 def test_config_can_be_built(path: Path, built) -> None:
     if path.stem == "lm-eval":
         pytest.importorskip("lm_eval", reason="the extra interop is not installed")
-    trainer, _, data = built(path)
+    trainer, module, data = built(path)
+    assert [type(own).__name__ for own in module.interventions] == (["LRP2"] if "lrp2" in path.name else [])
     callbacks = [callback for callback in trainer.callbacks if type(callback).__name__ == "PruningCallback"]
     assert len(callbacks) == 1
     assert data.demonstrations
     first = path.read_text(encoding="utf-8").splitlines()[0]
     assert first.startswith("# python main.py ")
     assert f"--config configs/{name_of(path)}" in first
+
+
+def test_lrp2_goes_on_top_of_pruning(built) -> None:
+    _, module, data = built(*(CONFIGS / "paper" / f"mgpt.{name}.yaml" for name in ("fr-en", "lrp2")))
+    (lrp2,) = module.interventions
+    assert data.demonstrations["mt"].source_lang == "fr"
+    assert (list(lrp2.validation), lrp2.num_sentences, lrp2.layers) == (["xnli", "marc"], 100, None)
+    assert [task.name for task in data.tasks] == ["xnli", "marc"]
 
 
 @pytest.mark.parametrize("model", NAMES)
