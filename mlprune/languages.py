@@ -4,6 +4,7 @@ Names and usual scripts are the Unicode CLDR's, by ``langcodes``.
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 
@@ -36,6 +37,12 @@ class Language:
     def script(self) -> str:
         """ISO 15924 code of the script, such as ``Latn``."""
         return self.flores.partition("_")[2]
+
+    @property
+    def region(self) -> str | None:
+        """ISO 3166 code of the region that the code names, such as ``BR``."""
+        parts = self.code.replace("_", "-").split("-")[1:]
+        return next((part for part in parts if re.fullmatch("[A-Z]{2}|[0-9]{3}", part)), None)
 
     @property
     def flores_codes(self) -> tuple[str, ...]:
@@ -96,7 +103,7 @@ def language(code: str) -> Language:
             return Language(code, code, "", code)
         if not parsed.is_valid():
             raise ValueError(f"'{tag}' is not registered")
-        if tag != (written := _written(tag)):  # so that en-fr is two languages, and en-FR one
+        if tag != (written := usual_tag(tag)):  # so that en-fr is two languages, and en-FR one
             raise UserError(f"language '{code}' is not known; did you mean '{written}'?")
     except UserError:
         raise
@@ -113,6 +120,28 @@ def language(code: str) -> Language:
     name, alone = parsed.display_name(), langcodes.Language.make(primary).display_name()
     iso3 = MEMBERS.get(primary) or parsed.to_alpha3()
     return Language(code, name.replace(alone, NAMES.get(primary, alone)), f"{iso3}_{script}", primary)
+
+
+def same_language(code: str, codes: Iterable[str]) -> list[str]:
+    """Return which of some codes mean a language: itself, else those of its language and script, but for other regions.
+
+    Example:
+        >>> same_language("fr", ["fr-FR", "fr-CA", "fr"]), same_language("wo", ["wol_Latn", "sw"])
+        (['fr'], ['wol_Latn'])
+        >>> same_language("pt-BR", ["pt-PT"]), same_language("zh", ["zh-Hant"])
+        ([], [])
+    """
+    codes = list(codes)
+    if code in codes or not is_language(code):
+        return [code] * (code in codes)
+    own = language(code)
+    return [
+        other
+        for other in codes
+        if is_language(other)
+        and (language(other).flores, language(other).primary) == (own.flores, own.primary)
+        and (own.region is None or language(other).region in (None, own.region))
+    ]
 
 
 def is_language(code: str) -> bool:
@@ -153,9 +182,14 @@ def languages_of(text: str) -> list[str]:
     return next((pair for pair in pairs if all(map(is_language, pair))), parts)
 
 
-def _written(tag: str) -> str:
-    """A tag in the usual letters: ``sr-Latn-RS``."""
-    first, *rest = tag.split("-")
+def usual_tag(tag: str) -> str:
+    """Return a tag in the usual letters.
+
+    Example:
+        >>> usual_tag("EN-us"), usual_tag("sr_latn")
+        ('en-US', 'sr-Latn')
+    """
+    first, *rest = tag.replace("_", "-").split("-")
     cased = (part.title() if len(part) == 4 else part.upper() if len(part) == 2 else part.lower() for part in rest)
     return "-".join((first.lower(), *cased))
 

@@ -11,6 +11,7 @@ from torchmetrics import Metric
 
 from mlprune.comparison.difference import Difference
 from mlprune.comparison.records import TaskRecords
+from mlprune.comparison.rows import AnyRow
 from mlprune.metrics import Accuracy, BitsPerChar, ExpectedRankC, Figure, Measure, RankC, Record, Translation
 from mlprune.metrics.measure import AVERAGE
 from mlprune.metrics.states import single_process
@@ -141,7 +142,7 @@ def read_figures(results: dict[str, Any]) -> list[Figure]:
             add(task, lang, measure, entry)
     for lang, entry in results.get("perplexity", {}).items():
         add("perplexity", lang, BITS, entry)
-    return rows
+    return _without_english(rows)
 
 
 # -- comparison.json ----------------------------------------------------------------------------------------------
@@ -225,10 +226,16 @@ def read_differences(comparison: dict[str, Any]) -> list[Difference]:
         add(task, lang, CHRF, entry.get("chrf", {}) | {"n": entry.get("n", 0)})
     for lang, entry in comparison.get("perplexity", {}).items():
         add("perplexity", lang, BITS, entry)
-    return rows
+    return _without_english(rows)
 
 
 # -- sweep.csv ----------------------------------------------------------------------------------------------------
+
+
+def _without_english(rows: Sequence[AnyRow]) -> list[AnyRow]:
+    """Rows of schema 1, whose averages leave English out wherever a task has it."""
+    tasks = {row.task for row in rows if row.language == "en"}
+    return [replace(row, pivot="en") if row.language == AVERAGE and row.task in tasks else row for row in rows]
 
 
 def read_sweep(lines: Sequence[dict[str, str]]) -> list[tuple[float, Difference]]:

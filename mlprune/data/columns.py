@@ -6,6 +6,7 @@ from typing import Any
 from mlprune.data.cells import cell_of, is_blank
 from mlprune.data.rows import TWICE, MappedRows, Row, Rows
 from mlprune.errors import UserError, did_you_mean
+from mlprune.languages import same_language
 
 TRANSLATION = "translation"  # the column of `datasets` that holds a text for each language
 
@@ -17,10 +18,10 @@ def with_columns(
 
     Args:
         rows: Rows of a file.
-        columns: Column to the file's column; the file's names if omitted.
+        columns: Column to the file's column, in which ``{lang}`` stands for the code; the file's names if omitted.
         id_column: The file's column of ids, which skips completely blank rows; the row's number if omitted.
         origin: The file, for messages.
-        code: The language's code in a column of translations.
+        code: The language's code in the file.
 
     Raises:
         UserError: If a column or an id is missing or appears twice, naming file and row.
@@ -30,6 +31,8 @@ def with_columns(
         >>> with_columns(ListRows([{"body": "Fine."}]), {"text": "body"}, None, "reviews.csv")
         [{'id': '0', 'text': 'Fine.'}]
     """
+    if columns is not None:
+        columns = {ours: theirs.replace("{lang}", code) for ours, theirs in columns.items()}
     for name in [*(columns or {}).values(), *([id_column] if id_column else [])]:
         _check_column(rows, name, origin)
     ids, places = (None, None) if id_column is None else _ids(rows, id_column, origin)
@@ -62,9 +65,14 @@ def _translated(row: Row, name: str, code: str) -> Any:
     cell = cell_of(row, name)
     if name != TRANSLATION or not isinstance(cell, dict):
         return cell
-    if code not in cell:
+    if code in cell:
+        return cell[code]
+    found = same_language(code, map(str, cell))
+    if not found:
         raise UserError(f"{TRANSLATION} has no '{code}'; it has {', '.join(map(str, cell))}")
-    return cell[code]
+    if len(found) > 1:
+        raise UserError(f"{TRANSLATION} has {' and '.join(found)} for '{code}'; choose one with language_codes")
+    return cell[found[0]]
 
 
 def _check_column(rows: Rows, name: str, origin: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mlprune.data.rows import Row, Rows
+from mlprune.data.unpacked import unpacked
 from mlprune.errors import UserError
 
 
@@ -15,7 +16,8 @@ class FileRows(Rows):
     """Rows of a text file; only their start positions are kept in memory.
 
     Args:
-        path: A file in UTF-8, whose lines end in line feeds; U+2028 and the like may be inside cells.
+        path: A file in UTF-8, perhaps compressed, whose lines end in line feeds; U+2028 and the like may be inside
+            cells.
 
     Raises:
         UserError: If a row cannot be read, or there are none.
@@ -24,13 +26,14 @@ class FileRows(Rows):
     def __init__(self, path: Path) -> None:
         self.path = path
         self._starts = array("Q")
-        with path.open("rb") as file:
+        self._content = unpacked(path)
+        with self._content.plain.open("rb") as file:
             for start, row in self._scan(file):
                 self._starts.append(start)
                 self._see(len(self._starts) - 1, row)
         if not self._starts or not self.names:
             raise UserError(f"{path}: there are no rows")
-        self._starts.append(path.stat().st_size)
+        self._starts.append(self._content.plain.stat().st_size)
 
     @abstractmethod
     def _scan(self, file: Iterable[bytes]) -> Iterator[tuple[int, Any]]:
@@ -47,7 +50,7 @@ class FileRows(Rows):
         return len(self._starts) - 1
 
     def read(self, positions: Iterable[int]) -> Iterator[Row]:
-        with self.path.open("rb") as file:
+        with self._content.plain.open("rb") as file:
             for position in positions:
                 start = self._starts[position]
                 file.seek(start)

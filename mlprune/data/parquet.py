@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mlprune.data.rows import TWICE, Row, Rows
+from mlprune.data.unpacked import unpacked
 from mlprune.errors import UserError
 
 BATCH_ROWS = 1024
@@ -24,8 +25,9 @@ class ParquetRows(Rows):
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._content = unpacked(path)
         try:
-            with pq.ParquetFile(path) as file:
+            with pq.ParquetFile(self._content.plain) as file:
                 self._count = int(file.metadata.num_rows)
                 self.names = file.schema_arrow.names
         except (pa.ArrowException, OSError, ValueError) as error:
@@ -42,7 +44,7 @@ class ParquetRows(Rows):
         position = next(wanted, None)
         start = 0
         try:
-            with pq.ParquetFile(self.path) as file:
+            with pq.ParquetFile(self._content.plain) as file:
                 for batch in file.iter_batches(BATCH_ROWS):
                     if position is None:
                         return

@@ -81,3 +81,9 @@ def test_a_headline_says_outside_of_what_each_average_is() -> None:
     assert headline([english, french], []).startswith(two)
     whole = Difference("pruned", "dense", "c", "fr", Measure("f1"), 0.5, 0.5, 0.0)  # the average of c has French
     assert "On average over languages, no prediction changed after pruning: c" in headline([french, none, whole], [])
+
+
+def test_older_results_leave_english_out() -> None:
+    entries = {lang: {"accuracy": 0.5, "n": 2} for lang in ("en", "fr")}
+    old = {"tasks": {"nli": entries}, "average": {"nli": {"non_en": {"accuracy": 0.5}}}}
+    assert [row.pivot for row in read_figures(old)] == [None, None, "en"]

@@ -1,7 +1,6 @@
 """Corpora: every source, every format, and every error with file, row and reason."""
 
 import csv
-import gzip
 import json
 from pathlib import Path
 
@@ -119,10 +118,9 @@ def test_duplicate_ids_are_refused(tmp_path: Path) -> None:
 
 
 def test_files_of_another_kind_are_refused(tmp_path: Path) -> None:
-    with gzip.open(tmp_path / "x.gz", "w"):
-        pass
-    with pytest.raises(UserError, match="no known extension; give one of jsonl"):
-        LocalFiles(str(tmp_path / "x.{lang}.gz"))
+    for name in ("x.{lang}.doc", "{lang}.tvs.gz", "corpus.fr", "{lang}"):
+        with pytest.raises(UserError, match="no known extension; give one of jsonl"):
+            LocalFiles(str(tmp_path / name))
 
 
 def test_bundled_names_and_splits() -> None:

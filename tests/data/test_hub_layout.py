@@ -36,7 +36,7 @@ def place(folder: Path, files: dict[str, bytes]) -> HubDataset:
         ({"test.parquet": b"PAR1 and no more"}, "arquet"),
         ({"other.csv": b"text\nun\n"}, "split 'test' does not exist; it has train"),
         ({"notes.xyz": b""}, "data files"),
-        ({"test.jsonl.gz": b"no gz"}, "row 1 is not JSON"),
+        ({"test.jsonl.gz": b"no gz"}, "cannot be unpacked"),
     ],
     ids=["json", "columns", "cells", "latin-1", "types", "card", "parquet", "split", "empty", "gz"],
 )

@@ -1,11 +1,13 @@
 """Whatever text stands in a file comes out of every reader as it is, or the file is refused by one line."""
 
 import csv
+import gzip
 import io
 import json
 import string
 from collections.abc import Callable
 from pathlib import Path
+from xml.sax.saxutils import escape
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -91,6 +93,42 @@ def write_hub(folder: Path, texts: list[str]) -> Corpus:
     return HubDataset(str(folder / "hub"))
 
 
+def write_moses(folder: Path, texts: list[str]) -> Corpus:
+    (folder / "s.en-fr.fr").write_bytes("".join(f"{text}\r\n" for text in texts).encode())
+    return LocalFiles(f"{folder}/s.en-fr.{{lang}}")
+
+
+def write_packed_text(folder: Path, texts: list[str]) -> Corpus:
+    (folder / "s.fr.txt.gz").write_bytes(gzip.compress("".join(f"{text}\r\n" for text in texts).encode()))
+    return LocalFiles(f"{folder}/s.{{lang}}.txt.gz")
+
+
+def write_columns(folder: Path, texts: list[str]) -> Corpus:
+    content = csv_text(texts).replace("text", "fr", 1).replace(",n", ",en", 1)
+    (folder / "s.csv.zst").write_bytes(pa.compress(content.encode(), codec="zstd", asbytes=True))
+    return LocalFiles(f"{folder}/s.csv.zst", columns={"text": "{lang}"})
+
+
+def write_translations(folder: Path, texts: list[str]) -> Corpus:
+    lines = [json.dumps({"translation": {"en": "x", "fr": text}}) + "\n" for text in texts]
+    (folder / "s.jsonl").write_text("".join(lines))
+    return LocalFiles(f"{folder}/s.jsonl")
+
+
+def write_tmx(folder: Path, texts: list[str]) -> Corpus:
+    segments = [escape(text, {"\r": "&#13;"}) for text in texts]
+    units = [f'<tu><tuv xml:lang="FR"><seg>{text}</seg></tuv></tu>' for text in segments]
+    (folder / "s.tmx").write_bytes(f"<tmx><body>{''.join(units)}</body></tmx>".encode())
+    return LocalFiles(f"{folder}/s.tmx")
+
+
+def write_flores_plus(folder: Path, texts: list[str]) -> Corpus:
+    (folder / "dev").mkdir(exist_ok=True)
+    lines = [json.dumps({"id": number, "text": text}) + "\n" for number, text in enumerate(texts)]
+    (folder / "dev" / "fra_Latn.jsonl").write_text("".join(lines))
+    return FloresFolder(str(folder))
+
+
 class Renamed(Corpus):
     """Another corpus, one of whose columns is the text."""
 
@@ -110,6 +148,7 @@ class Renamed(Corpus):
         return [{"id": row["id"], "text": row[self.column]} for row in self.corpus.rows(lang)]
 
 
+NOT_IN_XML = "".join(map(chr, (*range(9), 11, 12, *range(14, 32), 0xFFFE, 0xFFFF)))
 WRITERS: dict[str, tuple[Callable[[Path, list[str]], Corpus], str]] = {  # and what a cell cannot hold
     "csv": (write_csv, ""),
     "csv, all quoted, marked": (write_marked_csv, ""),
@@ -121,7 +160,14 @@ WRITERS: dict[str, tuple[Callable[[Path, list[str]], Corpus], str]] = {  # and w
     "flores": (write_flores, "\n"),
     "xnli": (write_xnli, "\t\n"),
     "bmlama": (write_bmlama, "\t\r\n"),
+    "moses": (write_moses, "\n"),
+    "text, gzip": (write_packed_text, "\n"),
+    "a column a language, zstd": (write_columns, ""),
+    "translations": (write_translations, ""),
+    "tmx": (write_tmx, NOT_IN_XML),
+    "flores+": (write_flores_plus, ""),
 }
+LINES = ("flores", "moses", "text, gzip")  # where a mark of byte order is not part of the first text
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -134,10 +180,10 @@ def test_text_is_kept(name: str, texts: list[str], tmp_path_factory: pytest.Temp
     texts = [text for text in texts if not set(text) & set(impossible)] or ["x"]
     folder = tmp_path_factory.mktemp("s")
     corpus = write(folder, texts)
-    if name in ("tsv", "flores", "xnli", "bmlama") and refused(corpus):
+    if name in ("tsv", "xnli", "bmlama", *LINES) and refused(corpus):
         return
     rows = corpus.rows("fr")
-    kept = [text.removeprefix("\ufeff") if name == "flores" and i == 0 else text for i, text in enumerate(texts)]
+    kept = [text.removeprefix("\ufeff") if name in LINES and i == 0 else text for i, text in enumerate(texts)]
     assert [row["text"] for row in rows] == kept
     if any(map(str.strip, kept)):
         task = CandidateTask(

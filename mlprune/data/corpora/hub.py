@@ -16,8 +16,8 @@ class HubDataset(Corpus):
         split: Split such as ``validation``.
         revision: Commit, tag or branch to pin.
         data_files: File names in the repository (``{lang}`` replaced likewise).
-        columns: Which column of the data set gives which column; its names if omitted. A column ``translation``
-            that holds one text for each language gives the column ``text``.
+        columns: Which column of the data set gives which column (``{lang}`` replaced likewise); its names if omitted.
+            A column ``translation`` that holds one text for each language gives the column ``text``.
         id_column: Column that identifies a row over the languages; the row's number if omitted.
         language_codes: Language codes of the data set where they differ, as ``{zh: zho_Hans}``.
         blank: ``leave_out`` to leave a row with a blank cell out in every language, ``error`` to refuse it.
