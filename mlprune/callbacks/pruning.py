@@ -32,7 +32,7 @@ from mlprune.pruning import (
 )
 from mlprune.pruning.output_errors import OutputErrors
 from mlprune.pruning.propagation import Propagate, propagation_named
-from mlprune.pruning.streaming import StreamedPruning
+from mlprune.pruning.streaming import StreamedPruning, check_streaming
 from mlprune.run import PruningOutcome, Run
 from mlprune.runs.facts import calibration_facts, describe, versions
 from mlprune.runs.unfinished import Unfinished
@@ -76,13 +76,13 @@ class PruningCallback(Schedule):
     ) -> None:
         self.propagation = propagation_named(propagate, "pruning.propagate")
         self.pruner = Pruner(importance, pattern, allocation, include, exclude)
+        self.propagation.check_importance(self.pruner.importance)
         self.count_padding = count_padding
         self.save_model = save_model
         if hidden_on_disk and not streaming:
             raise UserError("pruning.hidden_on_disk goes with pruning.streaming: true")
-        if streaming and allocation is not None:
-            name = type(allocation).__name__
-            raise UserError(f"pruning.streaming: {name} looks at all blocks first; leave pruning.allocation out")
+        if streaming:
+            check_streaming(self.pruner, "pruning.streaming")
         self.sweep = sweep
         if sweep is not None:
             self.sweep_pruners()  # refuses incompatible settings

@@ -5,12 +5,15 @@ from mlprune.pruning.allocation import OWL, Allocation, AlphaPruning
 from mlprune.pruning.alps import ALPS
 from mlprune.pruning.calibration import Calibration, calibrating
 from mlprune.pruning.dsnot import DSnoT
+from mlprune.pruning.gblm import GBLM
 from mlprune.pruning.importance import RIA, ContrastiveWanda, Importance, Magnitude, Random, Wanda
+from mlprune.pruning.losses import Loss, NextToken, TranslationLoss
 from mlprune.pruning.masks import apply_masks, load_masks, save_masks
 from mlprune.pruning.merging import merge_statistics
 from mlprune.pruning.patterns import NofM, Pattern, Unstructured
 from mlprune.pruning.prune import collect_statistics, prune_from_statistics, prune_model, sweep
 from mlprune.pruning.pruner import LayerReport, Pruner
+from mlprune.pruning.regional import RegionalGradient
 from mlprune.pruning.sparsegpt import SparseGPT
 from mlprune.pruning.statistics import ENERGY, GRAM, LayerStatistics, Statistic, load_statistics, save_statistics
 from mlprune.pruning.steps import BlockStep, prune_blocks
@@ -20,6 +23,7 @@ __all__ = [
     "ADMM",
     "ALPS",
     "ENERGY",
+    "GBLM",
     "GRAM",
     "OWL",
     "RIA",
@@ -32,13 +36,17 @@ __all__ = [
     "Importance",
     "LayerReport",
     "LayerStatistics",
+    "Loss",
     "Magnitude",
+    "NextToken",
     "NofM",
     "Pattern",
     "Pruner",
     "Random",
+    "RegionalGradient",
     "SparseGPT",
     "Statistic",
+    "TranslationLoss",
     "Unstructured",
     "Wanda",
     "apply_masks",

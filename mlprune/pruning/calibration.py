@@ -13,10 +13,12 @@ from torch import Tensor
 
 from mlprune.allocator import reusing_memory
 from mlprune.errors import UserError
-from mlprune.models.blocks import find_blocks, look_at, model_device
+from mlprune.models.blocks import Block, find_blocks, look_at, model_device
 from mlprune.models.experts import experts_one_by_one
-from mlprune.models.probe import TOKENS, Stop
+from mlprune.models.probe import TOKENS
 from mlprune.pruning.capture import Call, Captured, Kind, capture, forward_inputs, probe_outputs
+from mlprune.pruning.gblm import model_gradients
+from mlprune.pruning.gradients import GradientMoments, GradientStatistics, Squares
 from mlprune.pruning.hidden import HiddenFolder
 from mlprune.pruning.layerwise import Passage, prune_layerwise
 from mlprune.pruning.observe import BlockStatistics
@@ -97,6 +99,7 @@ class Calibration:
         look = look_at(model, blocks) if pruner.importance.needs else None
         self.blocks = pruner.select(blocks, None if look is None else look.layers)
         self.propagation.check(self.blocks, frozenset() if look is None else look.repeated)
+        self.propagation.check_importance(pruner.importance)
         if look is not None and look.positions != TOKENS:
             self._refuse_added(look.positions, TOKENS)
         self.groups = list(groups) if groups is not None else groups_of(batches)
@@ -113,6 +116,7 @@ class Calibration:
         self._kinds: dict[str, Kind] = {}
         self._gathered: BlockStatistics | None = None
         self._gathered_block = -1
+        self._squares = self._gradients(batches)
 
     @property
     def num_batches(self) -> int:
@@ -145,12 +149,10 @@ class Calibration:
         state = self._states[index]
         to_end = to_end or (self.output_errors is not None and self.output_errors.watches(index))
         masks, gathered = self._masks(state, block), self._statistics_of(block)
-        with gathered.observing(state.group, masks, not to_end, state.num_prompts):
-            try:
-                output = self._call(state, block)
-            except Stop:
-                return None
-        self._keep_dense_output(block, index, output)
+        call = partial(self._call, state, block)
+        output = gathered.watch(call, state.group, masks, not to_end, state.num_prompts)
+        if output is not None:
+            self._keep_dense_output(block, index, output)
         return output
 
     def _keep_dense_output(self, block: int, index: int, output: Tensor) -> None:
@@ -242,10 +244,25 @@ class Calibration:
 
     def _statistics_of(self, block: int) -> BlockStatistics:
         if self._gathered is None or self._gathered_block != block:
-            measured = self.pruner.importance.needs or ENERGY
-            self._gathered = BlockStatistics(self.blocks[block], measured, self.groups, self.device)
+            self._gathered = self._no_statistics(self.blocks[block])
             self._gathered_block = block
         return self._gathered
+
+    def _no_statistics(self, block: Block) -> BlockStatistics:
+        measured = self.pruner.importance.needs or ENERGY
+        if not isinstance(measured, GradientMoments):
+            return BlockStatistics(block, measured, self.groups, self.device)
+        squares = None if measured.loss is None else {path: self._squares.pop(path) for path in block.layers}
+        return GradientStatistics(block, measured, self.groups, self.device, squares)
+
+    def _gradients(self, batches: Sequence[Mapping[str, Any]]) -> Squares:
+        """The gradients of the whole dense model's loss, where the importance needs them."""
+        measured = self.pruner.importance.needs
+        if not isinstance(measured, GradientMoments) or measured.loss is None:
+            return {}
+        return model_gradients(
+            self.model, self.blocks, batches, measured.loss, self.groups, self.device, self.count_padding
+        )
 
     def _call_of(self, state: _State, block: int) -> Call:
         assert state.captured is not None

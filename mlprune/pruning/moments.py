@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from mlprune.errors import UserError
 from mlprune.exact import accumulator_dtype
 from mlprune.pruning.statistics import ENERGY, Statistic
 from mlprune.pruning.sums import CHUNK_VALUES
@@ -108,6 +109,9 @@ class Joined(Statistic):
 def joined(*parts: Statistic) -> Statistic:
     """Return a statistic that gathers several.
 
+    Raises:
+        UserError: If one of them is not of single layers.
+
     Example:
         >>> from mlprune.pruning import GRAM
         >>> both = joined(PROMPT_MOMENTS, GRAM)
@@ -117,6 +121,8 @@ def joined(*parts: Statistic) -> Statistic:
         tensor([[1., 2.],
                 [2., 4.]], dtype=torch.float64)
     """
+    if (other := next((part for part in parts if part.scope != "layer"), None)) is not None:
+        raise UserError(f"{other.name} are not gathered beside other statistics; use their score by itself")
     name = " and ".join(part.name for part in parts)
     by_prompt = any(part.by_prompt for part in parts)
     return Joined(name, partial(_totals, parts), 2, is_stored=False, by_prompt=by_prompt, parts=parts)

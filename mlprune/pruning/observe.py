@@ -71,6 +71,27 @@ class BlockStatistics:
 
         return see
 
+    def watch(
+        self, call: Callable[[], Tensor], group: str, masks: Masks, stop: bool, num_prompts: int = 1
+    ) -> Tensor | None:
+        """Run the block on a batch and add what its layers see to a group.
+
+        Args:
+            call: Runs the block.
+            group: The group.
+            masks: As for :meth:`observer`.
+            stop: End the run once every layer has been seen.
+            num_prompts: Rows of the batch.
+
+        Returns:
+            The block's output; None if it was not run to its end.
+        """
+        with self.observing(group, masks, stop, num_prompts):
+            try:
+                return call()
+            except Stop:
+                return None
+
     @contextmanager
     def observing(self, group: str, masks: Masks, stop: bool, num_prompts: int = 1) -> Iterator[None]:
         """While open, every forward through the block adds its layers' inputs to a group.

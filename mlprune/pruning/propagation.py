@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 from mlprune.errors import UserError
 from mlprune.models.blocks import Block
+from mlprune.pruning.importance import Importance
 
 if TYPE_CHECKING:
     from mlprune.pruning.steps import BlockStep
@@ -21,6 +22,9 @@ class Propagation(ABC):
 
     def check(self, blocks: list[Block], repeated: frozenset[str] = frozenset()) -> None:
         """Raise UserError if the blocks, of which these layers run more than once, cannot be calibrated this way."""
+
+    def check_importance(self, importance: Importance) -> None:
+        """Raise UserError if what the importance needs cannot be measured this way."""
 
     @abstractmethod
     def gather(self, step: "BlockStep") -> None:
@@ -71,6 +75,14 @@ class LayerPropagation(Propagation):
                 )
             if path in repeated:
                 raise UserError(f"propagate 'layer': {path} runs twice in its block; use 'pruned' or 'dense'")
+
+    def check_importance(self, importance: Importance) -> None:
+        """Refuse a score that needs the block's output, which comes after its layers."""
+        if importance.needs is not None and importance.needs.scope == "block":
+            raise UserError(
+                f"propagate 'layer' prunes layers before {type(importance).__name__} can see their block's output; use "
+                "'pruned' or 'dense'"
+            )
 
     def gather(self, step: "BlockStep") -> None:
         """Prune each layer as soon as all batches have shown its input."""

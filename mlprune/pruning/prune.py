@@ -70,8 +70,8 @@ def prune_model(
     pruner = Pruner(importance, pattern, allocation, include, exclude)
     batches = list(batches)
     pruner.check_batches(batches)
-    if batches and not count_padding:
-        batches = form_batches(model, batches, max_batch_tokens, pruner.importance.needs)
+    if batches:
+        batches = form_batches(model, batches, max_batch_tokens, pruner.importance.needs, count_padding)
     with calibrating(model):
         dense = None
         if allocation is not None and allocation.needs_statistics:
@@ -229,7 +229,11 @@ def needs_equal_lengths(model: torch.nn.Module) -> bool:
 
 
 def form_batches(
-    model: torch.nn.Module, batches: Iterable[Mapping[str, Any]], max_tokens: int, statistic: Statistic | None
+    model: torch.nn.Module,
+    batches: Iterable[Mapping[str, Any]],
+    max_tokens: int,
+    statistic: Statistic | None,
+    count_padding: bool = False,
 ) -> list[dict[str, Any]]:
     """Form batches anew as a model and a statistic need them.
 
@@ -239,6 +243,7 @@ def form_batches(
         max_tokens: Token budget of a batch.
         statistic: What will be measured. One of single prompts gets a batch for each where layers see other inputs than
             the tokens in order.
+        count_padding: Keep the batches as given, in single rows if the statistic needs that.
 
     Example:
         >>> from transformers import GPT2Config, GPT2LMHeadModel
@@ -247,9 +252,25 @@ def form_batches(
         >>> len(form_batches(model, prompts, 9, None))
         1
     """
+    one_prompt = statistic is not None and statistic.one_prompt
+    if count_padding:
+        return [row for batch in batches for row in (rows_of(batch) if one_prompt else [dict(batch)])]
     equal_lengths = needs_equal_lengths(model)
-    alone = equal_lengths and statistic is not None and statistic.by_prompt
+    alone = one_prompt or (equal_lengths and statistic is not None and statistic.by_prompt)
     return reform(batches, 1 if alone else max_tokens, equal_lengths)
+
+
+def rows_of(batch: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows of a batch as batches, padding included.
+
+    Example:
+        >>> [row["input_ids"].tolist() for row in rows_of({"input_ids": torch.tensor([[1, 2], [3, 0]]), "group": "mt"})]
+        [[[1, 2]], [[3, 0]]]
+    """
+    return [
+        {name: value[row : row + 1] if isinstance(value, Tensor) else value for name, value in batch.items()}
+        for row in range(len(batch["input_ids"]))
+    ]
 
 
 def reform(batches: Iterable[Mapping[str, Any]], max_tokens: int, equal_lengths: bool = False) -> list[dict[str, Any]]:

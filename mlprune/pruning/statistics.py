@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import safe_open
@@ -32,6 +32,8 @@ class Statistic:
         dims: 1 for (in_features,), 2 for (in_features, in_features).
         is_stored: Whether runs keep it on disk; large ones are not worth the space.
         by_prompt: Whether ``total`` must see each prompt (row of a batch) alone, as the tokens of two make no sum.
+        one_prompt: Whether a batch must hold a single prompt.
+        scope: What a batch has to pass before it is known: the layer, its whole block, or the whole dense model.
 
     Example:
         >>> ENERGY.shape(3), GRAM.shape(3)
@@ -45,6 +47,8 @@ class Statistic:
     dims: int
     is_stored: bool
     by_prompt: bool = False
+    one_prompt: bool = False
+    scope: Literal["layer", "block", "model"] = "layer"
 
     def shape(self, in_features: int) -> tuple[int, ...]:
         """Return the statistic's shape for one matrix."""

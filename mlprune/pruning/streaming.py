@@ -127,6 +127,31 @@ class StreamedPruning:
             self.hidden.remove()
 
 
+def check_streaming(pruner: Pruner, key: str = "streaming") -> None:
+    """Raise UserError if a method needs all blocks at once.
+
+    Args:
+        pruner: The method.
+        key: What the user calls streaming.
+
+    Example:
+        >>> from mlprune.pruning import GBLM
+        >>> check_streaming(Pruner(GBLM()))
+        Traceback (most recent call last):
+        ...
+        mlprune.errors.UserError: streaming: GBLM needs the gradients of the whole model, which is never in memory; ...
+    """
+    needs = pruner.importance.needs
+    if pruner.allocation is not None:
+        name = type(pruner.allocation).__name__
+        raise UserError(f"{key}: {name} looks at all blocks first; use one sparsity for all, without an allocation")
+    if needs is not None and needs.scope == "model":
+        name = type(pruner.importance).__name__
+        raise UserError(
+            f"{key}: {name} needs the gradients of the whole model, which is never in memory; use RegionalGradient"
+        )
+
+
 def prune_streaming(
     source: str | Path,
     target: str | Path,
@@ -163,7 +188,7 @@ def prune_streaming(
         Layer path to the share of its weights that was pruned.
 
     Raises:
-        UserError: If an allocation needs the whole dense model, or as :func:`mlprune.pruning.prune_model`.
+        UserError: If a method needs the whole dense model, or as :func:`mlprune.pruning.prune_model`.
 
     Example:
         >>> import tempfile
@@ -177,16 +202,14 @@ def prune_streaming(
         0.25
     """
     pruner = pruner or Pruner()
-    if pruner.allocation is not None:
-        name = type(pruner.allocation).__name__
-        raise UserError(f"streaming: {name} looks at all blocks first; use one sparsity for all")
+    check_streaming(pruner)
     batches = list(batches)
     pruner.check_batches(batches)
     streaming = StreamedPruning(source, target, dtype, device, masks_path, hidden_folder)
     sparsities: dict[str, float] = {}
     try:
-        if batches and not count_padding:
-            batches = form_batches(streaming.model, batches, max_batch_tokens, pruner.importance.needs)
+        if batches:
+            batches = form_batches(streaming.model, batches, max_batch_tokens, pruner.importance.needs, count_padding)
         with calibrating(streaming.model):
             calibration = Calibration(
                 streaming.model,

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from mlprune.pruning.importance import Importance
+from mlprune.pruning.losses import Loss
 
 PACKAGES = (
     *("mlprune", "torch", "lightning", "transformers", "tokenizers", "torchmetrics", "datasets", "sacrebleu"),
@@ -30,9 +31,9 @@ def describe(part: Any) -> str:
     """
     groups = () if "keep" in vars(part) else vars(part).get("groups")  # which are what keep and drop say
     settings = {
-        name: describe(value) if isinstance(value, Importance) else repr(value)
+        name: describe(value) if isinstance(value, Importance | Loss) else repr(value)
         for name, value in vars(part).items()
-        if isinstance(value, str | int | float | bool | Importance) or (name == "groups" and groups)
+        if isinstance(value, str | int | float | bool | Importance | Loss) or (name == "groups" and groups)
     }
     return f"{type(part).__name__}({', '.join(f'{name}={value}' for name, value in settings.items())})"
 

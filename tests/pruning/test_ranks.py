@@ -14,11 +14,13 @@ from mlprune.batching import deal
 from mlprune.pruning import (
     ADMM,
     ALPS,
+    GBLM,
     GRAM,
     Calibration,
     ContrastiveWanda,
     DSnoT,
     Pruner,
+    RegionalGradient,
     SparseGPT,
     Unstructured,
     Wanda,
@@ -40,6 +42,8 @@ CASES: list[tuple[str, Any, str, int]] = [
         ("mt5", ALPS(), "layer"),
         ("llama", DSnoT(), "layer"),
         ("mixtral", DSnoT(), "pruned"),
+        ("gpt2", GBLM(), "layer"),
+        ("mixtral", RegionalGradient(), "pruned"),
     ]
     for num_prompts in (2, 1)
 ]

@@ -19,6 +19,7 @@ from mlprune.pruning import (
     DSnoT,
     Importance,
     Pruner,
+    RegionalGradient,
     SparseGPT,
     Unstructured,
     Wanda,
@@ -101,7 +102,9 @@ def test_buffers_and_what_stays_in_float32(family: str, dtype: torch.dtype, tmp_
 
 
 @pytest.mark.parametrize(
-    "importance", [SparseGPT(), ALPS(), ADMM(), DSnoT()], ids=["sparsegpt", "alps", "admm", "dsnot"]
+    "importance",
+    [SparseGPT(), ALPS(), ADMM(), DSnoT(), RegionalGradient()],
+    ids=["sparsegpt", "alps", "admm", "dsnot", "regional"],
 )
 def test_single_file_other_dtype_other_method_hidden_states_on_disk(importance: Importance, tmp_path: Path) -> None:
     source = saved(tmp_path / "dense", "gpt2", torch.float32, shard="1GB")
