@@ -60,14 +60,14 @@ def write_card(folder: Path, recipe: dict[str, Any], card: dict[str, str]) -> No
     Raises:
         UserError: If a file cannot be written.
     """
-    facts = {name: _escaped(text) for name, text in card.items()}
+    facts = {name: escaped(text) for name, text in card.items()}
     header = {"license": facts["license"] or "other", "base_model": facts["base_model"], "tags": ["pruned", "mlprune"]}
     text = TEMPLATE.format(
         header=yaml.safe_dump(header, sort_keys=False, allow_unicode=True, width=math.inf, default_flow_style=None),
         base_model=facts["base_model"],
         notice=facts["notice"],
         percent=100 * recipe["sparsity"],
-        importance=_escaped(recipe["importance"]),
+        importance=escaped(recipe["importance"]),
         training="then trained with the zeros held" if recipe.get("trained") else "without training",
     )
     write_text(folder / CARD, text)
@@ -75,22 +75,26 @@ def write_card(folder: Path, recipe: dict[str, Any], card: dict[str, str]) -> No
         write_text(folder / "NOTICE", "".join(f"{visible(line)}\n" for line in card["notice"].splitlines()))
 
 
-def _escaped(text: str) -> str:
-    """One line without markup, so that a name can add neither a line to the card's header nor HTML to its page."""
+def escaped(text: str) -> str:
+    """Return one line without markup, so that a name can add neither a line to a card's header nor HTML to its page.
+
+    Example:
+        >>> escaped("a<b>\\n# title")
+        'a&lt;b&gt; # title'
+    """
     return visible(html.escape(" ".join(text.split()), quote=False))
 
 
-def check_disk(folder: str | Path, num_bytes: int) -> None:
+def check_disk(folder: str | Path, num_bytes: int, remedy: str = "set pruning.save_model: false") -> None:
     """Raise UserError if a folder's disk has less room than will be written.
 
     Args:
         folder: The folder, which may have to be made yet.
         num_bytes: Size of what will be written.
+        remedy: What the user can do.
     """
     existing = next(path for path in (Path(folder).resolve(), *Path(folder).resolve().parents) if path.exists())
     free = shutil.disk_usage(existing).free
     if free < num_bytes * 1.05:
         need, have = num_bytes / 2**30, free / 2**30
-        raise UserError(
-            f"'{folder}': {have:.1f} GiB free, {need:.1f} GiB needed for the model; set pruning.save_model: false"
-        )
+        raise UserError(f"'{folder}': {have:.1f} GiB free, {need:.1f} GiB needed for the model; {remedy}")

@@ -47,9 +47,18 @@ class Bundled(Corpus):
     def check(self, lang: str) -> None:
         self._file(lang)
 
+    def languages(self) -> list[str]:
+        """Return the codes of its languages.
+
+        Example:
+            >>> Bundled("parallel").languages()
+            ['en', 'es', 'fr', 'hi', 'sw', 'zh']
+        """
+        return sorted(path.stem for path in (BUNDLED_DIR / self.name).glob("*.jsonl"))
+
     def _file(self, lang: str) -> Path:
         """The file of a language, whatever code it is given by."""
-        files = {language(path.stem).flores: path for path in sorted((BUNDLED_DIR / self.name).glob("*.jsonl"))}
+        files = {language(code).flores: BUNDLED_DIR / self.name / f"{code}.jsonl" for code in self.languages()}
         if is_language(lang) and language(lang).flores in files:
             return files[language(lang).flores]
         have = [path.stem for path in files.values()]
