@@ -14,7 +14,9 @@ from pathlib import Path
 import sentencepiece
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import (
+    BertGenerationTokenizer,
     ByT5Tokenizer,
+    GPTSw3Tokenizer,
     M2M100Tokenizer,
     MBart50Tokenizer,
     NllbTokenizer,
@@ -109,6 +111,17 @@ def unigram(template: str | None, prepend: str = "always", normalizer=None):
     return _fast(_trained(core, trainer), template)
 
 
+def word_ends(suffix: str):
+    """BPE whose last token of a word has an ending, as in XLM and CLIP."""
+    core = Tokenizer(models.BPE(unk_token="<unk>", end_of_word_suffix=suffix))
+    core.pre_tokenizer = pre_tokenizers.Whitespace()
+    core.decoder = decoders.BPEDecoder(suffix)
+    trainer = trainers.BpeTrainer(
+        vocab_size=600, special_tokens=SPECIAL, end_of_word_suffix=suffix, limit_alphabet=80, show_progress=False
+    )
+    return _fast(_trained(core, trainer))
+
+
 def word_piece(template: str | None = "[CLS] $A [SEP]", lowercase: bool = True):
     core = Tokenizer(models.WordPiece(unk_token="<unk>"))
     core.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
@@ -131,18 +144,49 @@ def characters():
     return _fast(_trained(core, trainers.WordLevelTrainer(special_tokens=SPECIAL, show_progress=False)), "<s> $A </s>")
 
 
+def _train_sentencepiece(**options) -> Path:
+    folder = Path(tempfile.mkdtemp())
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(sentences()), model_prefix=str(folder / "spm"), hard_vocab_limit=False,
+        character_coverage=0.98, minloglevel=2, num_threads=1, **options,
+    )  # fmt: skip
+    return folder
+
+
 @cache
 def _sentencepiece() -> Path:
     """Train a SentencePiece model and return its folder, with the vocabulary that M2M-100 wants beside it."""
-    folder = Path(tempfile.mkdtemp())
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(sentences()), model_prefix=str(folder / "spm"), vocab_size=500, hard_vocab_limit=False,
-        character_coverage=0.98, minloglevel=2, num_threads=1,
-    )  # fmt: skip
+    folder = _train_sentencepiece(vocab_size=500)
     model = sentencepiece.SentencePieceProcessor(model_file=str(folder / "spm.model"))
     pieces = ["<s>", "<pad>", "</s>", "<unk>", *(model.id_to_piece(i) for i in range(3, model.get_piece_size()))]
     (folder / "vocab.json").write_text(json.dumps({piece: i for i, piece in enumerate(pieces)}))
     return folder
+
+
+def slow(cls: type, **options) -> PreTrainedTokenizerBase:
+    """A tokenizer in Python whose ids are the pieces' numbers."""
+    return cls(str(_train_sentencepiece(vocab_size=700, **options) / "spm.model"))
+
+
+def unigram_with_bytes() -> PreTrainedTokenizerBase:
+    """Unigram with ``<0x..>`` for what it does not know, as in mT5."""
+    core = json.loads(unigram("$A </s>").backend_tokenizer.to_str())
+    core["model"]["vocab"] += [[f"<0x{byte:02X}>", -20.0] for byte in range(256)]
+    core["model"]["byte_fallback"] = True
+    core["decoder"] = {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, core["decoder"]]}
+    return _fast(Tokenizer.from_str(json.dumps(core)))
+
+
+def words_whole() -> PreTrainedTokenizerBase:
+    """Byte-level BPE that takes words that it has as they are, its special tokens behind the vocabulary, and a chat."""
+    core = json.loads(byte_level(regex=GPT4_REGEX).backend_tokenizer.to_str())
+    core["model"]["ignore_merges"] = True
+    core["model"]["vocab"] |= {word: len(core["model"]["vocab"]) + i for i, word in enumerate(["Ġaujourd", "Ġasubuhi"])}
+    tokenizer = _fast(Tokenizer.from_str(json.dumps(core)))
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|user|>", "<|end|>"]})
+    tokenizer.add_tokens(["chat bot"])
+    tokenizer.chat_template = "{% for m in messages %}<|user|>{{ m['content'] }}<|end|>{% endfor %}"
+    return tokenizer
 
 
 def m2m100() -> PreTrainedTokenizerBase:
@@ -209,4 +253,13 @@ TRANSLATING: dict[str, Kind] = {
     "NLLB, legacy": Kind(lambda: nllb(legacy=True), (), ("swh_Latn",)),
     "M2M-100, slow": Kind(m2m100, ("__fr__",), ("__sw__",)),
     "mBART-50": Kind(lambda: mbart(MBart50Tokenizer), ("fr_XX",), ("sw_KE",)),
+}
+
+# for what depends on how a tokenizer finds its tokens
+FURTHER: dict[str, Kind] = {
+    "mT5": Kind(unigram_with_bytes),
+    "Llama 3, words whole": Kind(words_whole),
+    "word ends": Kind(lambda: word_ends("</w>")),
+    "SentencePiece, slow": Kind(lambda: slow(BertGenerationTokenizer)),
+    "SentencePiece BPE with bytes, slow": Kind(lambda: slow(GPTSw3Tokenizer, model_type="bpe", byte_fallback=True)),
 }

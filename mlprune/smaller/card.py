@@ -1,0 +1,57 @@
+"""The model card of a trimmed model."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import yaml
+
+from mlprune.files import write_text
+from mlprune.languages import is_language, language_name
+from mlprune.models.saving import CARD, escaped
+
+TEMPLATE = """---
+{header}---
+
+# {base_model}, with {kept:,} of {known:,} tokens
+
+Trimmed by mlprune to the tokens that texts in {languages} need; the details are in `trim.json`.
+Texts of these tokens are split as before and the logits of kept tokens are unchanged; other texts are split into
+smaller pieces. Likelihoods are higher than the original's only because removed tokens leave the softmax.
+
+Base model: {base_model}. {notice}
+"""
+
+
+def trimmed_card(folder: Path, card: Mapping[str, str], known: int, kept: int, languages: Sequence[str]) -> None:
+    """Write the model card of a trimmed model.
+
+    Args:
+        folder: The trimmed model.
+        card: ``base_model``, ``license`` and ``notice`` of its base.
+        known: How many tokens that knows.
+        kept: How many are kept.
+        languages: Languages of the texts that chose them, and what else texts are.
+
+    Raises:
+        UserError: If it cannot be written.
+    """
+    facts = {name: escaped(text) for name, text in card.items()}
+    codes = [code for code in languages if is_language(code)]
+    header = {"license": facts["license"] or "other", "base_model": facts["base_model"], "language": codes}
+    named = [escaped(language_name(code)) for code in languages]
+    text = TEMPLATE.format(
+        header=yaml.safe_dump(
+            {**header, "tags": ["mlprune"]},
+            sort_keys=False,
+            allow_unicode=True,
+            width=math.inf,
+            default_flow_style=None,
+        ),
+        base_model=facts["base_model"],
+        notice=facts["notice"],
+        kept=kept,
+        known=known,
+        languages=" and ".join(filter(None, [", ".join(named[:-1]), named[-1]])),
+    )
+    write_text(folder / CARD, text)

@@ -1,0 +1,155 @@
+"""The weights with a row for each token, and writing a checkpoint with only some of these rows, tensor by tensor."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from mlprune.errors import UserError
+from mlprune.files import write_json
+from mlprune.models.checkpoint import Checkpoint
+from mlprune.models.conversion import Conversion
+from mlprune.models.encoder import has_encoder
+from mlprune.models.folder import read_object, weights_file
+from mlprune.models.shards import Entry, ShardWriter
+
+BUFFER = re.compile(r"(.*\.)?final_logits_bias")  # of BART's relatives, (1, V)
+FURTHER = re.compile(r".*(embed_tokens|shared_head\.head|lm_head)\.weight")  # in layers that predict further tokens
+OTHERS = re.compile(r"pos|wpe|type|relative", re.IGNORECASE)  # embeddings of something else
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Which tensors of a checkpoint have a row for each token.
+
+    Args:
+        dims: Name of a tensor to its dimension of tokens.
+        rows: How many tokens the model knows.
+    """
+
+    dims: dict[str, int]
+    rows: int
+
+
+def tables_of(checkpoint: Checkpoint) -> Tables:
+    """Find the weights with a row for each token: embeddings, output head, biases.
+
+    Args:
+        checkpoint: The checkpoint, of which only names and shapes are looked at.
+
+    Raises:
+        UserError: If the model is quantized, has more than one vocabulary, or a table whose meaning is not known.
+    """
+    if checkpoint.is_quantized:
+        raise UserError(f"'{checkpoint.folder}' holds quantized weights; give the model they were made of")
+    model, entries = checkpoint.skeleton, checkpoint.reader.entries
+    rows = int(_weight(model.get_input_embeddings()).shape[0])
+    names = _parameters(model, rows)
+    _refuse_others(model, names, rows)
+    conversion = Conversion(model, entries)
+    dims = {key: dim for name, dim in names.items() for key in conversion.keys(name)}
+    loaded = {key for name in model.state_dict() for key in conversion.keys(name)}
+    dims |= {
+        key: 0 for key in entries if key not in loaded and FURTHER.fullmatch(key) and entries[key].shape[0] == rows
+    }
+    for key, dim in dims.items():
+        if entries[key].shape[dim] != rows:
+            raise UserError(
+                f"'{checkpoint.folder}': '{key}' has {entries[key].shape[dim]} rows and the input embedding {rows}; a "
+                "model of two vocabularies cannot be trimmed"
+            )
+    return Tables(dims, rows)
+
+
+def _weight(module: nn.Module) -> torch.Tensor:
+    weight = module.weight
+    assert isinstance(weight, torch.Tensor)
+    return weight
+
+
+def _parameters(model: PreTrainedModel, rows: int) -> dict[str, int]:
+    """Names in the model to the dimension of tokens."""
+    parts = [model, model.get_encoder(), model.get_decoder()] if has_encoder(model) else [model]
+    owners = {id(found) for part in parts for found in _ends(part) if found is not None}
+    names = {
+        f"{path}.{name}": 0
+        for path, module in model.named_modules()
+        if id(module) in owners
+        for name, parameter in module.named_parameters()
+        if parameter.shape[0] == rows
+    }
+    tied = model.all_tied_weights_keys.items()
+    names |= {name: 0 for pair in tied if names.keys() & set(pair) for name in pair}
+    buffers = {name: tensor.dim() - 1 for name, tensor in model.named_buffers() if BUFFER.fullmatch(name)}
+    return names | buffers
+
+
+def _ends(model: nn.Module) -> Iterable[nn.Module | None]:
+    for name in ("get_input_embeddings", "get_output_embeddings"):
+        if hasattr(model, name):
+            try:
+                yield getattr(model, name)()
+            except NotImplementedError:  # an encoder or decoder that is not asked for it elsewhere
+                yield None
+
+
+def _refuse_others(model: PreTrainedModel, names: dict[str, int], rows: int) -> None:
+    """A large embedding of unknown meaning may be read by the same ids (Gemma 3n has one for each layer)."""
+    for path, module in model.named_modules():
+        if not isinstance(module, nn.Embedding) or f"{path}.weight" in names or OTHERS.search(path):
+            continue
+        if module.num_embeddings * 2 > rows:
+            raise UserError(
+                f"{type(model).__name__} has another embedding, '{path}' with {module.num_embeddings} rows, that ids "
+                "may be read by; it cannot be trimmed"
+            )
+
+
+def counts_from_pad(model: PreTrainedModel, tables: Tables) -> bool:
+    """Tell whether a model's positions are counted from the id of padding, which then has to stay."""
+    conversion = Conversion(model, tables.dims)
+    of_tokens = {name.rpartition(".")[0] for name in model.state_dict() if name in conversion}
+    return any(
+        getattr(module, "padding_idx", None) is not None and path not in of_tokens
+        for path, module in model.named_modules()
+    )
+
+
+def cut_entry(entry: Entry, dim: int | None, rows: int) -> tuple[torch.dtype, tuple[int, ...]]:
+    """Return dtype and shape of a tensor in the trimmed checkpoint."""
+    shape = list(entry.shape)
+    if dim is not None:
+        shape[dim] = rows
+    return entry.dtype, tuple(shape)
+
+
+def write_weights(checkpoint: Checkpoint, tables: Tables, kept: Sequence[int], folder: Path) -> None:
+    """Write a checkpoint's shards with some rows only; never more than one table is in memory.
+
+    Args:
+        checkpoint: The checkpoint.
+        tables: Which tensors have rows of tokens.
+        kept: Ids of the rows that stay, ascending.
+        folder: An existing folder.
+
+    Raises:
+        UserError: If a file cannot be read or written.
+    """
+    reader, rows = checkpoint.reader, torch.tensor(kept)
+    layout: dict[str, dict[str, tuple[torch.dtype, tuple[int, ...]]]] = {file: {} for file in reader.files}
+    for name, entry in reader.entries.items():
+        layout[entry.file][name] = cut_entry(entry, tables.dims.get(name), len(kept))
+    with ShardWriter(folder, layout, reader.metadata) as writer:
+        for name in reader.entries:
+            if name in tables.dims:
+                writer.write(name, reader.read(name).index_select(tables.dims[name], rows))
+            else:
+                writer.copy(name, reader)
+    if (index := weights_file(reader.folder)).endswith(".index.json"):
+        places = {name: entry.file for name, entry in reader.entries.items()}
+        metadata = read_object(reader.folder / index).get("metadata", {}) | {"total_size": writer.bytes_written}
+        write_json(folder / index, {"metadata": metadata, "weight_map": places})

@@ -1,0 +1,186 @@
+"""Vocabulary trimming: a model with only the tokens that some languages' texts need."""
+
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from transformers import GenerationConfig, PreTrainedTokenizerBase
+
+from mlprune.errors import UserError
+from mlprune.files import to_json, whole_folder, write_json, write_text
+from mlprune.models.checkpoint import GENERATION, Checkpoint, read_checkpoint
+from mlprune.models.folder import CONFIG, WEIGHTS
+from mlprune.models.loading import ModelSource
+from mlprune.models.saving import CARD, check_disk
+from mlprune.models.tokenizer import load_tokenizer
+from mlprune.smaller.card import trimmed_card
+from mlprune.smaller.config_ids import ids_in, renumber_config, renumber_generation
+from mlprune.smaller.pieces import NewIds, Pieces, pieces_of
+from mlprune.smaller.tables import Tables, counts_from_pad, cut_entry, tables_of, write_weights
+from mlprune.smaller.usage import CoveragePoint, Usage, coverage_curve, token_ids, tokens_used
+
+FACTS, KEPT = "trim.json", "kept_ids.json"
+REWRITTEN = (  # files that are written anew, and forms of a tokenizer that it is not saved in
+    *(CONFIG, GENERATION, CARD, FACTS, KEPT, "tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json"),
+    *("added_tokens.json", "*.model", "*.spm", "*.tiktoken", "tekken.json", "chat_template*", "*.imatrix"),
+)
+SHOWN = 60  # characters of a text in a message
+
+
+@dataclass(frozen=True)
+class Trimmed:
+    """What trimming a model's vocabulary did.
+
+    Args:
+        folder: The trimmed model.
+        kept: Ids of the tokens that the model still knows, in the original's numbers; their places are the new ids.
+        num_tokens: How many the original knows.
+        num_parameters: Numbers in the checkpoint, before and after.
+        num_bytes: Their size, before and after.
+        usage: Language to the tokens of its texts.
+        curve: How far parts of the texts cover held-out ones.
+    """
+
+    folder: Path
+    kept: list[int]
+    num_tokens: int
+    num_parameters: tuple[int, int]
+    num_bytes: tuple[int, int]
+    usage: dict[str, Usage]
+    curve: list[CoveragePoint]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of trim.json."""
+        sizes = {
+            "tokens": (self.num_tokens, len(self.kept)),
+            "parameters": self.num_parameters,
+            "bytes": self.num_bytes,
+        }
+        return {
+            "schema_version": 1,
+            **{name: {"before": before, "after": after} for name, (before, after) in sizes.items()},
+            "texts": {
+                name: {"texts": own.num_texts, "characters": own.num_chars, "tokens": own.num_tokens}
+                for name, own in self.usage.items()
+            },
+            "coverage": [vars(point) for point in self.curve],
+        }
+
+
+def trim_vocabulary(
+    model: ModelSource | str, target: str | Path, texts: Mapping[str, Iterable[str]], facts: Mapping[str, Any] = {}
+) -> Trimmed:
+    """Write a model that knows only the tokens that texts need.
+
+    Every text whose tokens are all kept is split into the same tokens, and the logits of kept tokens are the same.
+    Other texts are split into smaller pieces. The shards are copied tensor by tensor, so that the model need not fit
+    into memory.
+
+    Args:
+        model: The model, or its name.
+        target: New folder, an ordinary Hugging Face checkpoint; it appears only when complete.
+        texts: Language, or what else they are, to texts: corpora, and prompts and templates that the model is to read.
+        facts: What trim.json says besides, such as where the texts come from.
+
+    Raises:
+        UserError: If model or tokenizer is of a kind that cannot be trimmed, nothing can be left out, or the target
+            exists.
+    """
+    source = ModelSource(model) if isinstance(model, str) else model
+    tokenizer, checkpoint = source.load_tokenizer(), source.checkpoint
+    pieces, tables = pieces_of(tokenizer), tables_of(checkpoint)
+    given = {name: list(own) for name, own in texts.items()}
+    if not any(text for own in given.values() for text in own):
+        raise UserError("there is no text to choose the tokens by")
+    usage = tokens_used(tokenizer, given)
+    new = _new_ids(checkpoint, tables, pieces, usage)
+    kept = [index for index in new if index < tables.rows]
+    if len(kept) == tables.rows:
+        raise UserError(
+            f"model.name '{source.name}': the texts need all {tables.rows} tokens; there is nothing to trim"
+        )
+    sizes = _sizes(checkpoint, tables, len(kept))
+    check_disk(Path(target).parent, sizes[1][1], "choose a folder on another disk")
+    trimmed = Trimmed(Path(target), kept, tables.rows, *sizes, usage, coverage_curve(usage))
+    with whole_folder(target) as partial:
+        pieces.write(partial, new)
+        _check_texts(tokenizer, load_tokenizer(str(partial), source.name, _options(source)), given, new)
+        _write_configs(checkpoint, tables, new, partial)
+        write_weights(checkpoint, tables, kept, partial)
+        _copy_rest(checkpoint.folder, partial)
+        read_checkpoint(partial, source.trust_remote_code)  # fits its configuration
+        write_json(partial / FACTS, {"base_model": source.card()["base_model"], **trimmed.to_json(), **facts})
+        write_text(partial / KEPT, to_json(kept, KEPT))
+        trimmed_card(partial, source.card(), trimmed.num_tokens, len(kept), list(given))
+    return trimmed
+
+
+def _options(source: ModelSource) -> dict[str, Any]:
+    return {"trust_remote_code": source.trust_remote_code, **source.tokenizer_options}
+
+
+def _new_ids(checkpoint: Checkpoint, tables: Tables, pieces: Pieces, usage: Mapping[str, Usage]) -> dict[int, int]:
+    """Every kept token's id to its new one, in the old order."""
+    used: set[int] = set().union(*(own.used for own in usage.values()))
+    named = ids_in(checkpoint.config.to_dict())
+    if (checkpoint.folder / GENERATION).is_file():
+        named |= ids_in(GenerationConfig.from_pretrained(checkpoint.folder).to_dict())
+    used |= {index for index in named if index < tables.rows}
+    pad = checkpoint.config.get_text_config().pad_token_id
+    if pad is not None and counts_from_pad(checkpoint.skeleton, tables):
+        used |= set(range(pad + 1))
+    return {old: place for place, old in enumerate(sorted(pieces.complete(used)))}
+
+
+def _sizes(checkpoint: Checkpoint, tables: Tables, rows: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Parameters and bytes, before and after."""
+    counts = [[0, 0], [0, 0]]
+    for name, entry in checkpoint.reader.entries.items():
+        for place, dim in enumerate((None, tables.dims.get(name))):
+            dtype, shape = cut_entry(entry, dim, rows)
+            number = 1
+            for size in shape:
+                number *= size
+            counts[0][place] += number
+            counts[1][place] += number * dtype.itemsize
+    (parameters, parameters_after), (num_bytes, bytes_after) = counts
+    return (parameters, parameters_after), (num_bytes, bytes_after)
+
+
+def _check_texts(
+    before: PreTrainedTokenizerBase, after: PreTrainedTokenizerBase, texts: Mapping[str, list[str]], new: NewIds
+) -> None:
+    """Refuse a tokenizer that splits one of the texts otherwise once it has fewer tokens."""
+    for name, own in texts.items():
+        for start in range(0, len(own), 1000):
+            batch = [text for text in own[start : start + 1000] if text]
+            expected, found = token_ids(before, batch), token_ids(after, batch)
+            for text, old, ids in zip(batch, expected, found, strict=True):
+                if [new.get(index) for index in old] != ids:
+                    raise UserError(
+                        f"{type(before).__name__} splits a text of '{name}' otherwise once it has fewer tokens: "
+                        f"{text[:SHOWN]!r}; this tokenizer cannot be trimmed"
+                    )
+
+
+def _write_configs(checkpoint: Checkpoint, tables: Tables, new: NewIds, folder: Path) -> None:
+    """Write the configuration and the settings of generation with the new ids; what is no id of the model stays."""
+
+    def change(index: int) -> int:
+        return new.get(index, index)
+
+    rows = sum(index < tables.rows for index in new)
+    renumber_config(checkpoint.config, change, {tables.rows: rows}).save_pretrained(folder)
+    if (checkpoint.folder / GENERATION).is_file():
+        settings = GenerationConfig.from_pretrained(checkpoint.folder)
+        renumber_generation(settings, change).save_pretrained(folder)
+
+
+def _copy_rest(source: Path, folder: Path) -> None:
+    """Copy what is neither weights nor rewritten, such as code and notices."""
+    for file in source.iterdir():
+        if file.is_file() and not any(fnmatch(file.name, pattern) for pattern in (*WEIGHTS, *REWRITTEN)):
+            shutil.copyfile(file, folder / file.name)
