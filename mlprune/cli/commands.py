@@ -11,17 +11,18 @@ RUNS = {
     "validate": "Calibrate and prune.",
     "test": "Evaluate a model, dense or pruned.",
 }
-TOOLS = {  # what runs no model, and the function that takes its arguments and returns the exit status
+TOOLS = {  # what is not a run, and the function that takes its arguments and returns the exit status
     "list": ("Show what a config may name: configs, tasks, scores, corpora and so on.", "mlprune.cli.listing:main"),
     "compare": ("Compare the predictions of two runs.", "mlprune.evaluation.compare:main"),
     "report": ("Write the report of a run, or of several side by side.", "mlprune.report.__main__:main"),
     "convert": ("Convert a model's pickled weights to safetensors.", "mlprune.models.convert:main"),
+    "trim": ("Write a smaller model, with only the tokens that some languages' texts need.", "mlprune.cli.trim:main"),
 }
 SUMMARIES = RUNS | {name: summary for name, (summary, _) in TOOLS.items()}
 
 
 def tool(name: str) -> Callable[[list[str]], int]:
-    """Import the function of a subcommand that runs no model."""
+    """Import the function of a subcommand that is not a run."""
     module, _, function = TOOLS[name][1].partition(":")
     found: Callable[[list[str]], int] = getattr(import_module(module), function)
     return found

@@ -1,0 +1,159 @@
+"""Which texts choose the tokens that are kept: corpora, and what prompts put around their sentences."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mlprune.data.corpora import Bundled, Corpus, FloresFolder, LocalFiles
+from mlprune.data.reading import read_file
+from mlprune.data.rows import Row
+from mlprune.data.templates import load_template
+from mlprune.errors import UserError, did_you_mean, first_line
+from mlprune.languages import is_language, language
+
+PROMPTS = "prompts"  # what texts that belong to no language are called
+TEMPLATES = sorted(path.stem for path in (Path(__file__).parents[1] / "data" / "templates").glob("*.yaml"))
+FILLED = 4  # rows that every template is filled with
+
+
+class Texts(Corpus):
+    """Texts in memory, by language.
+
+    Args:
+        texts: Language to texts.
+
+    Example:
+        >>> Texts({"fr": ["Oui."]}).rows("fr")
+        [{'id': '0', 'text': 'Oui.'}]
+    """
+
+    def __init__(self, texts: Mapping[str, Sequence[str]]) -> None:
+        self.texts = texts
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        return ("texts", str(id(self)))
+
+    def check(self, lang: str) -> None:
+        if lang not in self.texts:
+            raise UserError(f"there are no texts in '{lang}', only in {', '.join(self.texts)}")
+
+    def rows(self, lang: str) -> list[Row]:
+        self.check(lang)
+        return [{"id": str(place), "text": text} for place, text in enumerate(self.texts[lang])]
+
+
+def corpus_texts(given: str, lang: str) -> list[str]:
+    """Return all text that a corpus has in a language.
+
+    Args:
+        given: ``bundled``, ``bundled:NAME``, ``flores:FOLDER`` (all its splits), or a file's path with ``{lang}`` in
+            place of the code: txt with a text a line, jsonl, csv, tsv or parquet, of which every cell of text counts.
+        lang: The language's code.
+
+    Raises:
+        UserError: If there is no such corpus, or it lacks the language.
+
+    Example:
+        >>> len(corpus_texts("bundled:parallel", "sw")) > 100
+        True
+    """
+    kind, _, rest = given.partition(":")
+    if given == "bundled":
+        return [text for name in Bundled.NAMES for text in _cells(Bundled(name).rows(lang))]
+    if kind == "bundled":
+        return _cells(Bundled(rest).rows(lang))
+    if kind == "flores":
+        splits = [split for split in ("dev", "devtest") if _has_split(rest, split, lang)]
+        return [text for split in splits or ["dev"] for text in _cells(FloresFolder(rest, split).rows(lang))]
+    if given.endswith(".txt"):
+        path = Path(given.replace("{lang}", lang)).expanduser()
+        if not path.is_file():
+            raise UserError(f"--corpus: file '{path}' for language '{lang}' does not exist")
+        return _cells(read_file(path, "text"))
+    if "/" not in given and "." not in given:
+        known = ("bundled", *(f"bundled:{name}" for name in Bundled.NAMES), "flores:FOLDER", "a file with {lang}")
+        raise UserError(f"--corpus '{given}' is not known; give {', '.join(known)}{did_you_mean(given, known)}")
+    return _cells(LocalFiles(given).rows(lang))
+
+
+def _has_split(folder: str, split: str, lang: str) -> bool:
+    try:
+        FloresFolder(folder, split).check(lang)
+    except UserError:
+        return False
+    return True
+
+
+def _cells(rows: Iterable[Row]) -> list[str]:
+    """All text in rows, their ids aside."""
+    return [
+        text for row in rows for name, cell in row.items() if name != "id" for text in _strings(cell) if text.strip()
+    ]
+
+
+def _strings(cell: Any) -> list[str]:
+    if isinstance(cell, str):
+        return [cell]
+    return [item for item in cell if isinstance(item, str)] if isinstance(cell, list | tuple) else []
+
+
+def texts_for(corpora: Sequence[str], languages: Sequence[str]) -> dict[str, list[str]]:
+    """Return language to the texts of all corpora.
+
+    Raises:
+        UserError: If a language is not known, or a corpus lacks it.
+    """
+    for lang in languages:
+        language(lang)
+    return {lang: [text for given in corpora for text in corpus_texts(given, lang)] for lang in languages}
+
+
+def file_text(file: str) -> str:
+    """Return what a file of prompts holds, as one text.
+
+    Raises:
+        UserError: If it cannot be read.
+    """
+    try:
+        return Path(file).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--prompts '{file}' cannot be read: {first_line(error)}") from error
+
+
+def prompt_texts(texts: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return texts as prompts have them: in demonstrations, and in every packaged template of their language.
+
+    The words of a template stand in no corpus, and a model that lost them would read it otherwise.
+
+    Args:
+        texts: Language to texts, of which a few are taken.
+
+    Example:
+        >>> found = prompt_texts({"fr": ["Il pleut."], "sw": ["Mvua inanyesha."]})
+        >>> found[0], "Il pleut. It is negative" in found
+        ('French: Il pleut.\\nSwahili: Mvua inanyesha.\\n', True)
+    """
+    samples = {lang: list(own[:FILLED]) for lang, own in texts.items() if is_language(lang) and own}
+    found = [
+        "".join(f"{language(lang).name}: {own[min(row, len(own) - 1)]}\n" for lang, own in samples.items())
+        for row in range(FILLED)
+    ]
+    return found + [text for lang, own in samples.items() for name in TEMPLATES for text in _filled(name, lang, own)]
+
+
+def _filled(name: str, lang: str, samples: Sequence[str]) -> list[str]:
+    """A template in a language, its slots filled with samples; nothing if it has none in that language."""
+    template = load_template(name)
+    found = []
+    try:
+        cells: dict[str, Any] = dict.fromkeys(template.text_columns(lang), samples[0])
+        cells |= {column: samples[place % len(samples)] for place, column in enumerate(cells)}
+        choices = [
+            (entry["column"], cell) for entry in template.words.values() for cell in entry["values"].get(lang, ())
+        ]
+        for column, cell in choices or [("", "")]:
+            found += [template.fill({**cells, column: cell}, lang, label)[0] for label in template.names(lang)]
+    except UserError:  # it is not written in that language
+        return found
+    return found
