@@ -38,7 +38,7 @@ class ADMM(Importance):
         damping: Share of the mean diagonal that is added to the diagonal.
         published: Prune to the final sparsity from the first iteration on with ``Unstructured(scope="layer")``, as the
             published code does, to reproduce its masks.
-        options: ``group`` or ``groups``, see :class:`mlprune.pruning.Importance`.
+        options: ``group`` or ``groups``, and ``pool``, see :class:`mlprune.pruning.Importance`.
 
     Raises:
         UserError: If an argument is out of range.
@@ -53,6 +53,7 @@ class ADMM(Importance):
     needs = GRAM
     lowest_only = True
     has_fixed_scores = False
+    pools = ("tokens", "mean")  # the largest of several matrices is none
 
     def __init__(
         self,
@@ -77,14 +78,14 @@ class ADMM(Importance):
     def score(self, weight: Tensor, statistics: LayerStatistics | None, path: str) -> Tensor:
         """Return the scores of the first iteration, before any weight was adjusted."""
         assert statistics is not None
-        return (weight.float() * normalized(statistics.pooled())[1]).abs()
+        return (weight.float() * normalized(self.seen(statistics).pooled())[1]).abs()
 
     @override
     def decide(
         self, weight: Tensor, statistics: LayerStatistics | None, path: str, pattern: Pattern, sparsity: float
     ) -> Decision:
         assert statistics is not None
-        gram, norms = normalized(statistics.pooled())
+        gram, norms = normalized(self.seen(statistics).pooled())
         gram.diagonal().add_(self.damping * gram.diagonal().mean())
         left = weight.float() * norms
         mask = pattern.mask(left.abs(), sparsity)

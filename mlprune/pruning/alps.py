@@ -39,7 +39,7 @@ class ALPS(Importance):
         damping: Share of the mean diagonal that is added to the diagonal.
         penalty: The first ``rho``.
         iterations: The most iterations of the search.
-        options: ``group`` or ``groups``, see :class:`mlprune.pruning.Importance`.
+        options: ``group`` or ``groups``, and ``pool``, see :class:`mlprune.pruning.Importance`.
 
     Raises:
         UserError: If an argument is out of range.
@@ -55,6 +55,7 @@ class ALPS(Importance):
     needs = GRAM
     lowest_only = True
     has_fixed_scores = False
+    pools = ("tokens", "mean")  # the largest of several matrices is none
 
     def __init__(self, damping: float = 0.01, penalty: float = 0.1, iterations: int = 300, **options: Any) -> None:
         super().__init__(**options)
@@ -71,14 +72,14 @@ class ALPS(Importance):
     def score(self, weight: Tensor, statistics: LayerStatistics | None, path: str) -> Tensor:
         """Return the scores before any weight was adjusted."""
         assert statistics is not None
-        return (weight.float() * normalized(statistics.pooled(), self.damping)[1]).square()
+        return (weight.float() * normalized(self.seen(statistics).pooled(), self.damping)[1]).square()
 
     @override
     def decide(
         self, weight: Tensor, statistics: LayerStatistics | None, path: str, pattern: Pattern, sparsity: float
     ) -> Decision:
         assert statistics is not None
-        gram, norms = normalized(statistics.pooled(), self.damping)
+        gram, norms = normalized(self.seen(statistics).pooled(), self.damping)
         dense = weight.float() * norms
         mask = pattern.mask(dense.square(), sparsity)
         if bool(mask.all()):

@@ -10,10 +10,10 @@ from torch import Tensor
 from typing_extensions import override
 
 from mlprune.errors import UserError
-from mlprune.pruning.importance import SMALLEST, Decision, Importance, Wanda
+from mlprune.pruning.importance import Decision, Importance, Wanda
 from mlprune.pruning.moments import PROMPT_MOMENTS, joined, sum_and_variance
 from mlprune.pruning.patterns import CHUNK_SCORES, NofM, Pattern, Unstructured
-from mlprune.pruning.statistics import LayerStatistics
+from mlprune.pruning.statistics import SMALLEST, LayerStatistics
 from mlprune.pruning.swaps import GroupSwaps, SignSwaps, Swaps
 
 
@@ -39,7 +39,8 @@ class DSnoT(Importance):
         threshold: Error at which a row is left alone. It is per prompt, so it means less for longer prompts.
         power: How much the variance counts.
         same_sign: Stop a row before its error would change its sign; with N:M that is always so.
-        options: ``group`` or ``groups``, see :class:`mlprune.pruning.Importance`; those of ``first`` if omitted.
+        options: ``group`` or ``groups``, see :class:`mlprune.pruning.Importance`; those of ``first`` if omitted. Only
+            ``first`` takes another ``pool``.
 
     Raises:
         UserError: If an argument is out of range.
@@ -56,6 +57,7 @@ class DSnoT(Importance):
     """
 
     lowest_only = True
+    pools = ("tokens",)  # sums and variances of prompts belong together
 
     def __init__(
         self,
@@ -117,7 +119,9 @@ class DSnoT(Importance):
         return Decision(torch.cat(masks), decision.scores)
 
     def _for_first(self, statistics: LayerStatistics | None) -> LayerStatistics | None:
-        return None if statistics is None or self.first.needs is None else statistics.part(self.first.needs)
+        if statistics is None or self.first.needs is None:
+            return None
+        return self.first.seen(statistics.part(self.first.needs))
 
     def _refined(self, mask: Tensor, weight: Tensor, moments: Tensor, wanda: Tensor, pattern: Pattern) -> Tensor:
         """The mask of some rows after all swaps."""

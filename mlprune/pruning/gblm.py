@@ -56,6 +56,8 @@ class GBLM(Importance):
         tensor([[ 2., 16.]])
     """
 
+    pools = ("tokens",)  # gradients are counted by prompt
+
     def __init__(self, loss: Loss | None = None, scale: float = 1131.37, **options: Any) -> None:
         super().__init__(**options)
         if scale < 0:

@@ -7,7 +7,7 @@ the weight, float32. Weights that do not matter at all (0/0) score 0.
 import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -15,9 +15,7 @@ from typing_extensions import override
 
 from mlprune.errors import UserError
 from mlprune.pruning.patterns import Pattern, Unstructured, keep_by_share
-from mlprune.pruning.statistics import ENERGY, LayerStatistics, Statistic
-
-SMALLEST = torch.finfo(torch.float32).tiny
+from mlprune.pruning.statistics import ENERGY, SMALLEST, LayerStatistics, Pool, Statistic
 
 
 def magnitudes(weight: Tensor) -> Tensor:
@@ -44,21 +42,30 @@ class Importance(ABC):
 
     ``needs`` is the statistic to gather: ``ENERGY`` or ``GRAM``, or None for methods that look at weights alone.
     ``groups`` names the demonstration groups that the score looks at; all there are if it names none. ``lowest_only``
-    is for methods that cannot prune the highest scores.
+    is for methods that cannot prune the highest scores. ``pools`` are the ways in which it may pool groups.
 
     Args:
         group: The demonstration group it looks at, for methods that pool groups.
         groups: Several of them.
+        pool: How it pools them: ``tokens`` (mean over all tokens), ``mean`` (over groups), ``max`` or ``worst``; see
+            :data:`mlprune.pruning.Pool`.
 
     Raises:
-        UserError: If both are given.
+        UserError: If both are given, or the method cannot pool this way.
     """
 
     needs: Statistic | None = ENERGY
     groups: tuple[str, ...] = ()
     lowest_only = False
+    pool: Pool = "tokens"
+    pools: tuple[Pool, ...] = get_args(Pool)
 
-    def __init__(self, group: str | None = None, groups: list[str] | None = None) -> None:
+    def __init__(self, group: str | None = None, groups: list[str] | None = None, pool: Pool | None = None) -> None:
+        if pool is not None and pool not in self.pools:
+            allowed = ", ".join(self.pools)
+            raise UserError(f"{type(self).__name__}: pool '{pool}' is not allowed; give one of {allowed}")
+        if pool not in (None, self.pool):
+            self.pool = pool
         if group is not None and groups is not None:
             raise UserError(f"{type(self).__name__}: give group or groups, not both")
         if group is not None or groups:
@@ -68,6 +75,11 @@ class Importance(ABC):
     def has_fixed_scores(self) -> bool:
         """Whether :meth:`score` decides; otherwise scores change while the method prunes."""
         return True
+
+    def seen(self, statistics: LayerStatistics) -> LayerStatistics:
+        """Return statistics as the method looks at them: those of its groups, pooled its way."""
+        chosen = statistics.only(self.groups) if self.groups else statistics
+        return chosen if self.pool == chosen.pool else chosen.pooled_by(self.pool)
 
     @abstractmethod
     def score(self, weight: Tensor, statistics: LayerStatistics | None, path: str) -> Tensor:
@@ -101,7 +113,7 @@ class Wanda(Importance):
     Args:
         variant: Choose how much of each row goes by the share of the row's total score it holds, not by count (the
             published code's ``--use_variant``); the layer's sparsity is met within 0.001.
-        options: ``group`` or ``groups``, see :class:`Importance`.
+        options: ``group`` or ``groups``, and ``pool``, see :class:`Importance`.
 
     Example:
         >>> stats = LayerStatistics({"mt": torch.tensor([4.0, 1.0])}, {"mt": torch.tensor(1)})
@@ -116,7 +128,7 @@ class Wanda(Importance):
     @override
     def score(self, weight: Tensor, statistics: LayerStatistics | None, path: str) -> Tensor:
         assert statistics is not None
-        return magnitudes(weight).mul_(statistics.energies().pooled().float().sqrt())
+        return magnitudes(weight).mul_(self.seen(statistics).energies().pooled().float().sqrt())
 
     @override
     def decide(
@@ -186,6 +198,7 @@ class Magnitude(Importance):
     """
 
     needs = None
+    pools = ("tokens",)
 
     @override
     def score(self, weight: Tensor, statistics: LayerStatistics | None, path: str) -> Tensor:
@@ -197,7 +210,7 @@ class Random(Importance):
 
     Args:
         seed: Seed; each layer has its own stream, drawn from the seed and the layer's path.
-        options: ``group`` or ``groups``, see :class:`Importance`.
+        options: ``group`` or ``groups``, and ``pool``, see :class:`Importance`.
 
     Example:
         >>> a, b = (Random(seed=1).score(torch.zeros(2, 3), None, "fc") for _ in range(2))
@@ -206,6 +219,7 @@ class Random(Importance):
     """
 
     needs = None
+    pools = ("tokens",)
 
     def __init__(self, seed: int = 0, **options: Any) -> None:
         super().__init__(**options)
@@ -226,7 +240,7 @@ class RIA(Importance):
 
     Args:
         exponent: Weight of the activations; 0.5 in the paper.
-        options: ``group`` or ``groups``, see :class:`Importance`.
+        options: ``group`` or ``groups``, and ``pool``, see :class:`Importance`.
 
     Example:
         >>> stats = LayerStatistics({"mt": torch.tensor([16.0, 1.0])}, {"mt": torch.tensor(1)})
@@ -247,5 +261,5 @@ class RIA(Importance):
         magnitude = magnitudes(weight)
         columns = magnitude.sum(-2, keepdim=True).clamp(min=SMALLEST)
         rows = magnitude.sum(-1, keepdim=True).clamp(min=SMALLEST)
-        activation = statistics.energies().pooled().float().sqrt() ** self.exponent
+        activation = self.seen(statistics).energies().pooled().float().sqrt() ** self.exponent
         return (magnitude / columns + magnitude / rows) * activation

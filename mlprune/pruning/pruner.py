@@ -154,12 +154,8 @@ class Pruner:
             statistics: Statistics of the dense model, for allocations that need them.
         """
         if self.allocation is not None:
-            seen = statistics and {path: self._seen(own) for path, own in statistics.items()}
+            seen = statistics and {path: self.importance.seen(own) for path, own in statistics.items()}
             self.sparsities = self.allocation.sparsities(blocks, self.importance, self.pattern.sparsity, seen)
-
-    def _seen(self, statistics: LayerStatistics) -> LayerStatistics:
-        """The statistics of the groups that the importance names; of all if it names none."""
-        return statistics.only(self.importance.groups) if self.importance.groups else statistics
 
     def prune_block(self, block: Block, statistics: Mapping[str, LayerStatistics]) -> dict[str, LayerReport]:
         """Score and mask every layer of a block, and zero the weights.
@@ -191,7 +187,7 @@ class Pruner:
                 )
                 log.warning("%s: %s; left dense", layer.path, reason)
                 return LayerReport(torch.ones(matrix.shape, dtype=torch.bool), 0.0, 0.0, 1.0, scored=layer.is_routed)
-            statistics = self._seen(statistics)
+            statistics = self.importance.seen(statistics)
             for group, mean in statistics.means.items():
                 check_finite(layer.path, group, mean)
         sparsity = self.sparsities.get(layer.path, self.pattern.sparsity)

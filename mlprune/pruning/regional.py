@@ -40,6 +40,8 @@ class RegionalGradient(Importance):
         tensor([[ 2., 16.]])
     """
 
+    pools = ("tokens",)  # gradients are counted by prompt
+
     def __init__(self, alpha: float = 100.0, **options: Any) -> None:
         super().__init__(**options)
         if alpha < 0:

@@ -32,7 +32,7 @@ class SparseGPT(Importance):
         damping: Share of the mean diagonal that is added to the diagonal; ten times more, and so on, where the matrix
             still has no factor.
         columns: Columns whose mask is chosen at once.
-        options: ``group`` or ``groups``, see :class:`mlprune.pruning.Importance`.
+        options: ``group`` or ``groups``, and ``pool``, see :class:`mlprune.pruning.Importance`.
 
     Raises:
         UserError: If an argument is out of range.
@@ -46,6 +46,7 @@ class SparseGPT(Importance):
 
     needs = GRAM
     has_fixed_scores = False
+    pools = ("tokens", "mean")  # the largest of several matrices is none
 
     def __init__(self, damping: float = 0.01, columns: int = 128, **options: Any) -> None:
         super().__init__(**options)
@@ -59,7 +60,7 @@ class SparseGPT(Importance):
     def score(self, weight: Tensor, statistics: LayerStatistics | None, path: str) -> Tensor:
         """Return the scores before any weight was adjusted."""
         assert statistics is not None
-        factor = inverse_factor(statistics.pooled(), self.damping, path)
+        factor = inverse_factor(self.seen(statistics).pooled(), self.damping, path)
         return (weight.float() / factor.diagonal().float()).square()
 
     @override
@@ -74,7 +75,7 @@ class SparseGPT(Importance):
         self, weight: Tensor, statistics: LayerStatistics | None, path: str, pattern: Pattern, sparsity: float
     ) -> Decision:
         assert statistics is not None
-        factor = inverse_factor(statistics.pooled(), self.damping, path).float()
+        factor = inverse_factor(self.seen(statistics).pooled(), self.damping, path).float()
         left = weight.float().clone()
         left[:, statistics.energies().pooled() == 0] = 0  # inputs that are always zero
         mask = torch.ones_like(weight, dtype=torch.bool)

@@ -19,6 +19,15 @@ from mlprune.exact import ExactMetric, accumulator_dtype
 from mlprune.files import whole_file
 from mlprune.pruning.sums import sum_of_outer_products, sum_of_squares
 
+SMALLEST = torch.finfo(torch.float32).tiny
+Pool = Literal["tokens", "mean", "max", "worst"]
+"""How one statistic is made of those of several groups, such as languages, at each input.
+
+``tokens``: the mean over all tokens, so that longer text counts more; ``mean``: the mean over groups, all alike;
+``max``: the largest, so that what one group needs is kept; ``worst``: the same after each group's numbers were divided
+by their own mean over the inputs, so that a group with small numbers everywhere does not lose to the others.
+"""
+
 FEW_ROWS = 4  # statistics with more numbers an input are too large to carry rounding errors along
 
 
@@ -160,6 +169,7 @@ class LayerStatistics:
             Gram matrices, or another statistic.
         tokens: Group name to number of tokens; (experts,) for stacked experts.
         statistic: What the means are of; energies or Gram matrices, by their dimensions, if omitted.
+        pool: How :meth:`pooled` makes one statistic of those of all groups.
 
     Example:
         >>> s = LayerStatistics({"mt": torch.tensor([4.0]), "code": torch.tensor([1.0])},
@@ -168,10 +178,22 @@ class LayerStatistics:
         tensor([2.])
     """
 
-    def __init__(self, means: dict[str, Tensor], tokens: dict[str, Tensor], statistic: Statistic | None = None) -> None:
+    def __init__(
+        self,
+        means: dict[str, Tensor],
+        tokens: dict[str, Tensor],
+        statistic: Statistic | None = None,
+        pool: Pool = "tokens",
+    ) -> None:
         self.means = means
         self.tokens = tokens
+        self.pool = pool
         self._statistic = statistic
+
+    def _with(
+        self, means: dict[str, Tensor], tokens: dict[str, Tensor], statistic: Statistic | None = None
+    ) -> "LayerStatistics":
+        return LayerStatistics(means, tokens, statistic or self._statistic, self.pool)
 
     @property
     def statistic(self) -> Statistic:
@@ -203,22 +225,66 @@ class LayerStatistics:
             ['b']
         """
         means = {group: self.of(group) for group in groups}
-        return LayerStatistics(means, {group: self.tokens[group] for group in groups}, self._statistic)
+        return self._with(means, {group: self.tokens[group] for group in groups})
+
+    def pooled_by(self, pool: Pool) -> "LayerStatistics":
+        """Return the same statistics, pooled another way."""
+        return LayerStatistics(self.means, self.tokens, self._statistic, pool)
 
     def pooled(self) -> Tensor:
-        """Return the mean over the tokens of all groups."""
+        """Return one statistic of all groups: by default the mean over all their tokens, else by :data:`Pool`.
+
+        A group without a token (of an expert, which other groups reach) does not count.
+
+        Example:
+            >>> means = {"en": torch.tensor([1.0, 7.0]), "sw": torch.tensor([2.0, 1.0])}
+            >>> seen = LayerStatistics(means, {"en": torch.tensor(30), "sw": torch.tensor(10)})
+            >>> [seen.pooled_by(pool).pooled().tolist() for pool in ("tokens", "mean", "max")]
+            [[1.25, 5.5], [1.5, 4.0], [2.0, 7.0]]
+            >>> seen.pooled_by("worst").pooled()  # 4/3 of the mean of sw, 7/4 of that of en, times 2.75, that of both
+            tensor([3.6667, 4.8125])
+        """
         if len(self.means) == 1:
             return next(iter(self.means.values()))
-        total = self.total_tokens()
-        parts = [mean * _like(self.tokens[group], mean) for group, mean in self.means.items()]
-        return torch.stack(parts).sum(0) / _like(total.clamp(min=1), parts[0])
+        means = torch.stack(list(self.means.values()))  # (groups, ...)
+        if self.pool in ("max", "worst") and self.statistic.dims > 1:
+            raise UserError(f"pool '{self.pool}' is of single numbers; {self.statistic.name} have none to compare")
+        if self.pool == "max":
+            return means.amax(0)
+        weights = self._heard()
+        if self.pool == "tokens":
+            weights = _like(torch.stack(list(self.tokens.values())), means)
+        if self.pool == "worst":
+            levels = means.mean(-1, keepdim=True)
+            level = (levels * weights).sum(0) / weights.sum(0).clamp(min=1)
+            return (means / levels.clamp(min=SMALLEST)).amax(0) * level
+        return (means * weights).sum(0) / weights.sum(0).clamp(min=1)
+
+    def variance(self) -> Tensor:
+        """Return the variance of the statistic over groups, such as languages: how much they differ; 0 for one group.
+
+        A group without a token does not count.
+
+        Example:
+            >>> means = {"en": torch.tensor([1.0, 7.0]), "sw": torch.tensor([3.0, 7.0])}
+            >>> LayerStatistics(means, {"en": torch.tensor(30), "sw": torch.tensor(10)}).variance()
+            tensor([1., 0.])
+        """
+        means, weights = torch.stack(list(self.means.values())), self._heard()
+        count = weights.sum(0).clamp(min=1)
+        center = (means * weights).sum(0) / count
+        return ((means - center).square() * weights).sum(0) / count
+
+    def _heard(self) -> Tensor:
+        """1 for each group with a token, else 0, (groups, ...), to be multiplied with stacked means."""
+        tokens, mean = torch.stack(list(self.tokens.values())), next(iter(self.means.values()))
+        return _like((tokens > 0).to(tokens.dtype), mean[None])
 
     def of_expert(self, expert: int) -> "LayerStatistics":
         """Return what one of the stacked experts saw."""
-        return LayerStatistics(
+        return self._with(
             {group: mean[expert] for group, mean in self.means.items()},
             {group: tokens[expert] for group, tokens in self.tokens.items()},
-            self._statistic,
         )
 
     def total_tokens(self) -> Tensor:
@@ -230,7 +296,7 @@ class LayerStatistics:
         exact = accumulator_dtype(device)
         means = {group: mean.to(device, exact) for group, mean in self.means.items()}
         tokens = {group: own.to(device) for group, own in self.tokens.items()}
-        return LayerStatistics(means, tokens, self._statistic)
+        return self._with(means, tokens)
 
     def energies(self) -> "LayerStatistics":
         """Return the same statistics as energies (a Gram matrix's diagonal is its energy)."""
@@ -242,7 +308,7 @@ class LayerStatistics:
         if wanted == statistic:
             return self
         means = {group: statistic.part(mean, wanted) for group, mean in self.means.items()}
-        return LayerStatistics(means, self.tokens, wanted)
+        return self._with(means, self.tokens, wanted)
 
 
 def _like(tokens: Tensor, mean: Tensor) -> Tensor:
