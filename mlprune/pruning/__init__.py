@@ -1,5 +1,6 @@
 """Pruning in plain torch, for any transformers model; imports neither Lightning nor data nor evaluation."""
 
+from mlprune.pruning.activity import activation_probability
 from mlprune.pruning.admm import ADMM
 from mlprune.pruning.allocation import OWL, Allocation, AlphaPruning
 from mlprune.pruning.alps import ALPS
@@ -10,12 +11,13 @@ from mlprune.pruning.importance import RIA, ContrastiveWanda, Importance, Magnit
 from mlprune.pruning.losses import Loss, NextToken, TranslationLoss
 from mlprune.pruning.masks import apply_masks, load_masks, save_masks
 from mlprune.pruning.merging import merge_statistics
+from mlprune.pruning.moments import joined
 from mlprune.pruning.patterns import NofM, Pattern, Unstructured
 from mlprune.pruning.prune import collect_statistics, prune_from_statistics, prune_model, sweep
 from mlprune.pruning.pruner import LayerReport, Pruner
 from mlprune.pruning.regional import RegionalGradient
 from mlprune.pruning.sparsegpt import SparseGPT
-from mlprune.pruning.statistics import ENERGY, GRAM, LayerStatistics, Statistic, load_statistics, save_statistics
+from mlprune.pruning.statistics import ENERGY, GRAM, LayerStatistics, Pool, Statistic, load_statistics, save_statistics
 from mlprune.pruning.steps import BlockStep, prune_blocks
 from mlprune.pruning.streaming import prune_streaming
 
@@ -41,6 +43,7 @@ __all__ = [
     "NextToken",
     "NofM",
     "Pattern",
+    "Pool",
     "Pruner",
     "Random",
     "RegionalGradient",
@@ -49,9 +52,11 @@ __all__ = [
     "TranslationLoss",
     "Unstructured",
     "Wanda",
+    "activation_probability",
     "apply_masks",
     "calibrating",
     "collect_statistics",
+    "joined",
     "load_masks",
     "load_statistics",
     "merge_statistics",

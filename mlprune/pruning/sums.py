@@ -115,6 +115,25 @@ def sum_of_outer_products(x: Tensor, where: list[slice] | None = None) -> Tensor
     return result.total
 
 
+def count_above(threshold: float, absolute: bool, x: Tensor, where: list[slice] | None = None) -> Tensor:
+    """Return the number of tokens at which every feature is above a threshold.
+
+    Args:
+        threshold: The threshold.
+        absolute: Whether the sign does not matter.
+        x: (tokens, in_features).
+        where: The tokens that count; all if omitted.
+
+    Example:
+        >>> count_above(1.5, True, torch.tensor([[1.0, -2.0], [3.0, 4.0]]))
+        tensor([1., 2.], dtype=torch.float64)
+    """
+    result = torch.zeros(x.shape[-1], dtype=accumulator_dtype(x.device), device=x.device)
+    for chunk in _chunks(x, where, CHUNK_TOKENS):
+        result += ((chunk.abs() if absolute else chunk) > threshold).sum(0)
+    return result
+
+
 def _chunks(x: Tensor, where: list[slice] | None, size: int) -> Iterator[Tensor]:
     for part in [slice(None)] if where is None else where:
         if len(x[part]):
