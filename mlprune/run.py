@@ -19,7 +19,9 @@ from mlprune.errors import reason_of
 from mlprune.log import log
 from mlprune.module import PruningModule
 from mlprune.pruning import LayerReport, Statistic
+from mlprune.runs.facts import hardware
 from mlprune.runs.folder import claim, claim_named, numbered, versions
+from mlprune.runs.journal import Journal
 from mlprune.runs.warnings import keep_warnings
 
 if TYPE_CHECKING:
@@ -59,8 +61,10 @@ class Run:
         module: The model.
         data: Calibration prompts and tasks.
         resumed: Folder of the run to be resumed.
+        command: What started it, as it was typed.
 
     Attributes:
+        journal: When, where and how long.
         callbacks: The RunCallbacks among the trainer's callbacks, in their order.
         schedule: The callback whose steps validation takes; None where nothing is validated.
         is_experiment: Its stages are phases of one experiment, which compares dense and pruned at its end.
@@ -71,7 +75,12 @@ class Run:
     """
 
     def __init__(
-        self, trainer: Trainer, module: PruningModule, data: PruningDataModule, resumed: Path | None = None
+        self,
+        trainer: Trainer,
+        module: PruningModule,
+        data: PruningDataModule,
+        resumed: Path | None = None,
+        command: str = "",
     ) -> None:
         self.trainer = trainer
         self.module = module
@@ -81,6 +90,7 @@ class Run:
         self.is_sweep = False
         self.trains = False
         self.outcome = PruningOutcome()
+        self.journal = Journal(command, resumed)
         self.callbacks: list[RunCallback] = []
         self.schedule: Schedule | None = None
         self.measured: Statistic | None = None
@@ -154,6 +164,33 @@ class Run:
     def barrier(self, name: str) -> None:
         """Wait for all processes."""
         self.trainer.strategy.barrier(f"mlprune-{name}")
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[dict[str, Any]]:
+        """While open, one phase of the run is worked through; its time goes into the run's journal.
+
+        Args:
+            name: What is done.
+        """
+        with self.journal.phase(name) as entry:
+            yield entry
+        self.write_journal()
+
+    def write_journal(self) -> None:
+        """Write run.json, on one process."""
+        if self.writes:
+            with self.viewer("run.json"):
+                if self.module.model is not None:
+                    self.journal.note(dtype=str(self.module.model.dtype).removeprefix("torch."))
+                self.journal.note(
+                    machine=hardware(),
+                    devices=self.trainer.num_devices * self.trainer.num_nodes,
+                    processes=self.trainer.world_size,
+                    accelerator=type(self.trainer.accelerator).__name__.removesuffix("Accelerator"),
+                    threads=torch.get_num_threads(),
+                    precision=str(self.trainer.precision),
+                )
+                self.journal.write(self.folder)
 
     @property
     def warnings(self) -> list[str]:

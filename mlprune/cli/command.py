@@ -1,5 +1,6 @@
 """The subcommands that run something: LightningCLI with fit, validate and test."""
 
+import shlex
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -45,6 +46,7 @@ class MlpruneCLI(LightningCLI):
     """The command line of mlprune: ``fit`` runs the experiment, ``validate`` prunes, ``test`` evaluates."""
 
     def __init__(self, args: list[str] | None = None) -> None:
+        self.typed = f"{program()} {shlex.join(sys.argv[1:] if args is None else args)}"
         args, self.resumed = take_resume(named_configs(list(sys.argv[1:] if args is None else args)))
         check_files(args)
         super().__init__(
@@ -162,6 +164,7 @@ class MlpruneCLI(LightningCLI):
             command=str(self.subcommand),
             resumed=self.resumed,
             dense=self.config[self.subcommand].dense,
+            typed=self.typed,
         )
 
     def fit(self, model: PruningModule, datamodule: PruningDataModule, ckpt_path: str | None = None) -> None:

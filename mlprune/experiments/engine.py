@@ -29,6 +29,7 @@ from mlprune.experiments.experiment import Experiment, check_training
 from mlprune.experiments.stages import Stages
 from mlprune.experiments.sweep import Sweep
 from mlprune.inputs import model_parts, prompt_parts, task_parts
+from mlprune.invocation import script
 from mlprune.module import PruningModule
 from mlprune.run import Run
 from mlprune.runs.folder import release
@@ -66,6 +67,7 @@ class Engine:
         command: fit, validate or test, for the hint how to resume.
         resumed: Folder of the run to be resumed.
         dense: Folder of a run that already has the dense model's results for the same model, tasks and data.
+        typed: What started the run, as it was typed, for its report.
         trainer_options: Further arguments of ``lightning.pytorch.Trainer``.
 
     Example:
@@ -86,6 +88,7 @@ class Engine:
         command: str = "fit",
         resumed: Path | None = None,
         dense: str | Path | None = None,
+        typed: str = "",
         **trainer_options: Any,
     ) -> None:
         if trainer is not None and trainer_options:
@@ -94,7 +97,7 @@ class Engine:
         module = PruningModule(model) if isinstance(model, str) else model
         given = [callback for callback in callbacks_of(trainer) if isinstance(callback, PruningCallback)]
         self.pruning = pruning or next(iter(given), None) or PruningCallback()
-        self.run = Run(trainer, module, data or PruningDataModule(), resumed)
+        self.run = Run(trainer, module, data or PruningDataModule(), resumed, typed or script())
         self.dense = None if dense is None else Path(dense)
         self.folder = RunFolder(config)
         self.stages = Stages(self.run)
@@ -125,7 +128,8 @@ class Engine:
         """Evaluate the model, dense or pruned, as ``test`` does, and return the sections of results.json."""
         with self._in_folder():
             self._read(examples=True)
-            self.stages.evaluate()
+            with self.run.phase(f"evaluating the {self.run.module.system} model"):
+                self.stages.evaluate()
             self._finish()
         return self.run.module.results
 
@@ -135,7 +139,8 @@ class Engine:
         self.run.trains = False
         with self._in_folder():
             self._read(prompts=True)
-            self.stages.validate(analyses[0] if analyses else self.pruning)
+            with self.run.phase("measuring features" if analyses else "calibrating and pruning"):
+                self.stages.validate(analyses[0] if analyses else self.pruning)
             self._finish()
 
     def train(self, ckpt_path: str | None = None) -> None:
@@ -158,7 +163,8 @@ class Engine:
             self._read(training=True)
             if run.writes and not run.resumes:
                 shutil.rmtree(run.folder / "pruned", ignore_errors=True)  # what prune() wrote, which training replaces
-            self.stages.train(ckpt_path)
+            with run.phase("recovery training with the masks held"):
+                self.stages.train(ckpt_path)
             self._finish()
 
     def experiment(self, ckpt_path: str | None = None) -> dict[str, Any]:
@@ -194,7 +200,8 @@ class Engine:
             if ckpt_path is not None:
                 self.folder.hold({"ckpt_path": Part.of_file(Path(ckpt_path))})
             experiment.conduct(ckpt_path)
-            comparison = experiment.compare() if run.writes else {}
+            with run.phase("comparing"):
+                comparison = experiment.compare() if run.writes else {}
             self._finish()
         return comparison
 
@@ -229,8 +236,11 @@ class Engine:
             run.data.read_examples(tokenizer)
             for intervention in run.module.interventions:
                 intervention.prepare(run.data.tasks, tokenizer)
-        tasks = task_parts(run.data) if examples else {}
-        self.folder.hold({**model_parts(run.module), **prompt_parts(run.data), **tasks})
+        data = {**prompt_parts(run.data), **(task_parts(run.data) if examples else {})}
+        self.folder.hold({**model_parts(run.module), **data})
+        files = {name: {"sha256": part.sha256, "origin": part.origin} for name, part in data.items() if part.origin}
+        run.journal.note(data=files)
+        run.write_journal()
 
     def _add_sweep(self) -> Sweep:
         sweep = Sweep(self.run, self.pruning, self.stages)

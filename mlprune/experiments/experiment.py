@@ -49,7 +49,8 @@ class Experiment:
         phases = self._phases(ckpt_path)
         for number, (caption, work) in enumerate(phases, start=1):
             log.info("(%d/%d) %s", number, len(phases), caption)
-            work()
+            with self.run.phase(caption):
+                work()
 
     def _phases(self, ckpt_path: str | None) -> list[Phase]:
         was_pruned = bool(self.run.module.recipe)

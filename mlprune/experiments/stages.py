@@ -47,3 +47,8 @@ class Stages:
             log.info("resuming recovery training from %s", newest)
             ckpt_path = str(newest)
         run.trainer.fit(run.module, datamodule=run.data, ckpt_path=ckpt_path, weights_only=True)
+        optimizer = run.trainer.optimizers[0]
+        rate = optimizer.param_groups[0].get("initial_lr", optimizer.param_groups[0]["lr"])  # a scheduler changes lr
+        run.journal.note(
+            training={"optimizer": type(optimizer).__name__, "learning_rate": rate, "steps": run.trainer.global_step}
+        )

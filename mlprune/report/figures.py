@@ -16,6 +16,7 @@ from mlprune.report.dots import Dots, Interval, dot_chart
 from mlprune.report.tables import share_lost
 from mlprune.runs.content import RunContent
 
+UNEVEN = 0.5  # percentage points between layers that are worth a chart
 Figures = list[tuple[str, Markup]]
 
 
@@ -111,7 +112,7 @@ def layer_figures(runs: Sequence[RunContent]) -> Figures:
                     if not points or points[-1][0] != block:
                         points.append((block, 100 * float(value)))
     for title, series, label in (
-        ("Sparsity of each layer", sparsity, "weights pruned, %"),
+        ("Sparsity of each layer", {} if uniform_sparsity(runs) else sparsity, "weights pruned, %"),
         ("Where importance was lost", lost, "score pruned away, %"),
         ("Change of each block's output", error, "relative error, %"),
     ):
@@ -120,6 +121,30 @@ def layer_figures(runs: Sequence[RunContent]) -> Figures:
             alt = f"Lines over the blocks: {label}, for {', '.join(series)}."
             figures.append((title, Markup(line_chart(series, ("block", label), alt))))
     return figures
+
+
+def uniform_sparsity(runs: Sequence[RunContent]) -> list[tuple[str, str]]:
+    """Return each run's sparsity in words where every run's is the same in all layers, for which a chart says nothing.
+
+    Layers whose width is no multiple of what is pruned differ a little, which is still uniform.
+
+    Example:
+        >>> from pathlib import Path
+        >>> rows = [{"block": str(k), "layer": f"h.{k}.q", "sparsity": str(0.3 - k / 1000)} for k in range(2)]
+        >>> uniform_sparsity([RunContent(Path("v0"), "v0", layers=rows)])
+        [('v0', '29.9 to 30.0% of the weights of each of the 2 layers were pruned, in every block alike.')]
+    """
+    found = []
+    for run in runs:
+        levels = [100 * float(row["sparsity"]) for _, _, row in _rows(run)]
+        if not levels:
+            continue
+        if max(levels) - min(levels) > UNEVEN and run.recipe.get("allocation") != "uniform":
+            return []
+        ends = dict.fromkeys(f"{level:.1f}" for level in (min(levels), max(levels)))
+        share = f"{' to '.join(ends)}% of the weights of each of the {len(levels)} layers"
+        found.append((run.name, f"{share} were pruned, in every block alike."))
+    return found
 
 
 def _mean_by_block(points: list[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -21,8 +21,9 @@ from mlprune.present.table import term
 from mlprune.report.answer import answer, findings
 from mlprune.report.changes import changed_predictions, generated_answers
 from mlprune.report.features import feature_section
-from mlprune.report.figures import layer_figures, result_figures
+from mlprune.report.figures import layer_figures, result_figures, uniform_sparsity
 from mlprune.report.headline import headline, question
+from mlprune.report.provenance import data_tables
 from mlprune.report.sweep import sweep_section
 from mlprune.report.tables import facts_of, layer_summary, settings_rows
 from mlprune.report.take import with_buttons
@@ -32,7 +33,7 @@ from mlprune.text import visible
 
 MAX_BYTES = 3_000_000
 CHANGED = (
-    "Each row is a language. Left: before and after pruning, with 95% intervals, and what guessing gives. Right: the "
+    "Each row is a language. Left: the {} and the {} model, with 95% intervals, and what guessing gives. Right: the "
     "difference with its interval, which is narrower, since both models answered the same examples; green is better, "
     "red is worse, grey may be chance (95% interval or corrected p). Sorted by the change, best first."
 )
@@ -91,13 +92,15 @@ def _content(runs: Sequence[RunContent]) -> dict[str, Any]:
         "answer": answer(found),
         "findings": found,
         "picture": [figures[key] for key in first if key in figures],
-        "caption": CHANGED if found else MEASURED,
+        "caption": CHANGED.format(differences[0].reference, differences[0].system) if found else MEASURED,
         "headlines": [(run.name, headline(run)) for run in runs if headline(run)],
         "words": glossary_of([*comparisons, *tables, *layer_rows], sorted(measures, key=lambda each: each.name)),
         "settings": settings_rows(runs),
+        "data": data_tables(run),
         "comparisons": comparisons,
         "tables": tables,
         "figures": [figure for key, figure in figures.items() if key not in first],
+        "uniform": uniform_sparsity(runs),
         "layer_figures": layer_figures(runs),
         "layer_rows": layer_rows,
         "sweep": sweep_section(run) if run else None,

@@ -5,6 +5,7 @@ from typing import Any
 
 from mlprune.models.paths import LayerPath
 from mlprune.present import Table
+from mlprune.report.provenance import provenance
 from mlprune.runs.content import RunContent
 
 
@@ -23,7 +24,9 @@ def _settings(run: RunContent) -> dict[str, str]:
     pruning = (run.config.get("pruning") or {}) if prunes else {}  # else not what the evaluated model was pruned by
     sparsity = run.recipe.get("sparsity", final.get("sparsity"))
     scored = run.recipe.get("scored_share", 1.0)
-    settings = {
+    made = provenance(run)
+    settings: dict[str, Any] = {
+        "date": made.pop("date", None),
         "model": final.get("model") or recipe.get("base_model") or (run.config.get("model") or {}).get("name"),
         "sparsity reached": f"{100 * sparsity:.2f}%" if sparsity else None,
         "sparsities": ", ".join(dict.fromkeys(f"{100 * float(row['sparsity']):g}%" for row in run.sweep)),
@@ -41,6 +44,7 @@ def _settings(run: RunContent) -> dict[str, str]:
     for group in described:
         settings.setdefault(f"{name} '{group}'", _class(described[group]))
     settings |= _training(run)
+    settings |= made
     settings["seed"] = final.get("seed", recipe.get("seed", run.config.get("seed_everything")))
     settings["configuration hash"] = final.get("config_hash")
     versions = final.get("versions") or recipe.get("versions") or {}
@@ -89,6 +93,8 @@ def facts_of(run: RunContent) -> list[str]:
         settings["sparsity reached"] and f"{settings['sparsity reached']} of the weights pruned",
         settings["importance"] and f"scored by {settings['importance'].partition('(')[0]}",
         f"{prompts} calibration prompts" if prompts else "",
+        settings.get("date"),
+        settings.get("duration", "").partition(":")[0],
     ]
     return [fact for fact in found if fact]
 

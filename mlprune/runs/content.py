@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlprune.errors import UserError
+from mlprune.runs.journal import read_starts
 from mlprune.runs.reading import Json, read_json, read_predictions, read_yaml
 from mlprune.runs.warnings import read_warnings
 
@@ -28,6 +29,7 @@ class RunContent:
         overlap: overlap.json of a feature analysis.
         overlap_linear: overlap.linear.json of a feature analysis.
         warnings: What could not be shown when the run ended.
+        starts: What run.json says of each start of the run; empty for a run of an older version.
     """
 
     folder: Path
@@ -42,6 +44,7 @@ class RunContent:
     overlap: Json = field(default_factory=dict)
     overlap_linear: Json = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    starts: list[Json] = field(default_factory=list)
 
     @property
     def final(self) -> Json:
@@ -84,6 +87,7 @@ def read_run(folder: Path) -> RunContent:
         overlap=read_json(folder / "overlap.json"),
         overlap_linear=read_json(folder / "overlap.linear.json"),
         warnings=read_warnings(folder),
+        starts=read_starts(folder),
     )
     if not (run.config or run.results or run.recipe or run.layers or run.overlap):
         raise UserError(f"'{folder}' is not a run's folder; give one that fit, validate or test wrote")

@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import os
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -73,6 +75,32 @@ def versions() -> dict[str, str]:
         except ModuleNotFoundError:
             found[package] = "not installed"
     return found
+
+
+def hardware() -> str:
+    """Return the machine that a run is on, in words: system, processor, cores, memory, accelerators.
+
+    Example:
+        >>> "cores" in hardware()
+        True
+    """
+    processor = next(iter(_lines("/proc/cpuinfo", "model name")), platform.processor() or platform.machine())
+    memory = next(
+        (f"{int(text.split()[0]) / 2**20:.0f} GiB memory" for text in _lines("/proc/meminfo", "MemTotal")), ""
+    )
+    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    cards = [f"{names.count(name)} x {name}" for name in dict.fromkeys(names)]
+    cores = f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores"
+    return ", ".join(filter(None, [f"{platform.system()} {platform.machine()}", processor, cores, memory, *cards]))
+
+
+def _lines(file: str, key: str) -> list[str]:
+    """What a file of the kernel says of a key; nothing where there is no such file."""
+    try:
+        lines = Path(file).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+    return [line.partition(":")[2].strip() for line in lines if line.startswith(key)]
 
 
 def machine() -> dict[str, str | int]:

@@ -20,7 +20,7 @@ WORK = (  # what a run computes and a resumed run reuses
     *("masks.safetensors", "statistics.safetensors", "pruned"),
 )
 # what is there before anything is computed
-BEGINNING = re.compile(r"inputs\.json|config\.yaml|hparams\.yaml|metrics\.csv|events\.out\.tfevents\..*")
+BEGINNING = re.compile(r"run\.json|inputs\.json|config\.yaml|hparams\.yaml|metrics\.csv|events\.out\.tfevents\..*")
 
 
 def versions(parent: Path) -> Iterator[Path]:

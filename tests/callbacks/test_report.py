@@ -1,8 +1,10 @@
 """Every run ends with its report, and with what pruning did to each layer."""
 
 import csv
+import json
 from pathlib import Path
 
+from markupsafe import escape
 from tiny_runs import write_config
 
 from mlprune.models.blocks import find_blocks
@@ -16,6 +18,15 @@ def test_fit_leaves_a_report_and_figures_of_every_layer(mlprune, tmp_path: Path,
     page = (RUN / "report.html").read_text(encoding="utf-8")
     for part in ("Outside English", "What was pruned", "Where importance was lost", "Generated answers", "nli: acc"):
         assert part in page
+    (start,) = json.loads((RUN / "run.json").read_text(encoding="utf-8"))["starts"]
+    assert start["command"] == f"python main.py fit --config {tmp_path / 'run.yaml'}"
+    names = ["evaluating the dense model", "calibrating and pruning", "evaluating the pruned model", "comparing"]
+    assert [phase["name"] for phase in start["phases"]] == names
+    assert all(phase["seconds"] >= 0 for phase in start["phases"])
+    assert (start["dtype"], start["devices"], start["processes"]) == ("float32", 1, 1)
+    assert start["data"]["task nli, examples sw"]["origin"] == "bundled corpus 'nli' in 'sw'"
+    for part in (start["command"], start["machine"], *names, start["data"]["task nli, examples sw"]["sha256"]):
+        assert str(escape(part)) in page
     with (RUN / "layers.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     blocks = find_blocks(ModelSource(str(tiny_folder)).load_model())

@@ -260,6 +260,31 @@ def test_a_sweep_is_shown_by_sparsity(tmp_path: Path) -> None:
     )
 
 
+def test_how_the_run_was_made(tmp_path: Path) -> None:
+    phases = [{"name": "pruning", "seconds": 30.0}]
+    start = {"date": "2026-05-01T10:00:00+00:00", "command": "mlprune fit", "machine": "Linux, 2 cores", "devices": 4}
+    start |= {"processes": 4, "accelerator": "CUDA", "dtype": "bfloat16", "threads": 8, "precision": "bf16-mixed"}
+    training = {"optimizer": "AdamW", "learning_rate": 1e-5, "steps": 12}
+    data = {"task nli, examples fr": {"sha256": "abc123", "origin": "nli.fr.jsonl"}}
+    starts = [start | {"phases": phases}, start | {"phases": phases, "data": data, "training": training}]
+    text = Page(render([read_run(write(whole(tmp_path), {"run.json": {"starts": starts}}))])).text
+    cells = {
+        *("2026-05-01 10:00 UTC, resumed 1 time", "mlprune fit", "1 min 0 s: pruning 1 min 0 s", "Linux, 2 cores"),
+        *("4 (CUDA), 4 processes, trainer precision bf16-mixed", "bfloat16", "8", "1e-05", "AdamW", "12"),
+        *("abc123", "nli.fr.jsonl"),
+    }
+    assert cells <= set(text)
+
+
+@pytest.mark.parametrize(("levels", "drawn"), [((0.3, 0.301), False), ((0.3, 0.4), True)])
+def test_uniform_sparsity_is_a_number_and_no_chart(tmp_path: Path, levels: tuple[float, float], drawn: bool) -> None:
+    layers = "block,layer,sparsity,threshold,kept_importance\n"
+    layers += "".join(f"{k},h.{k}.q,{level},0.1,0.9\n" for k, level in enumerate(levels))
+    text = " ".join(Page(render([read_run(write(tmp_path, {"layers.csv": layers}))])).text)
+    assert ("Sparsity of each layer" in text) == drawn
+    assert ("30.0 to 30.1% of the weights of each of the 2 layers" in text) != drawn
+
+
 def test_settings_name_no_pruning_that_did_not_happen(tmp_path: Path) -> None:
     pruning = "pruning: {propagate: layer, importance: {class_path: mlprune.pruning.RIA}}\n"
     training = "trainer: {max_epochs: 3}\nmodel: {name: tiny, lora: {r: 4}}\n"
