@@ -2,6 +2,7 @@
 
 from mlprune.comparison.chance import chance_levels
 from mlprune.comparison.compare import compare, compare_all
+from mlprune.comparison.controls import explained, read_controls
 from mlprune.comparison.difference import Difference
 from mlprune.comparison.headline import OF_ONE_RUN
 from mlprune.comparison.records import TaskRecords
@@ -16,7 +17,9 @@ __all__ = [
     "compare",
     "compare_all",
     "differences_of",
+    "explained",
     "figures_of",
+    "read_controls",
     "read_differences",
     "read_figures",
 ]

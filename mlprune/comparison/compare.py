@@ -2,11 +2,12 @@
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from mlprune.comparison import schema1
+from mlprune.comparison.controls import control_rows, controls_of
 from mlprune.comparison.difference import Difference
 from mlprune.comparison.headline import headline
 from mlprune.comparison.reading import System, measured_tasks, read_systems
@@ -32,7 +33,8 @@ def compare(before: Path, after: Path, seed: int = 0, systems: tuple[str, str] =
 
     Returns:
         Content of comparison.json: ``differences``, a row each (:class:`Difference`), ``headline``, one plain sentence,
-        ``systems``, and the sections of schema 1.
+        ``systems``, ``controls``, rows of the first system with constants (:mod:`mlprune.comparison.controls`),
+        ``constants``, and the sections of schema 1.
 
     Raises:
         UserError: If there are no predictions, or the runs have no example in common or differ in one's data.
@@ -47,14 +49,16 @@ def compare(before: Path, after: Path, seed: int = 0, systems: tuple[str, str] =
         (0.0, 1)
     """
     first, second = read_systems((before, after))
-    rows, shared = _differences(first, second, systems, seed)
-    rows = corrected(rows)
+    found = _compared(first, second, systems, seed)
+    rows = corrected(found.rows)
     return {
         "schema_version": SCHEMA_VERSION,
         "systems": list(systems),
-        **schema1.comparison_sections(shared, rows),
-        "headline": headline(rows, [own.task for own in shared if own.headline]),
+        **schema1.comparison_sections(found.shared, rows),
+        "headline": headline(rows, [own.task for own in found.shared if own.headline], found.controls),
         "differences": [row.to_json() for row in rows],
+        "controls": [row.to_json() for row in found.controls],
+        "constants": found.constants,
     }
 
 
@@ -69,50 +73,63 @@ def compare_all(folders: Sequence[Path], systems: Sequence[str], seed: int = 0) 
         seed: Seed of resampling and swapping.
 
     Returns:
-        ``systems``, ``headlines``, one of each system but the first, ``differences``, rows of all with the first, and
-        ``matrix``, rows of the averages over languages of every pair.
+        ``systems``, ``headlines``, one of each system but the first, ``differences``, rows of all with the first,
+        ``controls``, rows of the first with constants, and ``matrix``, rows of the averages over languages of every
+        pair.
 
     Raises:
         UserError: As :func:`compare`.
     """
     loaded = read_systems(folders)
     pairs = {
-        (i, j): _differences(loaded[i], loaded[j], (systems[i], systems[j]), seed)
+        (i, j): _compared(loaded[i], loaded[j], (systems[i], systems[j]), seed, controlled=i == 0)
         for i, j in itertools.combinations(range(len(loaded)), 2)
     }
-    tasks = {own.task for _, shared in pairs.values() for own in shared if own.headline}
-    with_first = corrected([row for (i, _), (rows, _) in pairs.items() if i == 0 for row in rows])
-    averages = corrected([row for rows, _ in pairs.values() for row in rows if row.language == AVERAGE])
+    tasks = {own.task for pair in pairs.values() for own in pair.shared if own.headline}
+    with_first = corrected([row for (i, _), pair in pairs.items() if i == 0 for row in pair.rows])
+    averages = corrected([row for pair in pairs.values() for row in pair.rows if row.language == AVERAGE])
+    controls = {systems[j]: pair.controls for (i, j), pair in pairs.items() if i == 0}
     own_rows = {name: [row for row in with_first if row.system == name] for name in systems[1:]}
     return {
         "schema_version": SCHEMA_VERSION,
         "systems": list(systems),
-        "headlines": [headline(own, tasks) for own in own_rows.values()],
+        "headlines": [headline(own, tasks, controls[name]) for name, own in own_rows.items()],
         "differences": [row.to_json() for row in with_first],
+        "controls": [row.to_json() for own in controls.values() for row in own],
         "matrix": [row.to_json() for row in averages],
     }
 
 
-def _differences(
-    before: System, after: System, systems: tuple[str, str], seed: int
-) -> tuple[list[Difference], list[TaskRecords]]:
-    """Return the differences between two systems, uncorrected, and what the first has in common with the second."""
+@dataclass
+class _Pair:
+    """Two systems: their differences, uncorrected; what the first has in common with the second; its controls."""
+
+    rows: list[Difference] = field(default_factory=list)
+    shared: list[TaskRecords] = field(default_factory=list)
+    controls: list[Difference] = field(default_factory=list)
+    constants: list[dict[str, Any]] = field(default_factory=list)
+
+
+def _compared(before: System, after: System, systems: tuple[str, str], seed: int, controlled: bool = True) -> _Pair:
+    """Compare two systems, also with the first under constants if asked for."""
     predictions, measured = zip(before, after, strict=True)
     for task in sorted(predictions[0].keys() ^ predictions[1].keys()):
         log.warning("%s: only in %s", task, systems[0] if task in predictions[0] else systems[1])
     sides = [measured_tasks(own, measured[0] | measured[1]) for own in predictions]
     after_by_task = {own.task: own for own in sides[1]}
-    rows: list[Difference] = []
-    shared = []
+    found = _Pair()
     for own in sides[0]:
         if own.task in after_by_task:
             pair = shared_records(own, after_by_task[own.task], systems)
             if pair[0].records:
-                shared.append(pair[0])
-                rows += differences_of(*pair, systems, seed)
-    if not rows:
+                found.shared.append(pair[0])
+                found.rows += differences_of(*pair, systems, seed)
+                controls = controls_of(*pair, seed) if controlled else []
+                found.controls += control_rows(*pair, controls, systems, seed)
+                found.constants += [{"task": own.task, **entry} for each in controls for entry in each.to_json()]
+    if not found.rows:
         raise UserError(f"'{systems[0]}' and '{systems[1]}' have no example in common; evaluate both on the same tasks")
-    return rows, shared
+    return found
 
 
 def shared_records(before: TaskRecords, after: TaskRecords, systems: Sequence[str]) -> tuple[TaskRecords, TaskRecords]:

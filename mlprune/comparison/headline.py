@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
+from mlprune.comparison.controls import explained
 from mlprune.comparison.difference import Difference
 from mlprune.languages import language_name
 from mlprune.metrics.measure import AVERAGE
@@ -12,7 +13,7 @@ OF_ONE_RUN = {  # systems that differ by what a run did to its model
 }
 
 
-def headline(rows: Sequence[Difference], tasks: Collection[str]) -> str:
+def headline(rows: Sequence[Difference], tasks: Collection[str], controls: Sequence[Difference] = ()) -> str:
     """Say whether the second system is better outside the pivot; "too few to tell" unless an interval tells.
 
     Where no task has a pivot, such as English, it is the average over all languages.
@@ -21,6 +22,7 @@ def headline(rows: Sequence[Difference], tasks: Collection[str]) -> str:
         rows: The differences.
         tasks: Names of the tasks it is about, each by its first measure and the one that stands beside it; all tasks
             if there are none.
+        controls: Rows of the first system with constants: a gain that these explain is called a shift of labels.
 
     Example:
         >>> from mlprune.metrics import Measure
@@ -46,7 +48,7 @@ def headline(rows: Sequence[Difference], tasks: Collection[str]) -> str:
     places: dict[str, list[Difference]] = {}
     for row in chosen:
         places.setdefault(_where(row, chosen, rows), []).append(row)
-    return " ".join(_sentence(where, own, beside) for where, own in places.items())
+    return " ".join(_sentence(where, own, beside, controls) for where, own in places.items())
 
 
 def _where(row: Difference, chosen: Sequence[Difference], rows: Sequence[Difference]) -> str:
@@ -57,9 +59,15 @@ def _where(row: Difference, chosen: Sequence[Difference], rows: Sequence[Differe
     return "On average over languages" if pivot is None or has_it else f"Outside {language_name(pivot)}"
 
 
-def _sentence(where: str, chosen: Sequence[Difference], beside: Mapping[str, Difference]) -> str:
+def _sentence(
+    where: str,
+    chosen: Sequence[Difference],
+    beside: Mapping[str, Difference],
+    controls: Sequence[Difference],
+) -> str:
     same = [f"{row.task} ({_size(row)})" for row in chosen if row.changed == 0]
-    moved = [_change(row) for first in chosen if first.changed != 0 for row in (first, beside.get(first.task)) if row]
+    pairs = [(first, beside.get(first.task)) for first in chosen if first.changed != 0]
+    moved = [_change(row, controls) for pair in pairs for row in pair if row]
     before, after = chosen[0].reference, chosen[0].system
     done = OF_ONE_RUN.get((before, after))
     if not moved:
@@ -69,22 +77,34 @@ def _sentence(where: str, chosen: Sequence[Difference], beside: Mapping[str, Dif
     return f"{where}, {done or f'{after} against {before}'} changed {'; '.join(moved)}{still}."
 
 
-def _change(row: Difference) -> str:
-    measure, by = row.measure, row.measure.amount(row.delta)
+def _change(row: Difference, controls: Sequence[Difference]) -> str:
+    measure = row.measure
+    said = f"{row.task} {measure.title or measure.name} by {measure.amount(row.delta)} ({_interval(row)}, {_size(row)})"
+    return f"{said}: {_verdict(row, controls)}"
+
+
+def _interval(row: Difference) -> str:
     if row.low is None or row.high is None:
-        interval = "no interval"
-    else:
-        interval = f"95% CI {measure.text(row.low, sign=True)} to {measure.text(row.high, sign=True)}"
-    return f"{row.task} {measure.title or measure.name} by {by} ({interval}, {_size(row)}): {_verdict(row)}"
+        return "no interval"
+    return f"95% CI {row.measure.text(row.low, sign=True)} to {row.measure.text(row.high, sign=True)}"
 
 
-def _verdict(row: Difference) -> str:
+def _verdict(row: Difference, controls: Sequence[Difference]) -> str:
     if not row.clear or row.low is None:
         return f"too few to tell{_power(row)}"
-    rose = row.low > 0
-    if row.measure.higher_is_better is None:
+    measure, rose = row.measure, row.low > 0
+    if measure.higher_is_better is None:
         return "it rose" if rose else "it fell"
-    return "it helped" if rose == row.measure.higher_is_better else "it hurt"
+    if rose != measure.higher_is_better:
+        return "it hurt"
+    shift = explained(row, controls)
+    if shift is None:
+        return "it helped"
+    gain, beyond = shift
+    return (
+        f"a shift of labels ({gain.system} changes it by {measure.amount(gain.delta)}; {row.system} is beyond that by "
+        f"{measure.amount(beyond.delta)}, {_interval(beyond)})"
+    )
 
 
 def _power(row: Difference) -> str:

@@ -1,6 +1,7 @@
 """How rows are shown: one table of them on the console, as Markdown, CSV, LaTeX and HTML."""
 
 from mlprune.present.comparison import COMPARISON_FILES, FORMATS, comparison_markdown, several_markdown
+from mlprune.present.controls import control_tables
 from mlprune.present.curves import Curve, curves_of, curves_table
 from mlprune.present.rows import comparison_tables, console_rows, detail_lines, figure_tables, raw_table
 from mlprune.present.table import Table, to_console, to_csv, to_html, to_latex, to_markdown
@@ -13,6 +14,7 @@ __all__ = [
     "comparison_markdown",
     "comparison_tables",
     "console_rows",
+    "control_tables",
     "curves_of",
     "curves_table",
     "detail_lines",

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from html import escape
 from typing import Any
 
-from mlprune.comparison import OF_ONE_RUN, Difference, read_differences
+from mlprune.comparison import OF_ONE_RUN, Difference, read_controls, read_differences
+from mlprune.present.controls import control_tables
 from mlprune.present.rows import comparison_tables, matrix_tables, raw_table
 from mlprune.present.table import Table, to_csv, to_html, to_latex, to_markdown
 from mlprune.text import visible
@@ -69,19 +70,23 @@ def comparison_html(comparison: dict[str, Any]) -> str:
 
 
 def _tables(comparison: dict[str, Any]) -> list[Table]:
-    """The tables of a comparison; of several systems the matrices, then each system's against the first."""
+    """The tables of a comparison, controls last; of several systems matrices, then each system's against the first."""
     rows = read_differences(comparison)
     if "matrix" not in comparison:
-        return comparison_tables(rows)
+        return [*comparison_tables(rows), *control_tables(comparison)]
     systems = comparison["systems"]
     tables = matrix_tables([Difference.from_json(row) for row in comparison["matrix"]], systems)
     of_each = [comparison_tables([row for row in rows if row.system == name]) for name in systems[1:]]
-    return [*tables, *(table for own in of_each for table in own)]
+    return [*tables, *(table for own in of_each for table in own), *control_tables(comparison)]
+
+
+def _controls(comparison: dict[str, Any]) -> list[Difference]:
+    return [row for pair in read_controls(comparison) for row in pair]
 
 
 FORMATS: dict[str, Callable[[dict[str, Any]], str]] = {
     "markdown": lambda comparison: (several_markdown if "matrix" in comparison else comparison_markdown)(comparison),
-    "csv": lambda comparison: to_csv(raw_table(read_differences(comparison))),
+    "csv": lambda comparison: to_csv(raw_table([*read_differences(comparison), *_controls(comparison)])),
     "latex": lambda comparison: "\n\n".join(map(to_latex, _tables(comparison))) + "\n",
     "html": comparison_html,
 }

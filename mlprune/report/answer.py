@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from mlprune.comparison import Difference
+from mlprune.comparison import Difference, explained
 from mlprune.languages import language_name
 from mlprune.metrics.meaning import meaning_of
 from mlprune.metrics.measure import AVERAGE, AVERAGE_ALL
@@ -11,6 +11,7 @@ from mlprune.present.rows import Key, interval_text, language_labels, title_of
 
 WORDS = {
     "better": "Better",
+    "shift": "A shift of labels",
     "worse": "Worse",
     "higher": "Higher",
     "lower": "Lower",
@@ -19,6 +20,7 @@ WORDS = {
 }
 SENTENCES = {
     "better": "it got better on {}",
+    "shift": "the gain is nothing but a shift of labels on {}",
     "worse": "it got worse on {}",
     "higher": "it is higher on {}",
     "lower": "it is lower on {}",
@@ -34,7 +36,8 @@ class Finding:
 
     Args:
         key: Task and measure.
-        verdict: A key of ``WORDS``: ``higher`` and ``lower`` where neither is better, ``unclear`` if nothing is clear.
+        verdict: A key of ``WORDS``: ``higher`` and ``lower`` where neither is better, ``unclear`` if nothing is clear,
+            ``shift`` where constants on the scores of labels gain as much.
         title: What was measured.
         meaning: The same, for those who do not know the measure.
         text: How much the average changed, and how sure that is.
@@ -54,12 +57,13 @@ class Finding:
         return WORDS[self.verdict]
 
 
-def findings(rows: Sequence[Difference], tasks: Collection[str]) -> list[Finding]:
+def findings(rows: Sequence[Difference], tasks: Collection[str], controls: Sequence[Difference] = ()) -> list[Finding]:
     """Return what each task's first measure says, in the tasks' order.
 
     Args:
         rows: The differences of two systems.
         tasks: Names of the tasks that the answer is about; all if there are none.
+        controls: Rows of the first system with constants.
 
     Example:
         >>> from mlprune.metrics import Measure
@@ -82,11 +86,12 @@ def findings(rows: Sequence[Difference], tasks: Collection[str]) -> list[Finding
             found.append(
                 Finding(
                     (task, measure.name),
-                    verdict(average, average.clear),
+                    verdict(average, average.clear, controls),
                     title_of(task, measure),
                     meaning_of(measure),
-                    _change(average, f"outside {language_name(pivot)}" if pivot else "on average over languages"),
-                    _by_language(languages),
+                    _change(average, f"outside {language_name(pivot)}" if pivot else "on average over languages")
+                    + _beyond(average, controls),
+                    _by_language(languages, controls),
                 )
             )
     return found
@@ -104,7 +109,8 @@ def answer(found: Sequence[Finding]) -> str:
         on.setdefault(each.verdict, []).append(each.key[0])
     parts = [sentence.format(_listed(on[word])) for word, sentence in SENTENCES.items() if word in on]
     sides = on.keys() & {"better", "worse"}
-    start = "It depends: " if len(sides) == 2 else "Yes: " if "better" in sides else "No: " if sides else ""
+    no = sides or "shift" in on
+    start = "It depends: " if len(sides) == 2 else "Yes: " if "better" in sides else "No: " if no else ""
     text = ", and ".join(parts)
     return f"{start}{text}." if start else f"{text[:1].upper()}{text[1:]}." if text else ""
 
@@ -114,7 +120,7 @@ def is_sure(row: Difference) -> bool:
     return row.clear if row.p_holm is None else row.clear and row.p_holm < SURE
 
 
-def verdict(row: Difference, clear: bool) -> str:
+def verdict(row: Difference, clear: bool, controls: Sequence[Difference] = ()) -> str:
     """Return which way a difference went, as a key of ``WORDS``."""
     if row.changed == 0:
         return "same"
@@ -123,7 +129,23 @@ def verdict(row: Difference, clear: bool) -> str:
     rose, better = row.delta > 0, row.measure.higher_is_better
     if better is None:
         return "higher" if rose else "lower"
-    return "better" if rose == better else "worse"
+    if rose != better:
+        return "worse"
+    return "better" if explained(row, controls) is None else "shift"
+
+
+def _beyond(row: Difference, controls: Sequence[Difference]) -> str:
+    """What constants gain, of a gain that they explain."""
+    found = explained(row, controls) if verdict(row, row.clear, controls) == "shift" else None
+    if found is None:
+        return ""
+    gain, rest = found
+    measure, interval = row.measure, interval_text(row.measure, rest.low, rest.high, sign=True)
+    sure = f" (95% CI {interval})" if interval else ""
+    return (
+        f" {gain.system[:1].upper()}{gain.system[1:]} changes by {measure.amount(gain.delta)}; {row.system} is beyond "
+        f"that by {measure.amount(rest.delta)}{sure}."
+    )
 
 
 def _change(row: Difference, where: str) -> str:
@@ -135,12 +157,12 @@ def _change(row: Difference, where: str) -> str:
     return f"{values}, {where}: {measure.text(row.delta, sign=True)}{unit} ({sure})."
 
 
-def _by_language(rows: Sequence[Difference]) -> str:
+def _by_language(rows: Sequence[Difference], controls: Sequence[Difference]) -> str:
     """Which languages changed, corrected for looking at several."""
     labels = language_labels([row.language for row in rows])
     on: dict[str, list[str]] = {}
     for label, row in zip(labels, rows, strict=True):
-        on.setdefault(verdict(row, is_sure(row)), []).append(label)
+        on.setdefault(verdict(row, is_sure(row), controls), []).append(label)
     if not on.keys() - {"unclear", "same"}:
         return f"No clear change in any of {len(rows)} languages." if len(rows) > 1 else ""
     parts = [

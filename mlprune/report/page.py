@@ -9,14 +9,14 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from mlprune.comparison import chance_levels, read_differences, read_figures
+from mlprune.comparison import chance_levels, read_controls, read_differences, read_figures
 from mlprune.comparison.chance import Levels
 from mlprune.comparison.schema1 import headline_tasks
 from mlprune.files import write_text
 from mlprune.invocation import program
 from mlprune.languages import language_name
 from mlprune.metrics import Figure
-from mlprune.present import comparison_tables, figure_tables
+from mlprune.present import comparison_tables, control_tables, figure_tables
 from mlprune.present.table import term
 from mlprune.report.answer import answer, findings
 from mlprune.report.changes import changed_predictions, generated_answers
@@ -79,9 +79,11 @@ def _content(runs: Sequence[RunContent]) -> dict[str, Any]:
     systems = named_systems(runs)
     run = runs[0] if len(runs) == 1 else None
     differences = read_differences(run.comparison) if run else []
-    comparisons, tables, layer_rows = comparison_tables(differences), figure_tables(systems), layer_summary(run)
+    controls = [row for pair in read_controls(run.comparison) for row in pair] if run else []
+    comparisons = [*comparison_tables(differences), *(control_tables(run.comparison) if run else [])]
+    tables, layer_rows = figure_tables(systems), layer_summary(run)
     figures = result_figures(systems, differences, chances_of(runs))
-    found = findings(differences, headline_tasks(run.final)) if run else []
+    found = findings(differences, headline_tasks(run.final), controls) if run else []
     first = [each.key for each in found] or ([] if comparisons else list(figures)[:3])
     measures = {row.measure for rows in systems.values() for row in rows}
     return {
