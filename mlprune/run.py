@@ -70,6 +70,7 @@ class Run:
         is_experiment: Its stages are phases of one experiment, which compares dense and pruned at its end.
         is_sweep: The experiment evaluates at many sparsities.
         trains: Recovery training follows pruning.
+        is_part: What is evaluated is one cell of a matrix, and not shown by itself.
         outcome: What pruning did.
         measured: What calibration measures, which decides how batches are formed.
     """
@@ -89,6 +90,7 @@ class Run:
         self.is_experiment = False
         self.is_sweep = False
         self.trains = False
+        self.is_part = False
         self.outcome = PruningOutcome()
         self.journal = Journal(command, resumed)
         self.callbacks: list[RunCallback] = []

@@ -159,6 +159,26 @@ def stage_curves(means: Mapping[str, Mapping[str, Mapping[str, Tensor]]], percen
     return figure
 
 
+def unit_curves(chosen: Mapping[str, Mapping[int, Sequence[int]]], blocks: int) -> Figure:
+    """Draw how many units each language has in each block.
+
+    Args:
+        chosen: Language to position of a block to units.
+        blocks: Number of blocks.
+    """
+    figure, grid = _grid(1, 6.0, 3.2)
+    for number, (lang, own) in enumerate(chosen.items()):
+        counts = [len(own.get(block, ())) for block in range(blocks)]
+        line = {"color": COLORS[number % len(COLORS)], "linestyle": "-:"[number // len(COLORS) % 2]}
+        grid[0].plot(counts, marker=".", label=f"{lang} ({sum(counts)})", **line)
+    grid[0].xaxis.set_major_locator(MaxNLocator(integer=True))
+    grid[0].set_xlabel("block")
+    grid[0].set_ylabel("units")
+    grid[0].set_title("feed-forward units of each language", fontsize="medium")
+    figure.legend(loc="outside lower center", ncols=6, fontsize="small")
+    return figure
+
+
 def _grid(count: int, width: float, height: float, columns: int = COLUMNS) -> tuple[Figure, list[Any]]:
     columns = min(columns, count)
     rows = math.ceil(count / columns)

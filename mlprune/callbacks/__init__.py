@@ -6,6 +6,7 @@ from mlprune.callbacks.console import ResultsTable
 from mlprune.callbacks.evaluated_features import EvaluatedFeatures
 from mlprune.callbacks.features import FeatureAnalysis
 from mlprune.callbacks.gradual import GradualPruning
+from mlprune.callbacks.language_units import LanguageUnits
 from mlprune.callbacks.peers import Peers
 from mlprune.callbacks.progress import ProgressDisplay
 from mlprune.callbacks.pruning import PruningCallback
@@ -22,6 +23,7 @@ __all__ = [
     "FeatureAblation",
     "FeatureAnalysis",
     "GradualPruning",
+    "LanguageUnits",
     "Peers",
     "ProgressDisplay",
     "PruningCallback",

@@ -149,6 +149,10 @@ class Schedule(RunCallback, ABC):
         """Yield the steps in order; the first is requested after ``on_validation_start``."""
 
 
+class Analysis(Schedule):
+    """A schedule that measures in place of pruning, if it is among a run's callbacks."""
+
+
 class ScheduleLoader:
     """The steps of a schedule as Lightning's validation loader; each is created when it is needed.
 

@@ -19,7 +19,7 @@ from mlprune.analysis.figures import picture
 from mlprune.analysis.kinds import layers_by_kind
 from mlprune.analysis.magnitudes import Magnitudes, Means
 from mlprune.analysis.overlap import overlap_table, part_of
-from mlprune.callbacks.base import Schedule
+from mlprune.callbacks.base import Analysis
 from mlprune.data.demonstrations import MonolingualDemonstrations, TranslationDemonstrations
 from mlprune.errors import UserError
 from mlprune.files import file_name, whole_file, write_json, write_text
@@ -52,7 +52,7 @@ class FeatureStep:
             self.analysis.report_progress(0, index, 1.0)
 
 
-class FeatureAnalysis(Schedule):
+class FeatureAnalysis(Analysis):
     """Makes ``validate`` measure the demonstrations' features instead of pruning.
 
     Writes features.csv (group, layer, dimension, magnitude), overlap.json, and figures: the largest features of every

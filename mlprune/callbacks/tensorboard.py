@@ -101,7 +101,7 @@ class TensorBoard(Viewer):
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log results: in ``fit`` dense and pruned as points of one curve, elsewhere as they are."""
         run = self.run
-        if not _writers(run):
+        if not _writers(run) or run.is_part:
             return
         results, system = run.module.results, run.module.system
         if run.is_experiment:

@@ -124,13 +124,17 @@ class _ShotDemonstrations(Demonstrations):
         for start in range(0, len(chosen), self.shots):
             row_ids = tuple(chosen[start : start + self.shots])
             parts = [
-                f"{self.language_names.get(lang) or language(lang).name}: {sentences[i]}{separator}"
+                f"{self._label(lang)}{sentences[i]}{separator}"
                 for i in range(start, start + self.shots)
                 for lang, sentences in zip(languages, texts, strict=True)
             ]
             sides = ("".join(parts[::2]), "".join(parts[1::2])) if len(languages) == 2 else None
             prompts.append(Prompt("".join(parts), row_ids, sides))
         return prompts
+
+    def _label(self, lang: str) -> str:
+        """What stands before a sentence."""
+        return f"{self.language_names.get(lang) or language(lang).name}: "
 
 
 class TranslationDemonstrations(_ShotDemonstrations):
@@ -168,15 +172,20 @@ class MonolingualDemonstrations(_ShotDemonstrations):
 
     Args:
         lang: Code of the language.
+        label: Write the language's name before each sentence; without it a prompt is in one language only.
         options: ``shots`` (sentences in a prompt), ``corpus``, ``separator``, and those of :class:`Demonstrations`.
     """
 
-    def __init__(self, lang: str, **options: Any) -> None:
+    def __init__(self, lang: str, label: bool = True, **options: Any) -> None:
         self.lang = lang
+        self.label = label
         super().__init__(**options)
 
     def languages(self) -> tuple[str, ...]:
         return (self.lang,)
+
+    def _label(self, lang: str) -> str:
+        return super()._label(lang) if self.label else ""
 
 
 class CodeDemonstrations(Demonstrations):

@@ -10,7 +10,7 @@ from lightning.pytorch import Callback, Trainer
 
 from mlprune.callbacks import (
     EndOnSigterm,
-    FeatureAnalysis,
+    LanguageUnits,
     Peers,
     PruningCallback,
     RecoveryTraining,
@@ -20,11 +20,12 @@ from mlprune.callbacks import (
     RunWriter,
     TensorBoard,
 )
-from mlprune.callbacks.base import RunCallback
+from mlprune.callbacks.base import Analysis, RunCallback
 from mlprune.callbacks.console import print_line
 from mlprune.callbacks.loggers import guard_loggers
 from mlprune.datamodule import PruningDataModule
 from mlprune.errors import UserError
+from mlprune.experiments.ablations import Ablations
 from mlprune.experiments.experiment import Experiment, check_training
 from mlprune.experiments.stages import Stages
 from mlprune.experiments.sweep import Sweep
@@ -134,8 +135,8 @@ class Engine:
         return self.run.module.results
 
     def prune(self) -> None:
-        """Calibrate and prune, as ``validate`` does; if a feature analysis is among the callbacks, measure instead."""
-        analyses = [callback for callback in self.run.callbacks if isinstance(callback, FeatureAnalysis)]
+        """Calibrate and prune, as ``validate`` does; if an analysis is among the callbacks, measure instead."""
+        analyses = [callback for callback in self.run.callbacks if isinstance(callback, Analysis)]
         self.run.trains = False
         with self._in_folder():
             self._read(prompts=True)
@@ -176,13 +177,16 @@ class Engine:
             ckpt_path: Lightning checkpoint that recovery training starts from.
 
         Returns:
-            The content of comparison.json on the process that writes it, or ``sweep`` with the rows of sweep.csv; empty
-            on others, and where nothing was compared.
+            The content of comparison.json on the process that writes it, or ``sweep`` with the rows of sweep.csv, or
+            ``ablation`` with those of ablation.csv; empty on others, and where nothing was compared.
 
         Raises:
             UserError: If settings of recovery training do not go with the model or with one another.
         """
         run = self.run
+        units = [callback for callback in run.callbacks if isinstance(callback, LanguageUnits)]
+        if units:
+            return self._ablate(units[0])
         run.is_experiment, run.is_sweep, run.trains = True, self.pruning.sweep is not None, bool(run.trainer.max_epochs)
         was_pruned = bool(run.module.recipe)
         check_training(run)
@@ -204,6 +208,20 @@ class Engine:
                 comparison = experiment.compare() if run.writes else {}
             self._finish()
         return comparison
+
+    def _ablate(self, units: LanguageUnits) -> dict[str, Any]:
+        """Evaluate without each language's units, and without as many random ones."""
+        run = self.run
+        run.is_experiment, run.trains = True, False
+        if run.trainer.max_epochs:
+            raise UserError("LanguageUnits trains nothing; leave trainer.max_epochs out")
+        with self._in_folder():
+            self._read(prompts=True, examples=True)
+            ablations = Ablations(run, units, self.stages)
+            ablations.conduct()
+            rows = ablations.write() if run.writes else []
+            self._finish()
+        return {"ablation": rows} if rows else {}
 
     # -- how every run begins and ends ----------------------------------------------------------------------------
 
