@@ -58,7 +58,9 @@ def parsed(cls: str, init_args: dict[str, Any]) -> Any:
     return parser.instantiate_classes(config).task
 
 
-@pytest.mark.parametrize("rows", ["0-3", "2", ["8", "0"], [0, 4], {"share": 0.25, "seed": 1}])
+@pytest.mark.parametrize(
+    "rows", ["0-3", "2", ["8", "0"], [0, 4], {"share": 0.25, "seed": 1}, {"share": 0.9, "complement": True}]
+)
 def test_rows_in_yaml_are_those_in_python(rows: Any) -> None:
     read = parsed("PerplexityTask", {"languages": ["en", "fr"], "rows": rows})
     assert read.examples("fr") == PerplexityTask(["en", "fr"], rows=rows).examples("fr")
@@ -90,6 +92,9 @@ def test_rows_are_the_same_in_every_language(kind: str) -> None:
     (half, _), (other_half, _) = (ids(rows={"share": 0.5, "seed": seed}) for seed in (0, 1))
     assert len(half) == pytest.approx(len(everything) / 2, abs=3)
     assert half != other_half
+    for share in (0.5, 0.3):
+        (taken, _), rest = ids(rows={"share": share}), ids(rows={"share": share, "complement": True})
+        assert rest == [[row_id for row_id in everything if row_id not in taken]] * 2
 
 
 def test_positions_count_blank_rows_and_mean_one_row_in_every_language(tmp_path: Path) -> None:
@@ -107,6 +112,13 @@ def test_a_share_takes_whole_groups() -> None:
     ids = [int(example.id) for example in examples]
     assert len(ids) > 9
     assert all(ids[i : i + 3] == [ids[i], ids[i] + 1, ids[i] + 2] and ids[i] % 3 == 0 for i in range(0, len(ids), 3))
+    task = CandidateTask("nli", ["en"], Bundled("nli"), "xnli", rows={"share": 0.4, "complement": True})
+    assert not {int(example.id) // 3 for example in task.examples("en")} & {row_id // 3 for row_id in ids}
+
+
+def test_the_complement_of_all_rows_is_refused() -> None:
+    with pytest.raises(UserError, match="no row of 'en' is left to evaluate"):
+        PerplexityTask(["en"], rows={"share": 1, "complement": True}).examples("en")
 
 
 @pytest.mark.parametrize(
@@ -120,6 +132,7 @@ def test_a_share_takes_whole_groups() -> None:
         ({"share": 1.5}, "rows.share 1.5 is not allowed"),
         ({"seed": 1}, "rows.share None is not allowed"),
         ({"share": 0.5, "sead": 1}, "rows.sead is not allowed; give share and seed"),
+        ({"share": 0.5, "complement": 1}, "rows.complement 1 is not allowed; give true or false"),
         ({"share": 0.5, "seed": 0.5}, "rows.seed 0.5 is not allowed; give an integer"),
     ],
 )

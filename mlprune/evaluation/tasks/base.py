@@ -34,7 +34,8 @@ class Task(ABC):
         limit: At most this many examples per language; all if omitted.
         seed: Seed for choosing them.
         rows: Only these rows of the corpus: positions counted from 0, as ``0-199`` or ``0-99,150-199``; a list of ids;
-            or a random share of them, as ``{share: 0.5, seed: 0}``. ``limit`` applies to these.
+            or a random share of them, as ``{share: 0.5, seed: 0}``, or all that this share leaves, with
+            ``complement: true``. ``limit`` applies to these.
         metrics: Additional metrics of its records.
         pivot: The language that averages leave out, and that RankC compares the others with; English if omitted.
 

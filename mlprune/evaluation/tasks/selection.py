@@ -10,7 +10,7 @@ from typing import Any
 
 from mlprune.errors import UserError
 
-NamedRows = str | int | list[str | int] | dict[str, float]
+NamedRows = str | int | list[str | int] | dict[str, float | bool]
 RANGES = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*")
 
 
@@ -22,7 +22,8 @@ class Selection:
         limit: At most this many examples per language; all if omitted.
         seed: Seed for choosing them.
         rows: Only these rows of the corpus: positions counted from 0, as ``0-199`` or ``0-99,150-199``; a list of ids;
-            or a random share of them, as ``{share: 0.5, seed: 0}``. All if omitted.
+            or a random share of them, as ``{share: 0.5, seed: 0}``, or, with ``complement: true``, all that this share
+            leaves. All if omitted.
 
     Raises:
         UserError: If a value is not allowed.
@@ -32,6 +33,8 @@ class Selection:
         ['b', 'c']
         >>> Selection(rows={"share": 0.5, "seed": 0}).choose(["a", "b", "c", "d"])
         ['b', 'c']
+        >>> Selection(rows={"share": 0.5, "seed": 0, "complement": True}).choose(["a", "b", "c", "d"])
+        ['a', 'd']
     """
 
     limit: int | None = None
@@ -89,7 +92,8 @@ class Selection:
             groups = [ids[start : start + group_size] for start in range(0, len(ids), group_size)]
             chosen = random.Random(f"{int(self.rows.get('seed', 0))}:rows")
             count = max(round(self.rows["share"] * len(groups)), 1)
-            return {row_id for group in chosen.sample(groups, min(count, len(groups))) for row_id in group}
+            taken = {row_id for group in chosen.sample(groups, min(count, len(groups))) for row_id in group}
+            return set(ids) - taken if self.rows.get("complement") else taken
         if isinstance(self.rows, list):
             known = set(ids)
             missing = next((row_id for row_id in map(str, self.rows) if row_id not in known), None)
@@ -113,11 +117,13 @@ def _ranges(rows: str | int) -> list[range]:
 
 
 def _check_share(rows: Mapping[str, Any]) -> None:
-    if unknown := [key for key in rows if key not in ("share", "seed")]:
-        raise UserError(f"rows.{unknown[0]} is not allowed; give share and seed")
+    if unknown := [key for key in rows if key not in ("share", "seed", "complement")]:
+        raise UserError(f"rows.{unknown[0]} is not allowed; give share and seed, and complement for the others")
     share, seed = rows.get("share"), rows.get("seed", 0)
     if not isinstance(share, int | float) or not (math.isfinite(share) and 0 < share <= 1):
         raise UserError(f"rows.share {share} is not allowed; give a number above 0, at most 1")
+    if not isinstance(rows.get("complement", False), bool):
+        raise UserError(f"rows.complement {rows['complement']} is not allowed; give true or false")
     if seed != int(seed):
         raise UserError(f"rows.seed {seed} is not allowed; give an integer")
 
