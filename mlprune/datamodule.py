@@ -1,6 +1,6 @@
 """The LightningDataModule: calibration prompts for validate, evaluation sets for test, training batches for fit."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 import torch
@@ -9,7 +9,13 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mlprune.batching import deal, token_batches
-from mlprune.data.demonstrations import Demonstrations, Prompt, TooFewRows, TranslationDemonstrations
+from mlprune.data.demonstrations import (
+    DemonstrationGroups,
+    Demonstrations,
+    Prompt,
+    TooFewRows,
+    TranslationDemonstrations,
+)
 from mlprune.errors import UserError, did_you_mean
 from mlprune.evaluation.tasks import Task
 from mlprune.log import log
@@ -40,7 +46,8 @@ class PruningDataModule(LightningDataModule):
     """Calibration demonstrations and evaluation sets.
 
     Args:
-        demonstrations: Group name to demonstrations, such as ``mt`` and ``code``; French to English if omitted.
+        demonstrations: Group name to demonstrations, such as ``mt`` and ``code``; French to English if omitted. A
+            :class:`mlprune.data.mixes.LanguageMix` is one group for each of its languages.
         tasks: Evaluation tasks.
         training: Group name to texts of recovery training, such as
             :class:`mlprune.data.demonstrations.MonolingualDemonstrations` over any corpus; the calibration prompts if
@@ -64,9 +71,9 @@ class PruningDataModule(LightningDataModule):
 
     def __init__(
         self,
-        demonstrations: dict[str, Demonstrations] | None = None,
+        demonstrations: dict[str, DemonstrationGroups] | None = None,
         tasks: list[Task] | None = None,
-        training: dict[str, Demonstrations] | None = None,
+        training: dict[str, DemonstrationGroups] | None = None,
         num_prompts: int | None = None,
         max_tokens: int = 512,
         seed: int = 0,
@@ -82,8 +89,8 @@ class PruningDataModule(LightningDataModule):
         for key, value in counts.items():
             if value is not None and value < 1:
                 raise UserError(f"data.{key}: {value} is not allowed; give at least 1")
-        self.demonstrations = demonstrations or {"mt": TranslationDemonstrations("fr", "en")}
-        self.training = training or self.demonstrations
+        self.demonstrations = _groups(demonstrations or {"mt": TranslationDemonstrations("fr", "en")}, "demonstrations")
+        self.training = _groups(training, "training") if training else self.demonstrations
         self.tasks = tasks or []
         self.num_prompts = num_prompts
         self.max_tokens = max_tokens
@@ -348,6 +355,17 @@ def _text_of(example: Any) -> str:
     values = example.values() if isinstance(example, dict) else vars(example).values()
     parts = [part for value in values for part in (value if isinstance(value, list | tuple) else [value])]
     return "\n".join(part for part in parts if isinstance(part, str))
+
+
+def _groups(given: Mapping[str, DemonstrationGroups], key: str) -> dict[str, Demonstrations]:
+    """All calibration groups; a mix is one for each of its languages."""
+    groups: dict[str, Demonstrations] = {}
+    for name, demonstrations in given.items():
+        for group, own in demonstrations.groups(name).items():
+            if group in groups:
+                raise UserError(f"data.{key}: '{name}' and another entry both have the group '{group}'; rename one")
+            groups[group] = own
+    return groups
 
 
 def _loader(items: list[Any]) -> DataLoader[Any]:

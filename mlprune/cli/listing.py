@@ -19,7 +19,7 @@ CLASSES = {  # kind: what its classes derive from
     "importances": "Importance",
     "patterns": "Pattern",
     "allocations": "Allocation",
-    "demonstrations": "Demonstrations",
+    "demonstrations": "DemonstrationGroups",
     "corpora": "Corpus",
     "callbacks": "RunCallback",
     "interventions": "Intervention",

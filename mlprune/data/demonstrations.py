@@ -31,7 +31,19 @@ class Prompt:
     sides: tuple[str, str] | None = None
 
 
-class Demonstrations(ABC):
+class DemonstrationGroups(ABC):
+    """One entry of ``data.demonstrations``: one calibration group or several."""
+
+    @abstractmethod
+    def groups(self, name: str) -> "dict[str, Demonstrations]":
+        """Return group name to demonstrations.
+
+        Args:
+            name: The entry's name.
+        """
+
+
+class Demonstrations(DemonstrationGroups):
     """Makes the prompts of one calibration group; subclass it for custom prompts.
 
     Args:
@@ -53,6 +65,9 @@ class Demonstrations(ABC):
         self.num_prompts = num_prompts
         self.max_tokens = max_tokens
         self.seed = seed
+
+    def groups(self, name: str) -> "dict[str, Demonstrations]":
+        return {name: self}
 
     @abstractmethod
     def check(self) -> None:
