@@ -1,6 +1,6 @@
 """The LightningDataModule: calibration prompts for validate, evaluation sets for test, training batches for fit."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, cast
 
 import torch
@@ -101,7 +101,8 @@ class PruningDataModule(LightningDataModule):
         for name in names:
             if names.count(name) > 1:
                 raise UserError(f"data.tasks: two tasks are named '{name}'; give each a name of its own")
-        self._name_languages(language_names or {})
+        self.language_names = language_names or {}
+        self._name_languages(self.language_names)
         for task in self.tasks:
             if limit is not None:
                 task.limit_to(limit)
@@ -114,6 +115,8 @@ class PruningDataModule(LightningDataModule):
         self._prompts: dict[str, list[list[int]]] | None = None
         self._training_batches: list[list[list[int]]] = []
         self._examples: dict[str, dict[str, dict[str, Any]]] = {}
+        self._every_task = self.tasks
+        self._parts: list[Mapping[str, Collection[str]]] | None = None
         self.calibration_rows: dict[str, list[tuple[str, ...]]] = {}
 
     def _name_languages(self, names: dict[str, str]) -> None:
@@ -185,6 +188,36 @@ class PruningDataModule(LightningDataModule):
                 raise UserError(f"data, group '{group}': {error}") from error
         return chosen
 
+    def with_demonstrations(
+        self, demonstrations: Mapping[str, Demonstrations], seed: int | None = None
+    ) -> "PruningDataModule":
+        """Return a data module that calibrates on other demonstrations, or by another seed; all else is the same."""
+        written = {lang for group in demonstrations.values() for lang in group.languages()}
+        written |= {lang for task in self._every_task for lang in task.row_languages}
+        return PruningDataModule(
+            {**demonstrations},
+            self._every_task,
+            num_prompts=self.num_prompts,
+            max_tokens=self.max_tokens,
+            seed=self.seed if seed is None else seed,
+            max_batch_tokens=self.max_batch_tokens,
+            max_batch_chars=self.max_batch_chars,
+            language_names={lang: name for lang, name in self.language_names.items() if lang in written},
+        )
+
+    def calibration_texts(self) -> dict[str, list[str]]:
+        """Return group to the corpus texts in its chosen prompts; whole prompts where they have no languages."""
+        found: dict[str, list[str]] = {}
+        for group, prompts in self.chosen.items():
+            own = self.demonstrations[group]
+            ids = [row_id for prompt in prompts for row_id in prompt.row_ids]
+            if languages := own.languages():
+                usable = own.usable(languages)
+                found[group] = [row["text"] for lang in languages for row in usable.take(lang, ids)]
+            else:
+                found[group] = [prompt.text for prompt in prompts]
+        return found
+
     def prompts(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, list[list[int]]]:
         """Return the token ids of every group's calibration prompts; of encoder-decoders, of what the encoder reads.
 
@@ -250,6 +283,15 @@ class PruningDataModule(LightningDataModule):
         """Return language to examples of a task, once they have been read."""
         return {lang: list(examples.values()) for lang, examples in self._examples[task.name].items()}
 
+    def evaluate_parts(self, parts: list[Mapping[str, Collection[str]]] | None) -> None:
+        """Evaluate only some of the examples that were read; no batch has examples of two parts.
+
+        Args:
+            parts: Each part's ids by task; all examples as one part if None.
+        """
+        self._parts = parts
+        self.tasks = [task for task in self._every_task if parts is None or any(task.name in part for part in parts)]
+
     def test_dataloader(self) -> list[DataLoader[Any]]:
         """One loader a task and language; the same ids form the same batch, on the same process, in every language."""
         parts = [batches for task in self.tasks for batches in self._task_batches(task)]
@@ -261,7 +303,12 @@ class PruningDataModule(LightningDataModule):
         by_language = self._examples[task.name]
         ids = list(dict.fromkeys(key for examples in by_language.values() for key in examples))
         lengths = [max(task.length(ex[key]) for ex in by_language.values() if key in ex) for key in ids]
-        batches = deal(token_batches(lengths, self.max_batch_chars), *self._place)
+        batches: list[list[int]] = []
+        for part in [{task.name: ids}] if self._parts is None else self._parts:
+            wanted = set(part.get(task.name, ()))
+            places = [i for i, key in enumerate(ids) if key in wanted]
+            formed = token_batches([lengths[i] for i in places], self.max_batch_chars)
+            batches += [[places[i] for i in batch] for batch in deal(formed, *self._place)]
         parts = []
         for lang, examples in by_language.items():
             own = [[i for i in batch if ids[i] in examples] for batch in batches]

@@ -102,10 +102,14 @@ class PruningModule(LightningModule):
 
     def configure_model(self) -> None:
         """Load the weights, once, when Lightning is ready for them; for recovery training make them ready to train."""
-        if self.model is None:
-            self.model = self.source.load_model()
+        self.load()
         if self.trainer.state.fn == "fit":
             self._begin_training()
+
+    def load(self) -> None:
+        """Load the weights, once."""
+        if self.model is None:
+            self.model = self.source.load_model()
 
     def use_streamed(self, model: PreTrainedModel) -> None:
         """Use a model whose blocks are read when they are needed; Lightning must not try to move it."""
@@ -133,6 +137,10 @@ class PruningModule(LightningModule):
         """Evaluate under one more intervention, if it is not there."""
         if intervention not in self.interventions:
             self.interventions.append(intervention)
+
+    def intervene(self, interventions: list[Intervention]) -> None:
+        """Evaluate under these interventions, and no other."""
+        self.interventions = list(interventions)
 
     def end_interventions(self) -> None:
         """Leave the model as it was before the evaluation, also if that failed."""

@@ -68,7 +68,7 @@ class Run:
         callbacks: The RunCallbacks among the trainer's callbacks, in their order.
         schedule: The callback whose steps validation takes; None where nothing is validated.
         is_experiment: Its stages are phases of one experiment, which compares dense and pruned at its end.
-        is_sweep: The experiment evaluates at many sparsities.
+        is_study: The experiment evaluates many recipes.
         trains: Recovery training follows pruning.
         is_part: What is evaluated is one cell of a matrix, and not shown by itself.
         outcome: What pruning did.
@@ -88,7 +88,7 @@ class Run:
         self.data = data
         self.resumes = resumed is not None
         self.is_experiment = False
-        self.is_sweep = False
+        self.is_study = False
         self.trains = False
         self.is_part = False
         self.outcome = PruningOutcome()
@@ -135,6 +135,10 @@ class Run:
             folder = self._claimed or unclaimed_folder(self.trainer)
             self._folder = Path(self.trainer.strategy.broadcast(str(folder)))
         return self._folder
+
+    def use(self, module: PruningModule) -> None:
+        """Work with another model from now on."""
+        self.module = module
 
     @property
     def model(self) -> PreTrainedModel:

@@ -25,7 +25,7 @@ ALLOWED = {
     "pruning": BOTTOM | {"models"},
     "analysis": BOTTOM | {"models", "pruning"},
     "comparison": BOTTOM | {"metrics", "runs"},
-    "studies": BOTTOM | {"metrics", "comparison"},
+    "studies": BOTTOM | {"metrics", "comparison", "evaluation", "runs"},
     "present": BOTTOM | {"metrics", "comparison"},
     "interventions": BOTTOM | {"models", "data", "metrics", "pruning", "analysis", "evaluation"},
     "evaluation": BOTTOM | {"models", "data", "metrics", "comparison", "present"},

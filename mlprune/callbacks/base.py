@@ -135,6 +135,11 @@ class Schedule(RunCallback, ABC):
         """Whether the run's validation takes its steps from this callback."""
         return self.run.schedule is self
 
+    @property
+    def batches(self) -> list[dict[str, Any]]:
+        """This process' calibration batches."""
+        return self.run.batches
+
     def report_progress(self, block: int, index: int, share: float) -> None:
         """Report to all callbacks how far a batch has passed through a block."""
         for callback in self.run.callbacks:

@@ -1,57 +1,103 @@
-"""The callback that calibrates the dense model and prunes nothing, for sweeps."""
+"""The callback that calibrates for the recipes of a study: the dense model for many, or one recipe block by block."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor
 
+from mlprune.batching import deal
 from mlprune.callbacks.base import Schedule
-from mlprune.callbacks.pruning import PruningCallback
+from mlprune.datamodule import PruningDataModule
 from mlprune.models.blocks import find_blocks
-from mlprune.module import Step
-from mlprune.pruning import BlockStep, Calibration, LayerStatistics, calibrating, load_statistics, save_statistics
+from mlprune.pruning import BlockStep, Calibration, LayerStatistics, Pruner, calibrating, prune_blocks
+from mlprune.pruning.propagation import Propagate
 
 
-class DenseCalibration(Schedule):
-    """Gathers the statistics of all layers of the dense model, and keeps them in ``statistics.safetensors``.
+@dataclass(frozen=True)
+class Job:
+    """What is calibrated.
 
     Args:
-        pruning: Whose layers and which statistic.
+        data: Its prompts, which have been chosen.
+        pruner: Which layers, which statistic, and, if the model is pruned, how.
+        propagate: As in :class:`mlprune.callbacks.PruningCallback`.
+        count_padding: As there.
+        prunes: Whether the model is pruned; else statistics of the dense model are gathered.
+        dense: Statistics of the dense model, where a pruner's allocation needs them.
+    """
+
+    data: PruningDataModule
+    pruner: Pruner
+    propagate: Propagate = "dense"
+    count_padding: bool = False
+    prunes: bool = False
+    dense: Mapping[str, LayerStatistics] | None = None
+
+
+class RecipeCalibration(Schedule):
+    """Gathers the statistics of all layers of the dense model, or prunes it block by block, writing nothing.
+
+    Attributes:
+        statistics: Layer path to statistics of the last job.
+        masks: Layer path to mask of the last job.
     """
 
     caption = "calibrating"
 
-    def __init__(self, pruning: PruningCallback) -> None:
-        self.pruning = pruning
-        self.statistics: Mapping[str, LayerStatistics] = {}
+    def __init__(self) -> None:
+        self.statistics: dict[str, LayerStatistics] = {}
+        self.masks: dict[str, Tensor] = {}
+        self._job: Job | None = None
+        self._batches: list[dict[str, Any]] = []
         self._calibrating = ExitStack()
         self._calibration: Calibration | None = None
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Check what can be checked before the model is loaded, and load the statistics of an earlier start."""
-        self.pruning.check(self.run)
-        file = self.run.folder / "statistics.safetensors"
-        if self.run.resumes and file.is_file() and not self.statistics:
-            self.statistics = load_statistics(file)
+    def take(self, job: Job) -> None:
+        """Calibrate this when validation starts."""
+        self._job = job
+        self.statistics, self.masks, self._batches = {}, {}, []
+
+    @property
+    def batches(self) -> list[dict[str, Any]]:
+        """This process' batches of the job."""
+        return self._batches
 
     def num_steps(self) -> int:
-        """One step per block; a single empty step where the statistics are known."""
-        return 1 if self.statistics else len(find_blocks(self.run.model))
+        """One step a block."""
+        return len(find_blocks(self.run.model))
 
-    def steps(self) -> Iterator[Step]:
+    def steps(self) -> Iterator[BlockStep]:
         """Every block in order."""
-        if self._calibration is None:
-            yield _Nothing()
+        assert self._calibration is not None
+        assert self._job is not None
+        if self._job.prunes:
+            yield from prune_blocks(self._calibration)
         else:
             yield from (BlockStep(self._calibration, k) for k in range(len(self._calibration.blocks)))
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Prepare calibration on this process' batches."""
-        if self.statistics:
+        """Form the job's batches and prepare calibration on this process' share of them."""
+        if not self.is_active:
             return
-        self._calibrating.enter_context(calibrating(self.run.model))
-        self._calibration = self.pruning.calibration(on_progress=self.report_progress)
+        assert self._job is not None
+        run, job = self.run, self._job
+        batches = job.data.calibration_batches(run.model, run.module.tokenizer, job.pruner.importance.needs)
+        self._batches = deal(batches, trainer.global_rank, trainer.world_size)
+        self._calibrating.enter_context(calibrating(run.model))
+        self._calibration = Calibration(
+            run.model,
+            self._batches,
+            pruner=job.pruner,
+            propagate=job.propagate,
+            count_padding=job.count_padding,
+            groups=list(job.data.demonstrations),
+            on_progress=self.report_progress,
+        )
+        if job.prunes:
+            job.pruner.allocate(self._calibration.blocks, job.dense)
 
     def on_validation_batch_end(
         self,
@@ -62,25 +108,23 @@ class DenseCalibration(Schedule):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Add a block's statistics up over processes."""
-        if isinstance(batch, BlockStep):
-            self.statistics = {**self.statistics, **batch.statistics()}
+        """Finish a block: prune it, or add its statistics up over processes."""
+        if not self.is_active:
+            return
+        assert self._job is not None
+        if self._job.prunes:
+            self.masks |= {path: report.mask for path, report in batch.prune().items()}
+        else:
+            self.statistics |= batch.statistics()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the statistics, unless they are too large or there already."""
-        self._calibrating.close()
-        needs = self.pruning.pruner.importance.needs
-        if self._calibration is not None and self.run.writes and needs is not None and needs.is_stored:
-            save_statistics(dict(self.statistics), self.run.folder / "statistics.safetensors")
-        self._calibration = None
+        """Leave the model's settings as they were."""
+        self._close()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Leave the model as it was found."""
+        """Leave the model's settings as they were."""
+        self._close()
+
+    def _close(self) -> None:
         self._calibrating.close()
-
-
-class _Nothing:
-    """A step where nothing is left to do; Lightning calls no hooks without any."""
-
-    def gather(self) -> None:
-        """Do nothing."""
+        self._calibration = None

@@ -46,14 +46,14 @@ class ProgressDisplay(Viewer, ProgressBar):
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin the phase of calibration."""
         if (schedule := self.run.schedule) is not None:
-            self._begin(trainer, schedule.caption, schedule.num_steps() * len(self.run.batches), "tokens")
+            self._begin(trainer, schedule.caption, schedule.num_steps() * len(schedule.batches), "tokens")
 
     def on_calibration_progress(self, run: Run, block: int, index: int, share: float) -> None:
         """Count what a batch has passed of a block."""
         assert run.schedule is not None
         num_blocks = run.schedule.num_steps()
         place = f"block {block + 1} of {num_blocks}" if num_blocks > 1 else ""
-        self._advance(share * int(run.batches[index]["attention_mask"].sum()), place, share)
+        self._advance(share * int(run.schedule.batches[index]["attention_mask"].sum()), place, share)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """End the phase before anything else is printed."""

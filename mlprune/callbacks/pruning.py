@@ -140,7 +140,7 @@ class PruningCallback(Schedule):
         if not self.streaming and run.module.model is None:
             model = source.skeleton()
             self.pruner.select(find_blocks(model))  # refuses what does not fit the layers
-            if self.save_model and not run.is_sweep and run.writes:
+            if self.save_model and not run.is_study and run.writes:
                 size = sum(parameter.nbytes for parameter in model.parameters())
                 check_disk(run.trainer.default_root_dir, size)
 

@@ -105,8 +105,8 @@ class TensorBoard(Viewer):
             return
         results, system = run.module.results, run.module.system
         if run.is_experiment:
-            # in a sweep, the step is the sparsity in percent
-            step = round(100 * run.module.recipe.get("sparsity", 0)) if run.is_sweep else int(system != "dense")
+            # in a study, the step is the sparsity in percent
+            step = round(100 * run.module.recipe.get("sparsity", 0)) if run.is_study else int(system != "dense")
             for writer in _writers(run):
                 writer.log_metrics(scalars("fit", results), step=step)
             if not step:

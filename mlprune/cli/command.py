@@ -1,5 +1,6 @@
 """The subcommands that run something: LightningCLI with fit, validate and test."""
 
+import re
 import shlex
 import sys
 from collections.abc import Callable
@@ -35,6 +36,7 @@ from mlprune.experiments.engine import callbacks_of
 from mlprune.invocation import program
 from mlprune.module import PruningModule
 from mlprune.run import VERSIONED
+from mlprune.studies.spec import Study
 
 USAGE = "{0} {1} --config FILE_OR_NAME [--config ...] [--KEY VALUE ...]\n       {0} {1} --resume RUN"
 RESUME = "Folder of an interrupted run, which resumes there with the same configuration."
@@ -48,6 +50,7 @@ class MlpruneCLI(LightningCLI):
     def __init__(self, args: list[str] | None = None) -> None:
         self.typed = f"{program()} {shlex.join(sys.argv[1:] if args is None else args)}"
         args, self.resumed = take_resume(named_configs(list(sys.argv[1:] if args is None else args)))
+        args = [re.sub(r"^--study\.look-again\b", "--study.look_again", arg) for arg in args]
         check_files(args)
         super().__init__(
             PruningModule,
@@ -80,6 +83,7 @@ class MlpruneCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the section ``pruning``; one seed serves everything."""
         parser.add_lightning_class_args(PruningCallback, "pruning")
+        parser.add_class_arguments(Study, "study")
         parser.add_argument("--resume", action=ActionTakenBefore, help=RESUME)
         parser.add_argument("--dense", type=str | None, help=DENSE)
         parser.add_argument(f"--{VERSIONS}", type=dict[str, Any] | None, help=WROTE)
@@ -165,6 +169,8 @@ class MlpruneCLI(LightningCLI):
             resumed=self.resumed,
             dense=self.config[self.subcommand].dense,
             typed=self.typed,
+            study=self.config_init[self.subcommand].study,
+            parser=OneLineParser(),
         )
 
     def fit(self, model: PruningModule, datamodule: PruningDataModule, ckpt_path: str | None = None) -> None:

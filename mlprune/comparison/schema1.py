@@ -3,7 +3,7 @@
 Schema 2 keeps them beside its rows, for whoever reads them; files of schema 1 have nothing else, and are read as rows.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -259,6 +259,12 @@ def read_sweep(lines: Sequence[dict[str, str]]) -> list[tuple[float, Difference]
         row = Difference.from_json(cells)
         rows.append((float(line["sparsity"]), replace(row, language=AVERAGE) if row.language == "non_en" else row))
     return rows + _averages(rows)
+
+
+def read_line(line: Mapping[str, str]) -> Difference:
+    """Return the difference in a line of study.csv, column to cell."""
+    texts = {name: line[name] for name in ("system", "reference", "task", "language", "title", "unit")}
+    return Difference.from_json({name: _cell(cell) for name, cell in line.items()} | texts)
 
 
 def _averages(rows: Sequence[tuple[float, Difference]]) -> list[tuple[float, Difference]]:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import ArgumentParser
 from lightning.pytorch import Callback, Trainer
 
 from mlprune.callbacks import (
@@ -21,6 +22,7 @@ from mlprune.callbacks import (
     TensorBoard,
 )
 from mlprune.callbacks.base import Analysis, RunCallback
+from mlprune.callbacks.calibration import RecipeCalibration
 from mlprune.callbacks.console import print_line
 from mlprune.callbacks.loggers import guard_loggers
 from mlprune.datamodule import PruningDataModule
@@ -28,7 +30,8 @@ from mlprune.errors import UserError
 from mlprune.experiments.ablations import Ablations
 from mlprune.experiments.experiment import Experiment, check_training
 from mlprune.experiments.stages import Stages
-from mlprune.experiments.sweep import Sweep
+from mlprune.experiments.study import StudyExperiment
+from mlprune.experiments.variants import Builder, sweep_variants
 from mlprune.inputs import model_parts, prompt_parts, task_parts
 from mlprune.invocation import script
 from mlprune.module import PruningModule
@@ -36,6 +39,8 @@ from mlprune.run import Run
 from mlprune.runs.folder import release
 from mlprune.runs.inputs import Part
 from mlprune.runs.unfinished import Unfinished
+from mlprune.studies.recipes import expand
+from mlprune.studies.spec import Study
 
 DESCRIBED = ("model", "data", "pruning", "seed_everything")  # sections that config_hash is of
 
@@ -69,6 +74,8 @@ class Engine:
         resumed: Folder of the run to be resumed.
         dense: Folder of a run that already has the dense model's results for the same model, tasks and data.
         typed: What started the run, as it was typed, for its report.
+        study: Many recipes in place of one, which differ from ``config``.
+        parser: An empty parser for what recipes differ in; jsonargparse's own if omitted.
         trainer_options: Further arguments of ``lightning.pytorch.Trainer``.
 
     Example:
@@ -90,6 +97,8 @@ class Engine:
         resumed: Path | None = None,
         dense: str | Path | None = None,
         typed: str = "",
+        study: Study | None = None,
+        parser: ArgumentParser | None = None,
         **trainer_options: Any,
     ) -> None:
         if trainer is not None and trainer_options:
@@ -100,6 +109,8 @@ class Engine:
         self.pruning = pruning or next(iter(given), None) or PruningCallback()
         self.run = Run(trainer, module, data or PruningDataModule(), resumed, typed or script())
         self.dense = None if dense is None else Path(dense)
+        self.study = study or Study()
+        self._config, self._parser = config, parser
         self.folder = RunFolder(config)
         self.stages = Stages(self.run)
         self.peers = Peers(command)
@@ -169,7 +180,7 @@ class Engine:
             self._finish()
 
     def experiment(self, ckpt_path: str | None = None) -> dict[str, Any]:
-        """Evaluate dense, prune, train (with ``max_epochs``), evaluate again and compare, as ``fit`` does; or sweep.
+        """Evaluate dense, prune, train (with ``max_epochs``), evaluate again and compare, as ``fit`` does; or a study.
 
         A model that is pruned already is only trained, with its zeros held, and evaluated if there are tasks.
 
@@ -177,8 +188,8 @@ class Engine:
             ckpt_path: Lightning checkpoint that recovery training starts from.
 
         Returns:
-            The content of comparison.json on the process that writes it, or ``sweep`` with the rows of sweep.csv, or
-            ``ablation`` with those of ablation.csv; empty on others, and where nothing was compared.
+            The content of comparison.json or of study.json, or ``ablation`` with the rows of ablation.csv, on the
+            process that writes it; empty on others, and where nothing was compared.
 
         Raises:
             UserError: If settings of recovery training do not go with the model or with one another.
@@ -187,7 +198,8 @@ class Engine:
         units = [callback for callback in run.callbacks if isinstance(callback, LanguageUnits)]
         if units:
             return self._ablate(units[0])
-        run.is_experiment, run.is_sweep, run.trains = True, self.pruning.sweep is not None, bool(run.trainer.max_epochs)
+        run.is_study = self.study.is_declared or self.pruning.sweep is not None
+        run.is_experiment, run.trains = True, bool(run.trainer.max_epochs)
         was_pruned = bool(run.module.recipe)
         check_training(run)
         if was_pruned and not run.trains:
@@ -195,12 +207,14 @@ class Engine:
             raise UserError(
                 f"model.name '{name}' is pruned already; give the dense model, or trainer.max_epochs above 0"
             )
-        sweep = self._add_sweep() if run.is_sweep else None
-        if not was_pruned:
-            run.schedule = self.pruning if sweep is None else sweep.calibration  # checks what it needs
-        experiment = Experiment(run, self.pruning, self.stages, sweep, self.dense)
+        study = self._add_study() if run.is_study else None
+        if not was_pruned and study is None:
+            run.schedule = self.pruning  # checks what it needs
+        experiment = Experiment(run, self.pruning, self.stages, study, self.dense)
         with self._in_folder():
             self._read(prompts=True, training=run.trains, examples=bool(run.data.tasks) or not was_pruned)
+            if study is not None:
+                study.declare()
             if ckpt_path is not None:
                 self.folder.hold({"ckpt_path": Part.of_file(Path(ckpt_path))})
             experiment.conduct(ckpt_path)
@@ -260,11 +274,23 @@ class Engine:
         run.journal.note(data=files)
         run.write_journal()
 
-    def _add_sweep(self) -> Sweep:
-        sweep = Sweep(self.run, self.pruning, self.stages)
-        callbacks_of(self.run.trainer).append(sweep.calibration)
+    def _add_study(self) -> StudyExperiment:
+        """Build the recipes, and let what calibrates for them hear of the run right after the pruning callback."""
+        if self.study.is_declared and self.pruning.sweep is not None:
+            raise UserError("pruning.sweep and study go not together; give study.grid pruning.pattern.sparsity instead")
+        run, callbacks, schedule = self.run, callbacks_of(self.run.trainer), RecipeCalibration()
+        callbacks.insert(callbacks.index(self.pruning) + 1, schedule)
         self._join_callbacks()
-        return sweep
+        if self.study.is_declared:
+            builder = Builder(run, self.pruning, self._config, self._parser)
+            recipes = expand(self.study.recipes, self.study.grid)
+            seeds = self.study.seeds or [run.data.seed]
+            variants = [variant for recipe in recipes for variant in builder.build(recipe, seeds)]
+        else:
+            variants = sweep_variants(run, self.pruning)
+        study = StudyExperiment(run, self.study, variants, self.stages, schedule, self.dense)
+        study.check()
+        return study
 
     def _finish(self) -> None:
         """Let callbacks report, say where everything is, and only then forget what was kept to resume."""

@@ -1,4 +1,4 @@
-"""The experiment: evaluate dense, prune, train (``max_epochs``), evaluate, compare; or a sweep over sparsities."""
+"""The experiment: evaluate dense, prune, train (``max_epochs``), evaluate, compare; or a study of many recipes."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,7 +12,7 @@ from mlprune.errors import UserError
 from mlprune.experiments.comparing import compare_with_dense
 from mlprune.experiments.dense import check_dense, has_dense, keep_dense, take_dense
 from mlprune.experiments.stages import Stages
-from mlprune.experiments.sweep import Sweep
+from mlprune.experiments.study import StudyExperiment
 from mlprune.log import log
 from mlprune.present import figure_tables
 from mlprune.run import Run
@@ -27,17 +27,22 @@ class Experiment:
         run: The run.
         pruning: How it prunes.
         stages: The stages that the phases run.
-        sweep: The sweep over sparsities, if there is one.
+        study: The study of many recipes, if there is one.
         dense: Folder of a run that has the dense model's results.
     """
 
     def __init__(
-        self, run: Run, pruning: PruningCallback, stages: Stages, sweep: Sweep | None = None, dense: Path | None = None
+        self,
+        run: Run,
+        pruning: PruningCallback,
+        stages: Stages,
+        study: StudyExperiment | None = None,
+        dense: Path | None = None,
     ) -> None:
         self.run = run
         self.pruning = pruning
         self.stages = stages
-        self.sweep = sweep
+        self.study = study
         self.dense = dense
 
     def conduct(self, ckpt_path: str | None = None) -> None:
@@ -54,8 +59,8 @@ class Experiment:
 
     def _phases(self, ckpt_path: str | None) -> list[Phase]:
         was_pruned = bool(self.run.module.recipe)
-        if self.sweep is not None:
-            return [self._dense_phase(), *self.sweep.phases()]
+        if self.study is not None:
+            return [self._dense_phase(), *self.study.phases()]
         phases: list[Phase] = []
         if not was_pruned:
             phases += [self._dense_phase(), ("calibrating and pruning", partial(self.stages.validate, self.pruning))]
@@ -90,11 +95,11 @@ class Experiment:
         """Compare with the dense model, in files and on the console; a model pruned before the run is only shown.
 
         Returns:
-            The content of comparison.json, or ``sweep`` with the rows of sweep.csv; empty where nothing was compared.
+            The content of comparison.json, or of study.json; empty where nothing was compared.
         """
         run = self.run
-        if self.sweep is not None:
-            return {"sweep": self.sweep.write()}
+        if self.study is not None:
+            return self.study.write()
         if has_dense(run.folder):
             return compare_with_dense(run)
         with run.viewer("console table"):
@@ -105,8 +110,8 @@ class Experiment:
 def check_training(run: Run) -> None:
     """Raise UserError if settings of recovery training do not go with a run's model or with one another."""
     epochs, name = run.trainer.max_epochs, run.module.source.name
-    if run.is_sweep and run.trains:
-        raise UserError(f"pruning.sweep trains nothing; leave trainer.max_epochs {epochs} out")
+    if run.is_study and run.trains:
+        raise UserError(f"study and pruning.sweep train nothing; leave trainer.max_epochs {epochs} out")
     if run.module.lora is not None and not run.trains:
         raise UserError("model.lora trains adapters; give trainer.max_epochs above 0, or leave it out")
     if run.trains and run.module.source.has_encoder():

@@ -8,6 +8,7 @@ from mlprune.metrics.fidelity import LanguageFidelity
 from mlprune.metrics.harness import HarnessAggregate, HarnessMean
 from mlprune.metrics.labels import Auroc, LabelShares, Recall, label_metrics
 from mlprune.metrics.measure import Figure, Measure, measures_of
+from mlprune.metrics.probability import RightProbability
 from mlprune.metrics.rankc import ExpectedRankC, RankC, expected_rankc, rankc_each
 from mlprune.metrics.spans import SpanMatch
 from mlprune.metrics.spbleu import SpBleu
@@ -35,6 +36,7 @@ __all__ = [
     "RankC",
     "Recall",
     "Record",
+    "RightProbability",
     "SpBleu",
     "SpanMatch",
     "TextMetric",

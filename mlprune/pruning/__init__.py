@@ -13,7 +13,7 @@ from mlprune.pruning.masks import apply_masks, load_masks, save_masks
 from mlprune.pruning.merging import merge_statistics
 from mlprune.pruning.moments import joined
 from mlprune.pruning.patterns import NofM, Pattern, Unstructured
-from mlprune.pruning.prune import collect_statistics, prune_from_statistics, prune_model, sweep
+from mlprune.pruning.prune import DenseWeights, collect_statistics, prune_from_statistics, prune_model, sweep
 from mlprune.pruning.pruner import LayerReport, Pruner
 from mlprune.pruning.regional import RegionalGradient
 from mlprune.pruning.sparsegpt import SparseGPT
@@ -35,6 +35,7 @@ __all__ = [
     "Calibration",
     "ContrastiveWanda",
     "DSnoT",
+    "DenseWeights",
     "Importance",
     "LayerReport",
     "LayerStatistics",

@@ -181,14 +181,37 @@ def sweep(
         >>> int((model[0][0][0].weight == 0).sum())
         0
     """
-    layers = [layer for block in find_blocks(model) for layer in block.layers.values()]
-    dense = [layer.stored.detach().to("cpu", copy=True) for layer in layers]
+    dense = DenseWeights(model)
     for pruner in pruners:
         try:
             yield pruner, prune_from_statistics(model, statistics, pruner)
         finally:
-            for layer, weight in zip(layers, dense, strict=True):
-                layer.stored.data.copy_(weight)
+            dense.restore()
+
+
+class DenseWeights:
+    """A copy on the CPU of the weights that may be pruned, to make a model dense again that was pruned in place.
+
+    Args:
+        model: The dense model.
+
+    Example:
+        >>> model = torch.nn.Sequential(torch.nn.ModuleList([torch.nn.Sequential(torch.nn.Linear(4, 4))]))
+        >>> dense = DenseWeights(model)
+        >>> _ = model[0][0][0].weight.data.zero_()
+        >>> dense.restore()
+        >>> int((model[0][0][0].weight == 0).sum())
+        0
+    """
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self._layers = [layer for block in find_blocks(model) for layer in block.layers.values()]
+        self._weights = [layer.stored.detach().to("cpu", copy=True) for layer in self._layers]
+
+    def restore(self) -> None:
+        """Put the weights back, wherever the model is now."""
+        for layer, weight in zip(self._layers, self._weights, strict=True):
+            layer.stored.data.copy_(weight)
 
 
 def check_statistics(blocks: list[Block], statistics: Mapping[str, LayerStatistics], importance: Importance) -> None:

@@ -43,16 +43,19 @@ SETTINGS: "dict[RcKeyType, Any]" = {
 }
 
 
-def line_chart(series: Mapping[str, Sequence[tuple[float, float]]], labels: tuple[str, str], alt: str) -> str:
+def line_chart(
+    series: Mapping[str, Sequence[tuple[float, float]]], labels: tuple[str, str], alt: str, is_change: bool = False
+) -> str:
     """Draw lines.
 
     Args:
         series: Name of a line to its points; ``dense`` is a dashed grey level.
         labels: What the two axes show, with units.
         alt: What the chart shows, in words.
+        is_change: Whether values are changes, around zero; else they start from zero, over whole numbers.
     """
     with matplotlib.rc_context(SETTINGS):
-        figure, axes = _axes(5.6, 3.0)
+        figure, axes = axes_of(5.6, 3.0)
         styles: dict[str, dict[str, Any]] = {"dense": {"color": SERIES[0], "linestyle": "--"}}
         for i, name in enumerate((name for name in series if name != "dense"), start=1):
             styles[name] = {"color": SERIES[i % NUM_COLORS], "linestyle": STYLES[i // NUM_COLORS % len(STYLES)]}
@@ -62,18 +65,22 @@ def line_chart(series: Mapping[str, Sequence[tuple[float, float]]], labels: tupl
             axes.plot(x, y, label=plot_text(name), linewidth=1.6, **styles[name])
         axes.set_xlabel(plot_text(labels[0]))
         axes.set_ylabel(plot_text(labels[1]))
-        locator = axes.xaxis.get_major_locator()
-        assert isinstance(locator, MaxNLocator)
-        locator.set_params(integer=True)
         axes.yaxis.grid(True)
         axes.ticklabel_format(axis="y", useOffset=False)
-        highest = max((y for points in series.values() for _, y in points), default=1.0)
-        axes.set_ylim(0, 1.05 * highest or 1.0)
+        if is_change:
+            axes.axhline(0, color=INK, linewidth=0.8, linestyle="--")
+        else:
+            locator = axes.xaxis.get_major_locator()
+            assert isinstance(locator, MaxNLocator)
+            locator.set_params(integer=True)
+            highest = max((y for points in series.values() for _, y in points), default=1.0)
+            axes.set_ylim(0, 1.05 * highest or 1.0)
         legend(figure, axes)
         return to_svg(figure, alt)
 
 
-def _axes(width: float, height: float) -> tuple[Figure, Axes]:
+def axes_of(width: float, height: float) -> tuple[Figure, Axes]:
+    """Return a figure and its axes, in inches, to be drawn with this module's settings."""
     figure = Figure(figsize=(width, height), layout="constrained")
     figure.patch.set_visible(False)
     axes = figure.add_subplot()

@@ -32,6 +32,8 @@ def question(run: RunContent) -> str:
         >>> question(RunContent(Path("v0"), "v0", results={"dense": {}}))
         'How well does the model answer in each language?'
     """
+    if run.study.get("question"):
+        return str(run.study["question"])
     if run.pruned:
         return TRAINED if "trained" in run.results or run.recipe.get("trained") else PRUNED
     if run.overlap or not run.results:
@@ -48,6 +50,8 @@ def headline(run: RunContent) -> str:
         return str(run.comparison["headline"])
     if run.sweep:
         return _swept(run.sweep)
+    if run.study:
+        return str(run.study.get("answer") or "The study is not complete.")
     if run.results:
         return _evaluated(run.final)
     if run.layers:

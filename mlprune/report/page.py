@@ -24,6 +24,7 @@ from mlprune.report.features import feature_section
 from mlprune.report.figures import layer_figures, result_figures, uniform_sparsity
 from mlprune.report.headline import headline, question
 from mlprune.report.provenance import data_tables
+from mlprune.report.study import study_section
 from mlprune.report.sweep import sweep_section
 from mlprune.report.tables import facts_of, layer_summary, settings_rows
 from mlprune.report.take import with_buttons
@@ -106,6 +107,7 @@ def _content(runs: Sequence[RunContent]) -> dict[str, Any]:
         "layer_figures": layer_figures(runs),
         "layer_rows": layer_rows,
         "sweep": sweep_section(run) if run else None,
+        "study": study_section(run) if run else None,
         "features": feature_section(run) if run else None,
         "prunes": any(run.pruned for run in runs),
         "commands": [(run.name, command(run)) for run in runs],
@@ -144,6 +146,8 @@ def title_of(runs: Sequence[RunContent]) -> str:
     run = runs[0]
     if run.sweep:
         return "Dense against pruned, by sparsity"
+    if run.study:
+        return "A study of many recipes"
     if len(run.results) == 2:
         return f"Dense against {next(reversed(run.results))}"
     if run.results:
@@ -186,5 +190,5 @@ def distinctly_named(runs: Sequence[RunContent]) -> list[RunContent]:
 
 def command(run: RunContent) -> str:
     """Return the command that repeats a run."""
-    subcommand = "fit" if run.sweep or len(run.results) == 2 else "test" if run.results else "validate"
+    subcommand = "fit" if run.sweep or run.study or len(run.results) == 2 else "test" if run.results else "validate"
     return f"{program()} {subcommand} --config {shlex.quote(f'{run.name}/config.yaml')}"

@@ -25,7 +25,9 @@ class RunContent:
         predictions: System to predictions.
         recipe: mlprune.json.
         layers: Rows of layers.csv: what pruning did to each layer.
-        sweep: Rows of sweep.csv: figures by sparsity.
+        study: study.json.
+        study_rows: Lines of study.csv.
+        sweep: Those of a sweep, or of sweep.csv of an older run: figures by sparsity.
         overlap: overlap.json of a feature analysis.
         overlap_linear: overlap.linear.json of a feature analysis.
         warnings: What could not be shown when the run ended.
@@ -40,6 +42,8 @@ class RunContent:
     predictions: dict[str, Predictions] = field(default_factory=dict)
     recipe: Json = field(default_factory=dict)
     layers: list[dict[str, str]] = field(default_factory=list)
+    study: Json = field(default_factory=dict)
+    study_rows: list[dict[str, str]] = field(default_factory=list)
     sweep: list[dict[str, str]] = field(default_factory=list)
     overlap: Json = field(default_factory=dict)
     overlap_linear: Json = field(default_factory=dict)
@@ -54,7 +58,7 @@ class RunContent:
     @property
     def pruned(self) -> bool:
         """Whether the run pruned a model, or evaluated a pruned one."""
-        return bool(self.recipe or self.layers or self.sweep or self.results.keys() - {"dense"})
+        return bool(self.recipe or self.layers or self.sweep or self.study or self.results.keys() - {"dense"})
 
 
 def read_run(folder: Path) -> RunContent:
@@ -74,6 +78,7 @@ def read_run(folder: Path) -> RunContent:
         found = read_predictions(folder / f"predictions{kind}")
         results |= {name: content} if content else {}
         predictions |= {name: found} if found else {}
+    study, lines = read_json(folder / "study.json"), _rows(folder / "study.csv")
     run = RunContent(
         folder=folder,
         name="/".join(folder.resolve().parts[-2:]),
@@ -83,7 +88,9 @@ def read_run(folder: Path) -> RunContent:
         predictions=predictions,
         recipe=read_json(folder / "pruned" / "mlprune.json") or read_json(folder / "mlprune.json"),
         layers=_rows(folder / "layers.csv"),
-        sweep=_rows(folder / "sweep.csv"),
+        study=study,
+        study_rows=lines,
+        sweep=_sweep(study, lines) or _rows(folder / "sweep.csv"),
         overlap=read_json(folder / "overlap.json"),
         overlap_linear=read_json(folder / "overlap.linear.json"),
         warnings=read_warnings(folder),
@@ -92,6 +99,15 @@ def read_run(folder: Path) -> RunContent:
     if not (run.config or run.results or run.recipe or run.layers or run.overlap):
         raise UserError(f"'{folder}' is not a run's folder; give one that fit, validate or test wrote")
     return run
+
+
+def _sweep(study: Json, lines: list[dict[str, str]]) -> list[dict[str, str]]:
+    """The lines of a study that only tries one recipe at many sparsities."""
+    keys = {tuple(recipe["values"]) for recipe in study.get("recipes", [])}
+    names = {recipe["name"].partition(",")[0] for recipe in study.get("recipes", [])}
+    seeds = {line["seed"] for line in lines}
+    is_sweep = keys == {("pruning.pattern.sparsity",)} and len(names) == len(seeds) == 1
+    return lines if is_sweep and study.get("endpoint") is None else []
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

@@ -16,8 +16,8 @@ from mlprune.files import writing
 CONFIG = "config.yaml"
 UNFINISHED = ".unfinished"
 WORK = (  # what a run computes and a resumed run reuses
-    *("results.json", "predictions", "results.dense.json", "predictions.dense", "sweep", "checkpoints"),
-    *("masks.safetensors", "statistics.safetensors", "pruned"),
+    *("results.json", "predictions", "results.dense.json", "predictions.dense", "recipes", "checkpoints"),
+    *("masks.safetensors", "statistics.safetensors", "pruned", "study.json"),
 )
 # what is there before anything is computed
 BEGINNING = re.compile(r"run\.json|inputs\.json|config\.yaml|hparams\.yaml|metrics\.csv|events\.out\.tfevents\..*")

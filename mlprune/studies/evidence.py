@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -58,6 +59,17 @@ class Evidence:
         both = (of_rows + of_seeds) ** 2 / (of_rows**2 / freedom[0] + of_seeds**2 / freedom[1])
         half = float(stats.t.ppf(0.975, both)) * float(np.sqrt(of_rows + of_seeds))
         return min(row.delta - half, row.low), max(row.delta + half, row.high)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the row as study.json has it, with both sources of variance."""
+        low, high = self.total or (None, None)
+        return self.row.to_json() | {
+            "by_seed": list(self.by_seed),
+            "seeds_deviation": self.seeds_deviation,
+            "total_low": low,
+            "total_high": high,
+            "detectable": self.detectable,
+        }
 
     @property
     def clear(self) -> bool:

@@ -20,7 +20,7 @@ ABOVE = [
     PACKAGE / "datamodule.py",
 ]
 OTHERS = {"pl_module", "module", "model", "datamodule", "data", "run", "callback", "engine"}
-RUN_FIELDS = {"schedule", "measured", "is_experiment", "is_sweep", "trains", "callbacks", "outcome"}
+RUN_FIELDS = {"schedule", "measured", "is_experiment", "is_study", "is_part", "trains", "callbacks", "outcome"}
 
 
 def written(path: Path) -> list[tuple[str, str]]:

@@ -175,7 +175,7 @@ def test_figures_of_a_sweep_and_of_an_analysis(mlprune, tmp_path: Path, tiny_fol
     analysis = {"callbacks": [{"class_path": "mlprune.callbacks.FeatureAnalysis", "init_args": {"top": 2}}]}
     features = write_config(tmp_path, tiny_folder, name="features.yaml", **small(tiny_folder, **analysis))
     with monkeypatch.context() as patch:
-        patch.setattr("mlprune.experiments.sweep.sparsity_curves", fails)
+        patch.setattr("mlprune.experiments.study.sparsity_curves", fails)
         patch.setattr("mlprune.callbacks.features.overlap_maps", fails)
         for number, (command, config) in enumerate((("fit", sweep), ("validate", features))):
             status, _, err = mlprune(command, "--config", config)

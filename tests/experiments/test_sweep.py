@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,15 @@ from safetensors.torch import load_file
 from tiny_runs import RUN, write_config
 
 from mlprune.callbacks import PruningCallback
+from mlprune.comparison import read_differences
+from mlprune.comparison.schema1 import read_line
 from mlprune.errors import UserError
 
 LEVELS = [0.1, 0.5]
+
+
+def comparison_of(run: Path) -> dict:
+    return json.loads((run / "comparison.json").read_text())
 
 
 def test_every_sparsity_is_what_a_run_of_its_own_gives(mlprune, tiny_folder: Path, tmp_path: Path) -> None:
@@ -30,19 +37,18 @@ def test_every_sparsity_is_what_a_run_of_its_own_gives(mlprune, tiny_folder: Pat
 
     for name in ("nli.fr.jsonl", "reviews.sw.jsonl", "perplexity.en.jsonl"):
         assert (folder / "predictions.dense" / name).read_bytes() == (other / "predictions.dense" / name).read_bytes()
-        assert (folder / "sweep" / "0.5" / "predictions" / name).read_bytes() == (
-            other / "predictions" / name
-        ).read_bytes()
+        own = folder / "recipes" / "pruned-sparsity-0.5" / "seed-0" / "select.0" / "predictions" / name
+        assert own.read_bytes() == (other / "predictions" / name).read_bytes()
     own, expected = load_file(folder / "statistics.safetensors"), load_file(other / "statistics.safetensors")
     assert own.keys() == expected.keys()
     assert all(torch.equal(own[key], expected[key]) for key in own)
-    comparison = json.loads((folder / "sweep" / "0.5" / "comparison.json").read_text())
-    assert comparison == json.loads((other / "comparison.json").read_text())
-
-    rows = list(csv.DictReader((folder / "sweep.csv").open(encoding="utf-8")))
+    rows = list(csv.DictReader((folder / "study.csv").open(encoding="utf-8")))
     assert {float(row["sparsity"]) for row in rows} == set(LEVELS)
-    row = next(row for row in rows if (row["sparsity"], row["task"], row["language"]) == ("0.5", "nli", "fr"))
-    assert float(row["after"]) == comparison["tasks"]["nli"]["fr"]["pruned"]
+    expected = {(row.task, row.language, row.measure.name): row for row in read_differences(comparison_of(other))}
+    own = {(row["task"], row["language"], row["metric"]): row for row in rows if row["sparsity"] == "0.5"}
+    assert own.keys() == expected.keys()
+    for key, row in expected.items():
+        assert replace(read_line(own[key]), system="pruned") == row, key
     assert (folder / "figures" / "sweep.png").stat().st_size > 1000
     assert (folder / "report.html").is_file()
     assert not (folder / ".unfinished").exists()
@@ -79,7 +85,7 @@ def test_an_interrupted_sweep_goes_on(mlprune, tiny_folder: Path, tmp_path: Path
     whole, broken = ([file for file in files if file.name != "inputs.json"] for files in (whole, broken))
     assert [file.relative_to("whole") for file in whole] == [file.relative_to("broken") for file in broken]
     assert all(a.read_text() == b.read_text() for a, b in zip(whole, broken, strict=True))
-    assert Path("whole", RUN, "sweep.csv").read_bytes() == Path("broken", RUN, "sweep.csv").read_bytes()
+    assert Path("whole", RUN, "study.csv").read_bytes() == Path("broken", RUN, "study.csv").read_bytes()
 
 
 @pytest.mark.parametrize("levels", [[], [0.2, 0.2], [0.2, 0.2000001], [0.5, 0.3, 0.29999999]])

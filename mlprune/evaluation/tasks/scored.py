@@ -218,7 +218,7 @@ class ScoredTask(PromptedTask):
         scores = row[: len(example.candidates)]
         best = pick(scores, f"{self.selection.seed}:{example.id}")
         label, prediction = example.names[example.label], example.names[best]
-        record = {"id": example.id, "label": label, "scores": scores, "prediction": prediction}
+        record = {"id": example.id, "label": label, "right": example.label, "scores": scores, "prediction": prediction}
         record["text"] = example.candidates[example.label]  # so that people can read the example
         if example.group is not None:
             record["group"] = example.group

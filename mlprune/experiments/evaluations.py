@@ -1,0 +1,113 @@
+"""The evaluations of a study: each recipe is pruned in place, evaluated on a part of the rows, and put back."""
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from mlprune.callbacks.calibration import Job, RecipeCalibration
+from mlprune.experiments.calibrations import Calibrations, needs_statistics
+from mlprune.experiments.stages import Stages
+from mlprune.experiments.variants import Variant
+from mlprune.log import log
+from mlprune.pruning import DenseWeights, prune_from_statistics
+from mlprune.run import Run
+from mlprune.runs.facts import describe
+from mlprune.runs.unfinished import Unfinished
+from mlprune.studies.judging import Entry
+from mlprune.studies.plan import Plan
+from mlprune.studies.store import Store
+
+T = TypeVar("T")
+
+
+class Evaluations:
+    """Evaluates a study's recipes in the order of its plan, each pruned in place and put back.
+
+    Args:
+        run: The run.
+        plan: What is evaluated on which rows.
+        variants: Every recipe with every calibration seed.
+        stages: The stages that its steps run.
+        schedule: The callback that calibrates.
+    """
+
+    def __init__(
+        self, run: Run, plan: Plan, variants: Sequence[Variant], stages: Stages, schedule: RecipeCalibration
+    ) -> None:
+        self.run = run
+        self.plan = plan
+        self.stages = stages
+        self.schedule = schedule
+        self.calibrations = Calibrations(run, stages, schedule)
+        self.variants: dict[str, list[Variant]] = {}
+        for variant in variants:
+            self.variants.setdefault(variant.recipe.folder, []).append(variant)
+        self.calibrations.expect(variants)
+        self.store = Store(run.folder)
+        self._weights: DenseWeights | None = None
+        self._started, self._cost, self._done = time.monotonic(), 0, 0
+
+    def evaluate(self, entries: Sequence[Entry], part: str, caption: str) -> None:
+        """Evaluate some recipes, with all their seeds, on a part of the rows, unless an earlier start did."""
+        variants = [variant for entry in entries for variant in self.variants[entry.folder]]
+        left = [variant for variant in variants if not self._known(variant, part)]
+        self.calibrations.prepare(left)
+        for variant in left:
+            log.info("%s: %s%s", caption, variant.caption, self._time_left())
+            self._evaluate(variant, part)
+            self._done += self.plan.sizes[part]
+
+    def expect(self, cost: int) -> None:
+        """Know how many examples are to be evaluated in all, for the time left."""
+        self._cost, self._done, self._started = cost, 0, time.monotonic()
+
+    def _time_left(self) -> str:
+        if not self._done or not self._cost:
+            return ""
+        seconds = (time.monotonic() - self._started) / self._done * max(self._cost - self._done, 0)
+        return f" (whole study: {timedelta(seconds=round(seconds))} left)"
+
+    def _known(self, variant: Variant, part: str) -> bool:
+        return self.agreed(lambda: self.store.has(variant.recipe.folder, variant.seed, part))
+
+    def agreed(self, decide: Callable[[], T]) -> T:
+        """Return what the process that writes finds in its files, on every process."""
+        value: Any = self.run.trainer.strategy.broadcast(decide() if self.run.writes else None)
+        found: T = value
+        return found
+
+    def _evaluate(self, variant: Variant, part: str) -> None:
+        run, module = self.run, self.run.module
+        base = list(module.interventions)
+        module.load()  # where an earlier start did all that comes before
+        module.to(run.device)  # Lightning leaves it on the CPU after each stage
+        self._weights = self._weights or DenseWeights(run.model)
+        try:
+            masks = self._prune(variant)
+            pruned = sum(int((~mask).sum()) for mask in masks.values()) / sum(mask.numel() for mask in masks.values())
+            module.mark_pruned({"sparsity": pruned, "pattern": describe(variant.pruner.pattern)})
+            module.intervene(variant.interventions)
+            run.data.evaluate_parts([self.plan.parts[part]])
+            self.stages.evaluate()
+        finally:
+            module.intervene(base)
+            module.mark_pruned({})
+            self._weights.restore()
+        if run.writes:
+            Unfinished(run.folder).forget_records("pruned")  # before the next recipe could take them for its own
+            self.store.keep(variant.recipe.folder, variant.seed, part)
+        run.barrier("kept")
+
+    def _prune(self, variant: Variant) -> dict[str, Any]:
+        run = self.run
+        dense = self.calibrations.of(variant) if needs_statistics(variant) else {}
+        if variant.propagate == "dense" or variant.pruner.importance.needs is None:
+            return prune_from_statistics(run.model, dense, variant.pruner)
+        groups = variant.pruner.importance.groups or tuple(variant.data.demonstrations)
+        data = variant.data.with_demonstrations({name: variant.data.demonstrations[name] for name in groups})
+        data.choose_prompts(run.module.tokenizer)
+        self.schedule.take(Job(data, variant.pruner, variant.propagate, variant.count_padding, True, dense))
+        self.stages.validate(self.schedule)
+        run.module.to(run.device)
+        return self.schedule.masks

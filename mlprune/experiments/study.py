@@ -1,0 +1,208 @@
+"""A study: many recipes, chosen on some rows and judged once on others; a sweep is the simplest one."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from mlprune.callbacks.calibration import RecipeCalibration
+from mlprune.callbacks.console import print_line, print_tables
+from mlprune.comparison.schema1 import read_sweep
+from mlprune.errors import UserError
+from mlprune.experiments.evaluations import Evaluations
+from mlprune.experiments.stages import Stages
+from mlprune.experiments.variants import Variant
+from mlprune.files import whole_file, write_json, write_text
+from mlprune.inputs import plain
+from mlprune.models.blocks import find_blocks
+from mlprune.present import curves_of, curves_table
+from mlprune.present.figures import sparsity_curves
+from mlprune.present.study import leaderboard, study_csv
+from mlprune.present.table import to_csv, to_latex
+from mlprune.run import Run
+from mlprune.runs.content import read_run
+from mlprune.runs.reading import SCHEMA_VERSION
+from mlprune.studies.judging import Entry, Judge, next_round
+from mlprune.studies.looks import STUDY, Looks, find_looks, hash_of
+from mlprune.studies.outcome import Line, Outcome, conclude
+from mlprune.studies.plan import CONFIRM, make_plan
+from mlprune.studies.rows import check_calibration
+from mlprune.studies.spec import Study
+from mlprune.studies.store import Store
+
+Phase = tuple[str, Callable[[], None]]  # caption, work
+
+
+class StudyExperiment:
+    """The phases of ``fit`` with a study, after the dense evaluation.
+
+    Args:
+        run: The run.
+        study: What is declared.
+        variants: Every recipe with every calibration seed.
+        stages: The stages that the phases run.
+        schedule: The callback that calibrates.
+        dense: Folder of a run that has the dense model's results, whose looks count too.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        study: Study,
+        variants: Sequence[Variant],
+        stages: Stages,
+        schedule: RecipeCalibration,
+        dense: Path | None = None,
+    ) -> None:
+        self.run = run
+        self.study = study
+        self.variants = list(variants)
+        self.stages = stages
+        self.schedule = schedule
+        self.dense = dense
+        self.entries = entries_of(self.variants)
+        self.looks: Looks | None = None
+        self._chosen: list[Entry] = []
+        self._gains: list[dict[str, float]] = []
+
+    def check(self) -> None:
+        """Raise UserError if recipes do not fit the model or the prompts; before anything is read of the rows."""
+        for variant in self.variants:
+            source = variant.module.source
+            if source.recipe():
+                raise UserError(f"model.name '{source.name}' is pruned already; give the dense model")
+            variant.pruner.check_groups(list(variant.data.demonstrations), "data.demonstrations has")
+        for variant in {id(variant.recipe): variant for variant in self.variants}.values():
+            model = variant.module.model or variant.module.source.skeleton()
+            variant.pruner.select(find_blocks(model))  # refuses what does not fit the layers
+
+    def declare(self) -> None:
+        """Fix what is evaluated on which rows, before any model is loaded, and write it down.
+
+        Raises:
+            UserError: If the endpoint or rows do not exist, rows are not kept apart, or were looked at before.
+        """
+        run, study = self.run, self.study
+        examples = {task.name: run.data.examples(task) for task in run.data.tasks}
+        self.plan = make_plan(study, run.data.tasks, examples, len(self.entries), run.data.seed)
+        for variant in self.variants:
+            variant.data.choose_prompts(variant.module.tokenizer)
+            if study.endpoint is not None and variant.pruner.importance.needs is not None:
+                check_calibration(examples, self.plan.parts.values(), variant.data.calibration_texts())
+        if CONFIRM in self.plan.parts:
+            rows = hash_of(examples, self.plan.parts[CONFIRM])
+            self.looks = find_looks(rows, plain(study.endpoint), self._earlier(), run.folder)
+            self.looks.check(study.look_again)
+        run.data.evaluate_parts(list(self.plan.parts.values()))
+
+    def _earlier(self) -> list[Path]:
+        """Folders of studies whose looks count: those named, the dense model's, and the run's neighbours."""
+        named = [Path(folder) for folder in self.study.earlier]
+        for folder in named:
+            if not (folder / STUDY).is_file():
+                raise UserError(f"study.earlier: '{folder}' holds no {STUDY}; give the folder of a study")
+        beside = sorted(path.parent for path in self.run.folder.parent.glob(f"*/{STUDY}"))
+        return [*named, *([self.dense] if self.dense is not None else []), *beside]
+
+    def phases(self) -> list[Phase]:
+        """Return what is done after the dense evaluation, with captions."""
+        self.evaluations = Evaluations(self.run, self.plan, self.variants, self.stages, self.schedule)
+        self.evaluations.expect(self.plan.cost(len(self.study.seeds or [0]), 0))
+        self._chosen = self.entries
+        found: list[Phase] = [
+            (
+                f"selection, round {number + 1} of {len(self.plan.rounds)}"
+                if self.plan.top
+                else "evaluating all recipes",
+                partial(self._select, number),
+            )
+            for number in range(len(self.plan.rounds))
+        ]
+        if CONFIRM in self.plan.parts:
+            found.append(("confirming the chosen recipes", self._confirm))
+        return found
+
+    def _select(self, number: int) -> None:
+        parts = self.plan.select_parts
+        self.evaluations.evaluate(self._chosen, parts[number], f"round {number + 1}")
+        if self.study.endpoint is None:
+            return
+        judge, seen = self.judge(), parts[: number + 1]
+        gains = self.evaluations.agreed(lambda: {own.name: judge.gain(own, seen) for own in self._chosen})
+        self._gains.append(gains)
+        if self.plan.top:
+            self._chosen = next_round(self._chosen, gains, self.plan.rounds, number, self.plan.top)
+
+    def _confirm(self) -> None:
+        """Look at the confirmation rows: first the look is written down, so that no crash hides it."""
+        self._write()
+        self.evaluations.evaluate(self._chosen, CONFIRM, "confirmation")
+
+    def judge(self) -> Judge:
+        """Return what reads the records."""
+        metric = self.study.select.metric if self.study.select is not None else None
+        return Judge(Store(self.run.folder), self.study.endpoint, metric, self.run.data.seed)
+
+    def declared(self) -> dict[str, Any]:
+        """Return the part of study.json that is known before anything is concluded."""
+        study = self.study
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "question": study.question,
+            "endpoint": study.endpoint and asdict(study.endpoint),
+            "select": study.select and asdict(study.select),
+            "confirm": study.confirm and asdict(study.confirm) | {"top": self.plan.top},
+            "seeds": study.seeds or [self.run.data.seed],
+            "shard": study.shard,
+            "seed": self.run.data.seed,
+            "rounds": [asdict(step) for step in self.plan.rounds],
+            "sizes": dict(self.plan.sizes),
+            "recipes": [entry.to_json() for entry in self.entries],
+            **(self.looks.to_json() if self.looks is not None else {"looks": {}, "look_ids": {}}),
+        }
+
+    def _write(self, outcome: Outcome | None = None) -> None:
+        if self.run.writes:
+            write_json(self.run.folder / STUDY, self.declared() | (outcome.to_json() if outcome is not None else {}))
+
+    def write(self) -> dict[str, Any]:
+        """Conclude, write study.json and study.csv, show the leaderboard and the answer, and return study.json."""
+        folder = self.run.folder
+        chosen = [entry.name for entry in self._chosen] if CONFIRM in self.plan.parts else []
+        outcome = conclude(self.judge(), self.entries, self.plan.select_parts, self._gains, chosen, self.looks)
+        self._write(outcome)
+        write_text(folder / "study.csv", to_csv(study_csv([(before_row(line), line.row) for line in outcome.lines])))
+        content: dict[str, Any] = json.loads((folder / STUDY).read_text(encoding="utf-8"))
+        tables = leaderboard(content)
+        with self.run.viewer("study.tex"):
+            write_text(folder / "study.tex", "\n\n".join(map(to_latex, tables)) + "\n")
+        if curves := curves_of(read_sweep(read_run(folder).sweep)):
+            tables.append(curves_table(curves))
+            with self.run.viewer("figures/sweep.png"), whole_file(folder / "figures" / "sweep.png") as partial:
+                sparsity_curves(curves).savefig(partial, dpi=120, format="png")
+        with self.run.viewer("console table"):
+            print_tables(tables)
+            print_line(outcome.answer, "bold")
+        return content
+
+
+def before_row(line: Line) -> dict[str, Any]:
+    """Return what stands before a row of study.csv: recipe, seed, role, and the values of the grid."""
+    keys = [key.rpartition(".")[2] for key in line.entry.values]
+    values = {
+        last if keys.count(last) == 1 else key: value
+        for (key, value), last in zip(line.entry.values.items(), keys, strict=True)
+    }
+    return {"recipe": line.entry.name, "seed": line.seed, "role": line.role, **values}
+
+
+def entries_of(variants: Sequence[Variant]) -> list[Entry]:
+    """Return the recipes of variants, with their seeds."""
+    found: dict[str, Entry] = {}
+    for variant in variants:
+        recipe = variant.recipe
+        entry = Entry(recipe.name, recipe.folder, [], dict(recipe.values), dict(recipe.differs), control=recipe.control)
+        found.setdefault(recipe.folder, entry).seeds.append(variant.seed)
+    return list(found.values())

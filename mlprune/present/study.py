@@ -1,0 +1,160 @@
+"""Tables of a study, from study.json and study.csv."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mlprune.comparison import Difference
+from mlprune.comparison.schema1 import read_line
+from mlprune.metrics.measure import Measure
+from mlprune.present.rows import interval_text, language_labels, p_text, pivot_of, title_of
+from mlprune.present.table import Table
+
+Json = Mapping[str, Any]
+STARRED = "* the 95% interval of the difference, not corrected for the number of recipes, excludes zero for every seed"
+
+
+def leaderboard(study: Json) -> list[Table]:
+    """Return the confirmed recipes with intervals over rows and seeds, best first, selection and controls beside them.
+
+    Args:
+        study: The content of study.json.
+
+    Example:
+        >>> row = Difference("wanda", "dense", "nli", "fr", Measure("f1"), 0.5, 0.6, 0.1, 0.0, 0.2, 0.04, n=9).to_json()
+        >>> row |= {"by_seed": [0.1], "total_low": 0.0, "total_high": 0.2, "p_holm": 0.08, "verdict": "too few to tell"}
+        >>> leaderboard({"confirmed": [row], "selection": [row | {"delta": 0.3}]})[0].rows[0][:4]
+        ('wanda', '+0.300', '+0.100', '+0.000 to +0.200')
+    """
+    chosen = {(row["system"], row["task"], row["language"]): row for row in study.get("selection", [])}
+    confirmed = sorted(study.get("confirmed", []), key=lambda row: _order(row), reverse=True)
+    tables = []
+    if confirmed:
+        tables.append(
+            Table(
+                f"Confirmed: {_what(confirmed[0])}",
+                (
+                    *("recipe", "gain where chosen", "gain", "95% CI"),
+                    *("over rows alone", "between seeds", "p", "p (Holm)", "verdict"),
+                ),
+                [_confirmed(row, chosen.get((row["system"], row["task"], row["language"]))) for row in confirmed],
+                (
+                    "gain where chosen: on the rows that chose the recipe, which overstates it",
+                    "95% CI: over rows and calibration seeds; between seeds: standard deviation",
+                ),
+            )
+        )
+    for key, title in (("controls", "Controls"), ("selection", "On the rows that choose")):
+        rows = sorted(study.get(key, []), key=lambda row: _order(row), reverse=True)
+        if rows:
+            cells = [(*_cells(row), interval_text(_measure(row), row["low"], row["high"], sign=True)) for row in rows]
+            tables.append(Table(f"{title}: {_what(rows[0])}", ("recipe", "gain", "95% CI over rows"), cells))
+    return tables
+
+
+def _cells(row: Json) -> tuple[str, str]:
+    return _name(row), _measure(row).text(row["delta"], sign=True)
+
+
+def _confirmed(row: Json, before: Json | None) -> tuple[str, ...]:
+    measure = _measure(row)
+    return (
+        _name(row),
+        "" if before is None else measure.text(before["delta"], sign=True),
+        measure.text(row["delta"], sign=True),
+        interval_text(measure, row["total_low"], row["total_high"], sign=True),
+        interval_text(measure, row["low"], row["high"], sign=True),
+        measure.text(row.get("seeds_deviation")),
+        p_text(row["p"]),
+        p_text(row["p_holm"]),
+        str(row["verdict"]),
+    )
+
+
+def _name(row: Json) -> str:
+    return str(row["system"])
+
+
+def _measure(row: Json) -> Measure:
+    return Difference.from_json(dict(row)).measure
+
+
+def _what(row: Json) -> str:
+    measure = _measure(row)
+    where = "" if row["language"] == "average" else f", {row['language']}"
+    return f"{row['task']} {measure.label}{where}"
+
+
+def _order(row: Json) -> float:
+    better = -1 if _measure(row).higher_is_better is False else 1
+    return better * (row["delta"] or 0.0)
+
+
+def study_csv(lines: Sequence[tuple[Mapping[str, Any], Difference]]) -> Table:
+    """Return the lines of study.csv.
+
+    Args:
+        lines: What stands before the row (recipe, seed, role, values of the grid), and the row.
+
+    Example:
+        >>> row = Difference("wanda", "dense", "nli", "fr", Measure("f1"), 0.5, 0.6, 0.1)
+        >>> study_csv([({"recipe": "wanda", "seed": 0, "role": "select"}, row)]).columns[:4]
+        ('recipe', 'seed', 'role', 'system')
+    """
+    content = [dict(before) | row.to_json() for before, row in lines]
+    columns = tuple(dict.fromkeys(name for row in content for name in row))
+    rows = [tuple("" if row.get(name) is None else str(row[name]) for name in columns) for row in content]
+    return Table("", columns, rows)
+
+
+def language_tables(lines: Sequence[Mapping[str, str]], role: str) -> list[Table]:
+    """Return a table for each task and measure as papers print them: recipes by languages, dense first.
+
+    Args:
+        lines: Lines of study.csv.
+        role: ``select``, ``confirm`` or ``control``.
+
+    Example:
+        >>> row = Difference("wanda", "dense", "nli", "fr", Measure("f1"), 0.5, 0.6, 0.1, 0.05, 0.15)
+        >>> table = study_csv([({"recipe": "wanda", "seed": 0, "role": "confirm"}, row)])
+        >>> language_tables([dict(zip(table.columns, cells)) for cells in table.rows], "confirm")[0].rows
+        [('dense', '0.500'), ('wanda', '0.600 (+0.100*)')]
+    """
+    found: dict[tuple[str, str], dict[str, dict[str, list[Difference]]]] = {}
+    for line in lines:
+        if line["role"] == role and line["seed"] != "all":
+            row = read_line(line)
+            recipes = found.setdefault((row.task, row.measure.name), {})
+            recipes.setdefault(line["recipe"], {}).setdefault(row.language, []).append(row)
+    tables = []
+    for (task, _), recipes in found.items():
+        rows = [row for languages in recipes.values() for own in languages.values() for row in own]
+        measure, languages = rows[0].measure, list(dict.fromkeys(row.language for row in rows))
+        dense = {row.language: row.before for row in rows}
+        body = [("dense", *(measure.text(dense[lang]) for lang in languages))]
+        body += [(name, *(_mean_cell(own.get(lang, [])) for lang in languages)) for name, own in recipes.items()]
+        labels = language_labels(languages, pivot_of(rows))
+        tables.append(Table(title_of(task, measure), ("recipe", *labels), body, (STARRED,)))
+    return tables
+
+
+def _mean_cell(rows: Sequence[Difference]) -> str:
+    """The mean over seeds and its difference from dense; starred where every seed's interval excludes zero."""
+    known = [(row.after, row.delta) for row in rows if row.after is not None and row.delta is not None]
+    if not known:
+        return ""
+    after, delta = (sum(part) / len(known) for part in zip(*known, strict=True))
+    clear = all(row.clear and ((row.delta or 0.0) > 0) == (delta > 0) for row in rows)
+    measure = rows[0].measure
+    return f"{measure.text(after)} ({measure.text(delta, sign=True)}{'*' * clear})"
+
+
+def tables_of(study: Json, lines: Sequence[Mapping[str, str]]) -> list[Table]:
+    """Return all tables of a study: leaderboard, controls, selection, and recipes by languages.
+
+    Args:
+        study: The content of study.json.
+        lines: Lines of study.csv.
+    """
+    role = "confirm" if study.get("confirmed") else "select"
+    controls = language_tables(lines, "control")
+    return [*leaderboard(study), *language_tables(lines, role), *controls]

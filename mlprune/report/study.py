@@ -1,0 +1,130 @@
+"""The section on a study: leaderboard, recipes by languages, selection against confirmation, seeds, curves, looks."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+from markupsafe import Markup
+
+from mlprune.comparison import Difference
+from mlprune.metrics.measure import Measure
+from mlprune.present.study import tables_of
+from mlprune.report.charts import INK, SERIES, SETTINGS, axes_of, line_chart, to_svg
+from mlprune.runs.content import RunContent
+from mlprune.text import plot_text
+
+Json = Mapping[str, Any]
+
+
+def study_section(run: RunContent) -> dict[str, Any] | None:
+    """Return lines, tables and figures of a study; None where there was none, or it was but a sweep.
+
+    Args:
+        run: A run.
+    """
+    study = run.study
+    if not study or run.sweep:
+        return None
+    figures = [
+        *([("Selection against confirmation", _scatter(study))] if study.get("confirmed") else []),
+        *(
+            [("Calibration seeds", _seeds(study))]
+            if any(len(r["by_seed"]) > 1 for r in study.get("confirmed", []))
+            else []
+        ),
+        *_curves(study),
+    ]
+    return {
+        "lines": _lines(study),
+        "tables": tables_of(study, run.study_rows),
+        "figures": [(title, Markup(svg)) for title, svg in figures],
+    }
+
+
+def _lines(study: Json) -> list[str]:
+    """What was declared, and how often the confirmation rows were looked at."""
+    found = []
+    if endpoint := study.get("endpoint"):
+        tasks = ", ".join(endpoint["tasks"] or ["all tasks"])
+        languages = ", ".join(endpoint["languages"] or ["all languages but the pivot"])
+        how = "their average decides" if endpoint["average"] else "each decides for itself"
+        found.append(f"Declared before anything ran: {endpoint['metric']} of {tasks} in {languages}; {how}.")
+    steps = [f"{step['recipes']} recipes on {step['rows']} rows" for step in study.get("rounds", [])]
+    if study.get("confirm") and steps:
+        found.append(f"Selection: {', then '.join(steps)}; {study['confirm']['top']} confirmed on other rows.")
+    for count in study.get("looks", {}).values():
+        times = (
+            "once, by this study" if count == 1 else f"{count} times, this study included; its p values are too small"
+        )
+        found.append(f"The confirmation rows were looked at {times}.")
+    return found
+
+
+def _measure(row: Json) -> Measure:
+    return Difference.from_json(dict(row)).measure
+
+
+def _scatter(study: Json) -> str:
+    """Gain on the rows that chose against gain on those that judge: points below the line regressed to the mean."""
+    chosen = {(row["system"], row["task"], row["language"]): row["delta"] for row in study.get("selection", [])}
+    rows = study["confirmed"]
+    measure = _measure(rows[0])
+    points = {
+        row["system"]: (measure.scale * chosen[key], measure.scale * row["delta"])
+        for row in rows
+        if (key := (row["system"], row["task"], row["language"])) in chosen
+    }
+    with matplotlib.rc_context(SETTINGS):
+        figure, axes = axes_of(4.2, 3.4)
+        for i, (name, (x, y)) in enumerate(points.items(), start=1):
+            axes.plot([x], [y], "o", color=SERIES[i % len(SERIES)], label=plot_text(name), markersize=6)
+        ends = [value for point in points.values() for value in point] + [0.0]
+        axes.plot([min(ends), max(ends)], [min(ends), max(ends)], color=INK, linewidth=0.8, linestyle="--")
+        axes.set_xlabel(plot_text(f"gain where chosen, {measure.unit or measure.name}"))
+        axes.set_ylabel(plot_text(f"gain where judged, {measure.unit or measure.name}"))
+        axes.legend(fontsize=8)
+        alt = "Points: each confirmed recipe's gain on the rows that chose it and on those that judge; dashed: equal."
+        return to_svg(figure, alt)
+
+
+def _seeds(study: Json) -> str:
+    """Each confirmed recipe's gain by calibration seed, with the interval over rows and seeds."""
+    rows = study["confirmed"]
+    measure = _measure(rows[0])
+    with matplotlib.rc_context(SETTINGS):
+        figure, axes = axes_of(5.6, 0.8 + 0.4 * len(rows))
+        for place, row in enumerate(rows):
+            if row["total_low"] is not None:
+                ends = [measure.scale * row["total_low"], measure.scale * row["total_high"]]
+                axes.plot(ends, [place, place], color=INK, linewidth=1.0)
+            values = [measure.scale * value for value in row["by_seed"]]
+            axes.plot(values, [place] * len(values), "o", color=SERIES[1], markersize=5)
+        axes.axvline(0, color=INK, linewidth=0.8, linestyle="--")
+        axes.set_yticks(range(len(rows)), [plot_text(row["system"]) for row in rows])
+        axes.set_xlabel(plot_text(f"gain, {measure.unit or measure.name}"))
+        return to_svg(figure, "Dots: gain by calibration seed; lines: 95% interval over rows and seeds.")
+
+
+def _curves(study: Json) -> list[tuple[str, str]]:
+    """A chart for each numeric key of the grid: the endpoint's gain by its value, a line for what else differs."""
+    rows = {row["system"]: row for row in [*study.get("selection", []), *study.get("confirmed", [])]}
+    recipes = [recipe for recipe in study.get("recipes", []) if recipe["name"] in rows]
+    found = []
+    for key in dict.fromkeys(key for recipe in recipes for key in recipe["values"]):
+        series: dict[str, list[tuple[float, float]]] = {}
+        for recipe in recipes:
+            value, row = recipe["values"].get(key), rows[recipe["name"]]
+            if isinstance(value, int | float) and row["delta"] is not None:
+                others = [recipe["name"].split(", ")[0], *(f"{n} {v}" for n, v in recipe["values"].items() if n != key)]
+                series.setdefault(", ".join(others), []).append((value, _measure(row).scale * row["delta"]))
+        lines: Mapping[str, Sequence[tuple[float, float]]] = {name: sorted(points) for name, points in series.items()}
+        if any(len(points) > 1 for points in lines.values()):
+            measure, last = _measure(next(iter(rows.values()))), key.rpartition(".")[2]
+            labels = (last, f"gain, {measure.unit or measure.name}")
+            found.append(
+                (
+                    f"Gain by {last}",
+                    line_chart(lines, labels, f"Lines: gain by {last}; see the tables.", is_change=True),
+                )
+            )
+    return found

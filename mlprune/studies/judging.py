@@ -1,0 +1,126 @@
+"""From the records that a study keeps to evidence: what each recipe gained on the rows that choose and that judge."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from mlprune.comparison.difference import Difference
+from mlprune.comparison.records import TaskRecords
+from mlprune.comparison.rows import corrected, differences_of
+from mlprune.metrics import RightProbability
+from mlprune.studies.endpoint import Endpoint
+from mlprune.studies.evidence import Evidence, evidence_of
+from mlprune.studies.selection import Round, best
+from mlprune.studies.store import PREDICTIONS, Store, paired, read_tasks
+
+SOFT = RightProbability.measures[0].name
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A recipe as study.json has it.
+
+    Args:
+        name: Its name.
+        folder: Name of its folder.
+        seeds: Its calibration seeds.
+        values: Its values of the grid's keys.
+        differs: What differs from the configuration.
+        dense: Folder of the dense model's results, within the run's; the run's own if empty.
+        control: The recipe that it is a control of.
+    """
+
+    name: str
+    folder: str
+    seeds: list[int]
+    values: Mapping[str, Any] = field(default_factory=dict)
+    differs: Mapping[str, Any] = field(default_factory=dict)
+    dense: str = ""
+    control: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the entry as study.json has it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Reads a study's records and says what recipes gained.
+
+    Args:
+        store: The evaluations.
+        endpoint: What decides; None where nothing was declared.
+        metric: What recipes are chosen by; None for the soft score where there is one.
+        seed: Seed of resampling and swapping.
+    """
+
+    store: Store
+    endpoint: Endpoint | None
+    metric: str | None = None
+    seed: int = 0
+    _read: dict[str, list[TaskRecords]] = field(default_factory=dict, repr=False)
+
+    def dense(self, entry: Entry) -> list[TaskRecords]:
+        """Return the dense model's records, of the model that a recipe prunes."""
+        if entry.dense not in self._read:
+            own = self.store.folder / entry.dense / PREDICTIONS if entry.dense else None
+            self._read[entry.dense] = read_tasks(own or self.store.folder / "predictions.dense")
+        return self._read[entry.dense]
+
+    def differences(self, entry: Entry, seed: int, parts: Sequence[str]) -> list[Difference]:
+        """Return all measures of one calibration seed against dense, by task and language."""
+        pair = paired(self.dense(entry), self.store.records(entry.folder, seed, parts))
+        rows = [
+            row
+            for one, two in zip(*pair, strict=True)
+            for row in differences_of(one, two, ("dense", entry.name), self.seed)
+        ]
+        return corrected(rows)
+
+    def evidence(self, entry: Entry, parts: Sequence[str], endpoint: Endpoint | None = None) -> list[Evidence]:
+        """Return what a recipe did to an endpoint, the study's if omitted, on some parts of the rows."""
+        wanted = endpoint or self.endpoint
+        assert wanted is not None
+        sides = [paired(self.dense(entry), self.store.records(entry.folder, seed, parts)) for seed in entry.seeds]
+        return evidence_of(sides[0][0], [own for _, own in sides], wanted, entry.name, seed=self.seed)
+
+    def gain(self, entry: Entry, parts: Sequence[str]) -> float:
+        """Return by how much a recipe is better than dense in what recipes are chosen by."""
+        assert self.endpoint is not None
+        endpoint = replace(self.endpoint, metric=self.metric or SOFT, average=True)
+        sides = [paired(self.dense(entry), self.store.records(entry.folder, seed, parts)) for seed in entry.seeds]
+        if self.metric is None:
+            soft = [(with_soft(one), with_soft(two)) for one, two in sides]
+            if soft[0][0]:
+                sides = soft
+            else:
+                endpoint = replace(endpoint, metric=self.endpoint.metric)
+        row = evidence_of(sides[0][0], [own for _, own in sides], endpoint, entry.name, seed=self.seed)[0].row
+        return (row.delta or 0.0) * (-1 if row.measure.higher_is_better is False else 1)
+
+
+def with_soft(tasks: Sequence[TaskRecords]) -> list[TaskRecords]:
+    """Return the tasks whose records say which candidate is right, measured by its probability too."""
+    found = []
+    for own in tasks:
+        if all("right" in record for rows in own.records.values() for record in rows):
+            metrics = {lang: [*own.metrics[lang], RightProbability()] for lang in own.records}
+            found.append(replace(own, metrics=metrics))
+    return found
+
+
+def next_round(
+    left: Sequence[Entry], gains: Mapping[str, float], plan: Sequence[Round], number: int, top: int
+) -> list[Entry]:
+    """Return the entries that enter the round after one, or that are chosen after the last.
+
+    Args:
+        left: The entries that were in the round.
+        gains: Name to gain.
+        plan: All rounds.
+        number: Which round it was.
+        top: How many are chosen.
+    """
+    count = plan[number + 1].recipes if number + 1 < len(plan) else top
+    by_name = {entry.name: entry for entry in left}
+    return [by_name[name] for name in best({entry.name: gains[entry.name] for entry in left}, count)]

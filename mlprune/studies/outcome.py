@@ -1,0 +1,139 @@
+"""What a study found: evidence of every recipe, what is claimed of the confirmed ones, and the answer."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mlprune.comparison.difference import Difference
+from mlprune.studies.decision import Claim, Confirmation, decide
+from mlprune.studies.evidence import Evidence
+from mlprune.studies.judging import Entry, Judge
+from mlprune.studies.looks import Looks
+
+CONFIRM, SELECT, CONTROL = "confirm", "select", "control"
+ALL_SEEDS = "all"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of study.csv.
+
+    Args:
+        entry: The recipe.
+        seed: The calibration seed, or ``all``.
+        role: ``select``, ``confirm`` or ``control``.
+        row: The difference.
+    """
+
+    entry: Entry
+    seed: int | str
+    role: str
+    row: Difference
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a study found.
+
+    Args:
+        lines: Every difference, for study.csv.
+        selection: Recipe to evidence on the rows that choose, as far as it was evaluated there.
+        gains: For each round, recipe to gain in what recipes are chosen by.
+        claims: What may be said of each confirmed recipe.
+        controls: Evidence of the controls on the confirmation rows.
+        answer: The answer in one sentence.
+    """
+
+    lines: list[Line]
+    selection: Mapping[str, list[Evidence]] = field(default_factory=dict)
+    gains: Sequence[Mapping[str, float]] = ()
+    claims: Sequence[Claim] = ()
+    controls: Mapping[str, list[Evidence]] = field(default_factory=dict)
+    answer: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what study.json has of it."""
+        return {
+            "answer": self.answer,
+            "gains": [dict(own) for own in self.gains],
+            "selected": list(dict.fromkeys(claim.recipe for claim in self.claims)),
+            "selection": [own.to_json() for found in self.selection.values() for own in found],
+            "confirmed": [claim_to_json(claim) for claim in self.claims],
+            "controls": [own.to_json() for found in self.controls.values() for own in found],
+        }
+
+
+def claim_to_json(claim: Claim) -> dict[str, Any]:
+    """Return a claim as study.json has it."""
+    shift = claim.confirmation.shift
+    constants = None if shift is None else {"matched": shift.matched.to_json(), "beyond": shift.beyond.to_json()}
+    return claim.confirmation.evidence.to_json() | {
+        "p_holm": claim.p_holm,
+        "verdict": claim.verdict,
+        "constants": constants,
+    }
+
+
+def conclude(
+    judge: Judge,
+    entries: Sequence[Entry],
+    parts: Sequence[str],
+    gains: Sequence[Mapping[str, float]] = (),
+    chosen: Sequence[str] = (),
+    looks: Looks | None = None,
+) -> Outcome:
+    """Return what a study found, from its records.
+
+    Args:
+        judge: What reads the records.
+        entries: All recipes, controls included.
+        parts: The parts of the rows that choose.
+        gains: For each round, recipe to gain.
+        chosen: Names of the recipes that were confirmed, best first.
+        looks: How often the confirmation rows were looked at.
+    """
+    lines: list[Line] = []
+    selection: dict[str, list[Evidence]] = {}
+    recipes = [entry for entry in entries if entry.control is None]
+    for entry in recipes if parts else []:
+        seen = parts[: sum(entry.name in own for own in gains) if judge.endpoint is not None else len(parts)]
+        lines += _lines(judge, entry, SELECT, seen)
+        if judge.endpoint is not None:
+            selection[entry.name] = judge.evidence(entry, seen)
+            lines += [Line(entry, ALL_SEEDS, SELECT, own.row) for own in selection[entry.name]]
+    confirmed: list[Evidence] = []
+    by_name = {entry.name: entry for entry in entries}
+    for entry in (by_name[name] for name in chosen):
+        lines += _lines(judge, entry, CONFIRM, [CONFIRM])
+        confirmed += judge.evidence(entry, [CONFIRM])
+    controls = {}
+    for entry in entries:
+        if entry.control is not None and chosen:
+            lines += _lines(judge, entry, CONTROL, [CONFIRM])
+            controls[entry.name] = judge.evidence(entry, [CONFIRM])
+    if not confirmed:
+        return Outcome(lines, selection, gains, answer=_explored(recipes, selection))
+    decision = decide([Confirmation(own) for own in confirmed], len(recipes), looks.count if looks is not None else 1)
+    lines += [Line(by_name[own.row.system], ALL_SEEDS, CONFIRM, own.row) for own in confirmed]
+    lines += [Line(by_name[name], ALL_SEEDS, CONTROL, own.row) for name, found in controls.items() for own in found]
+    return Outcome(lines, selection, gains, decision.claims, controls, decision.sentence)
+
+
+def _lines(judge: Judge, entry: Entry, role: str, parts: Sequence[str]) -> list[Line]:
+    return [Line(entry, seed, role, row) for seed in entry.seeds for row in judge.differences(entry, seed, parts)]
+
+
+def _explored(recipes: Sequence[Entry], selection: Mapping[str, list[Evidence]]) -> str:
+    """Say what an exploration cannot: nothing in it was judged on rows that had not chosen."""
+    many = f"{len(recipes)} recipe{'s' * (len(recipes) != 1)} {'was' if len(recipes) == 1 else 'were'} explored"
+    rows = [own.row for found in selection.values() for own in found if own.row.delta is not None]
+    if not rows:
+        return f"{many}, and none was confirmed: no endpoint was declared."
+    better = rows[0].measure.higher_is_better is not False
+    best = max(rows, key=lambda row: (row.delta or 0.0) * (1 if better else -1))
+    measure = best.measure
+    return (
+        f"{many}, and none was confirmed; the best of them, {best.system}, changed {best.task} "
+        f"{measure.title or measure.name} by {measure.amount(best.delta)} on the rows that chose it, which "
+        "overstates it."
+    )

@@ -1,0 +1,140 @@
+"""Which rows a study evaluates when: rounds of the selection, then the confirmation."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from mlprune.errors import UserError, did_you_mean
+from mlprune.evaluation.tasks import Task
+from mlprune.metrics import measures_of
+from mlprune.studies.endpoint import Endpoint
+from mlprune.studies.rows import Examples, Ids, check_disjoint, in_rounds, named_ids
+from mlprune.studies.selection import Round, rounds
+from mlprune.studies.spec import Study
+
+CONFIRM = "confirm"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a study evaluates.
+
+    Args:
+        rounds: The rounds of the selection; none where nothing is selected.
+        parts: ``select.0``, ``select.1``, ..., ``confirm`` to task to ids; what is evaluated in this order.
+        sizes: The same to number of examples, over all languages.
+        top: How many recipes are confirmed; 0 where none is.
+    """
+
+    rounds: list[Round]
+    parts: Mapping[str, Ids]
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    top: int = 0
+
+    @property
+    def select_parts(self) -> list[str]:
+        """The parts that choose."""
+        return [name for name in self.parts if name != CONFIRM]
+
+    def cost(self, num_seeds: int, num_controls: int) -> int:
+        """Return about how many examples recipes are evaluated on in all.
+
+        Args:
+            num_seeds: Calibration seeds.
+            num_controls: Controls of each confirmed recipe.
+        """
+        pairs = zip(self.rounds, self.select_parts, strict=False)
+        judged = self.top * (1 + num_controls) * self.sizes.get(CONFIRM, 0)
+        return num_seeds * (sum(step.recipes * self.sizes[part] for step, part in pairs) + judged)
+
+
+def make_plan(
+    study: Study, tasks: Sequence[Task], examples: Mapping[str, Examples], num_recipes: int, seed: int = 0
+) -> Plan:
+    """Return what a study evaluates, once its endpoint and rows are known to exist.
+
+    Args:
+        study: What is declared.
+        tasks: The tasks.
+        examples: Task to language to examples.
+        num_recipes: How many recipes there are.
+        seed: Seed of the order in which selection rows are looked at.
+
+    Raises:
+        UserError: If the endpoint or a row does not exist, or rows that choose also judge.
+    """
+    if study.endpoint is not None:
+        check_endpoint(study.endpoint, tasks, study.select.metric if study.select is not None else None)
+    deciding = [task for task in tasks if study.endpoint is None or _decides(task, study.endpoint)]
+    if study.confirm is None:
+        rows = study.select.rows if study.select is not None else None
+        ids = {task.name: named_ids(task, examples[task.name], rows) for task in tasks}
+        return _plan([Round(num_recipes, _most(ids))], {"select.0": ids}, examples, 0)
+    top = study.top or num_recipes
+    judging = {task.name: named_ids(task, examples[task.name], study.confirm.rows) for task in deciding}
+    others = {task.name: named_ids(task, examples[task.name], None) for task in tasks if task not in deciding}
+    if study.select is None:
+        if top < num_recipes:
+            raise UserError(
+                f"study.confirm.top {top}: there are {num_recipes} recipes, and nothing chooses; give study.select too"
+            )
+        return _plan([], {CONFIRM: judging | others}, examples, num_recipes)
+    choosing = {task.name: named_ids(task, examples[task.name], study.select.rows) for task in deciding}
+    check_disjoint(examples, choosing, judging)
+    steps = rounds(num_recipes, _most(choosing), min(top, num_recipes))
+    parts = in_rounds(choosing, [step.rows / steps[-1].rows for step in steps], seed)
+    named = {part.name: part.ids for part in parts} | {CONFIRM: judging | others}
+    return _plan(steps, named, examples, min(top, num_recipes))
+
+
+def check_endpoint(endpoint: Endpoint, tasks: Sequence[Task], metric: str | None = None) -> None:
+    """Raise UserError if a task, a language or a measure that decides does not exist.
+
+    Args:
+        endpoint: What decides.
+        tasks: All tasks.
+        metric: What recipes are chosen by, if that is another measure.
+    """
+    names = [task.name for task in tasks]
+    for name in endpoint.tasks or []:
+        _check(f"study.endpoint.tasks: '{name}' is not a task", name, names)
+    own = [task for task in tasks if endpoint.tasks is None or task.name in endpoint.tasks]
+    for key, wanted in (("endpoint.metric", endpoint.metric), ("select.metric", metric)):
+        for task in own if wanted is not None else []:
+            known = measure_names(task)
+            if wanted not in known and (endpoint.tasks is not None or not any(wanted in measure_names(t) for t in own)):
+                _check(f"study.{key}: '{wanted}' is not a measure of task '{task.name}'", str(wanted), known)
+    deciding = [task for task in own if _decides(task, endpoint)]
+    languages = {lang for task in deciding for lang in (*task.languages, *("-".join(pair) for pair in task.pairs()))}
+    for lang in endpoint.languages or []:
+        _check(f"study.endpoint.languages: '{lang}' is not a language of the tasks that decide", lang, languages)
+
+
+def _check(message: str, value: str, allowed: Iterable[str]) -> None:
+    known = sorted(set(allowed))
+    if value not in known:
+        raise UserError(f"{message}; give one of {', '.join(known)}{did_you_mean(value, known)}")
+
+
+def measure_names(task: Task) -> list[str]:
+    """Return the names of the measures of a task's figures."""
+    metrics = [*(metric for lang in task.languages for metric in task.metrics(lang)), *task.pair_metrics()]
+    return list(dict.fromkeys(measure.name for metric in metrics for measure in measures_of(metric)))
+
+
+def _decides(task: Task, endpoint: Endpoint) -> bool:
+    named = endpoint.tasks is None or task.name in endpoint.tasks
+    return named and endpoint.metric in measure_names(task)
+
+
+def _most(ids: Ids) -> int:
+    return max(map(len, ids.values()), default=0)
+
+
+def _plan(steps: list[Round], parts: Mapping[str, Ids], examples: Mapping[str, Examples], top: int) -> Plan:
+    sizes = {}
+    for name, ids in parts.items():
+        wanted = {task: set(own) for task, own in ids.items()}
+        sizes[name] = sum(
+            example.id in own for task, own in wanted.items() for rows in examples[task].values() for example in rows
+        )
+    return Plan(steps, parts, sizes, top)

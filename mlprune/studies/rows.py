@@ -1,0 +1,138 @@
+"""Rows kept apart: which examples choose recipes and which judge them, disjoint by content."""
+
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mlprune.errors import UserError
+from mlprune.evaluation.tasks import Task
+from mlprune.evaluation.tasks.base import in_task
+from mlprune.evaluation.tasks.selection import NamedRows, Selection
+
+Examples = Mapping[str, Sequence[Any]]  # language to examples
+Ids = dict[str, list[str]]  # task to ids of examples, over all languages
+SHORTEST = 12  # characters of a calibration text that is looked for in examples
+
+
+@dataclass(frozen=True)
+class Part:
+    """Examples that are evaluated together: those of a round of the selection, or those of the confirmation.
+
+    Args:
+        name: ``select.0``, ``select.1``, ... or ``confirm``.
+        ids: Task to ids.
+    """
+
+    name: str
+    ids: Ids
+
+
+def named_ids(task: Task, examples: Examples, rows: NamedRows | None) -> list[str]:
+    """Return the ids of a task's examples that ``rows`` names, in order.
+
+    Args:
+        task: The task.
+        examples: All its examples.
+        rows: Positions among them, ids or a share, as a task's ``rows``; None for all.
+
+    Raises:
+        UserError: If a row does not exist.
+    """
+    ids = list(dict.fromkeys(example.id for own in examples.values() for example in own))
+    with in_task(task.name):
+        return Selection(rows=rows).choose(ids, ids, getattr(task, "group_size", 1))
+
+
+def in_rounds(ids: Ids, shares: Sequence[float], seed: int) -> list[Part]:
+    """Deal the selection rows to the rounds that first look at them, at random and alike in all languages.
+
+    Args:
+        ids: All selection rows.
+        shares: Share of the rows that has been seen at the end of each round; the last is 1.
+        seed: Seed of the order.
+
+    Example:
+        >>> [part.ids for part in in_rounds({"nli": ["a", "b", "c", "d"]}, [0.5, 1.0], seed=0)]
+        [{'nli': ['a', 'c']}, {'nli': ['b', 'd']}]
+    """
+    parts = [Part(f"select.{number}", {}) for number in range(len(shares))]
+    for task, own in ids.items():
+        order = random.Random(f"{seed}:{task}").sample(own, len(own))
+        start = 0
+        for part, share in zip(parts, shares, strict=True):
+            end = max(round(share * len(own)), 1)
+            part.ids[task] = [row_id for row_id in own if row_id in set(order[start:end])]
+            start = end
+    return parts
+
+
+def content(example: Any) -> tuple[str, ...]:
+    """Return the texts of an example, whatever its id: two of equal content are one row twice."""
+    found: list[str] = []
+    for name, value in sorted(vars(example).items()):
+        if name not in ("id", "group", "category"):
+            found += _texts(value)
+    return tuple(found)
+
+
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [" ".join(value.split())]
+    if isinstance(value, Mapping):
+        return [text for own in value.values() for text in _texts(own)]
+    return [text for own in value for text in _texts(own)] if isinstance(value, list | tuple) else [str(value)]
+
+
+def check_disjoint(examples: Mapping[str, Examples], select: Ids, confirm: Ids) -> None:
+    """Raise UserError if rows that choose are among those that judge, by id or by content.
+
+    Args:
+        examples: Task to language to examples.
+        select: Rows that choose.
+        confirm: Rows that judge.
+    """
+    for task in select.keys() & confirm.keys():
+        if shared := sorted(set(select[task]) & set(confirm[task])):
+            more = f" and {len(shared) - 1} more" if len(shared) > 1 else ""
+            raise UserError(
+                f"study.select.rows and study.confirm.rows: both have row '{shared[0]}'{more} of task '{task}'; rows "
+                "that judge must not have chosen"
+            )
+        chosen, judging = set(select[task]), set(confirm[task])
+        for lang, own in examples[task].items():
+            by_content = {content(example): example.id for example in own if example.id in chosen}
+            for example in own:
+                if example.id in judging and (twin := by_content.get(content(example))) is not None:
+                    raise UserError(
+                        f"study.select.rows and study.confirm.rows: rows '{twin}' and '{example.id}' of task '{task}', "
+                        f"language '{lang}', are the same text; rows that judge must not have chosen"
+                    )
+
+
+def check_calibration(
+    examples: Mapping[str, Examples], ids: Iterable[Ids], prompts: Mapping[str, Sequence[str]]
+) -> None:
+    """Raise UserError if a calibration text stands in a row that chooses or judges.
+
+    Args:
+        examples: Task to language to examples.
+        ids: The rows.
+        prompts: Calibration group to the texts in its prompts.
+    """
+    wanted: dict[str, set[str]] = {}
+    for part in ids:
+        for task, names in part.items():
+            wanted.setdefault(task, set()).update(names)
+    texts = {
+        " ".join(text.split()): group for group, own in prompts.items() for text in own if len(text.strip()) >= SHORTEST
+    }
+    for task, chosen in wanted.items():
+        for lang, rows in examples[task].items():
+            for example in (example for example in rows if example.id in chosen):
+                whole = "\n".join(content(example))
+                if found := next((text for text in texts if text in whole), None):
+                    raise UserError(
+                        f"study: row '{example.id}' of task '{task}', language '{lang}', holds a calibration text of "
+                        f"group '{texts[found]}' ({found[:40]!r}); calibrate on other rows"
+                    )

@@ -1,0 +1,136 @@
+"""A study: recipes chosen on some rows, judged once on others; planted effects come to the right sentence."""
+
+import csv
+import html
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from planted import NOTHING, SHIFT, SKILL
+from tiny_runs import RUN, tiny_config
+
+STUDY: dict[str, Any] = {
+    "question": "Does any recipe help?",
+    "endpoint": {"metric": "accuracy", "tasks": ["reviews"], "languages": ["fr", "es"], "average": True},
+    "select": {"rows": "0-39"},
+    "confirm": {"rows": "40-155", "top": 3},
+    "seeds": [0, 1],
+    "recipes": {
+        "nothing": {"pattern.sparsity": NOTHING},
+        "skill": {"pattern.sparsity": SKILL},
+        "shift": {"pattern.sparsity": SHIFT},
+    },
+}
+
+
+def write(folder: Path, model: Path, name: str = "study.yaml", **changes: Any) -> Path:
+    """Write the configuration of a study over one planted task."""
+    bundled = {"class_path": "mlprune.data.corpora.Bundled", "init_args": {"name": "reviews"}}
+    options = {"name": "reviews", "template": "marc", "languages": ["en", "fr", "es"], "corpus": bundled}
+    config = tiny_config(model, pruning={"propagate": "dense"})
+    config["data"]["tasks"] = [{"class_path": "planted.Planted", "init_args": options}]
+    config["study"] = {**STUDY, "controls": False, **changes}
+    (folder / name).write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    return folder / name
+
+
+def read(run: Path) -> dict[str, Any]:
+    return json.loads((run / "study.json").read_text(encoding="utf-8"))
+
+
+def test_planted_effects_come_to_the_right_sentence_whatever_interrupts(
+    mlprune, tiny_folder: Path, tmp_path: Path, monkeypatch
+) -> None:
+    from planted import Planted
+
+    config = write(tmp_path, tiny_folder)
+    status, out, err = mlprune("fit", "--config", config, "--trainer.default_root_dir", "whole")
+    assert status == 0, err
+    assert err.count("calibrating the dense model once") == 2, "each seed once, for all recipes and rounds"
+    study = read(Path("whole", RUN))
+    verdicts = {row["system"]: row["verdict"] for row in study["confirmed"]}
+    assert verdicts["skill"] == "helped"
+    assert verdicts["nothing"] == "too few to tell"
+    assert list(study["looks"].values()) == [1]
+    assert study["answer"] in " ".join(out.split())
+    assert "skill changed reviews accuracy by +" in study["answer"]
+    rows = list(csv.DictReader(Path("whole", RUN, "study.csv").read_text(encoding="utf-8").splitlines()))
+    assert {(row["role"], row["recipe"]) for row in rows} == {
+        (role, recipe) for role in ("select", "confirm") for recipe in STUDY["recipes"]
+    }
+    page = html.unescape(Path("whole", RUN, "report.html").read_text(encoding="utf-8"))
+    assert all(text in page for text in (STUDY["question"], study["answer"], "Selection against confirmation"))
+
+    predict, calls = Planted.predict, 0
+
+    def interrupted(self, model, tokenizer, lang, examples):
+        nonlocal calls
+        calls += 1
+        if calls == 60:
+            raise KeyboardInterrupt
+        return predict(self, model, tokenizer, lang, examples)
+
+    monkeypatch.setattr(Planted, "predict", interrupted)
+    with pytest.raises(SystemExit):
+        mlprune("fit", "--config", config, "--trainer.default_root_dir", "broken")
+    status, _, err = mlprune("fit", "--resume", Path("broken", RUN))
+    assert status == 0, err
+    for name in ("study.json", "study.csv", "study.tex"):
+        assert Path("whole", RUN, name).read_bytes() == Path("broken", RUN, name).read_bytes(), name
+    whole, broken = (sorted(Path(folder, RUN, "recipes").rglob("*.json*")) for folder in ("whole", "broken"))
+    assert [a.read_bytes() for a in whole] == [b.read_bytes() for b in broken]
+
+    status, _, err = mlprune("fit", "--config", config, "--trainer.default_root_dir", "whole")
+    assert status == 2
+    assert "looked at once already" in err
+    assert not Path("whole", RUN).with_name("version_1").exists()
+    monkeypatch.setattr(Planted, "predict", predict)
+    again = ("--study.look-again", "true", "--study.seeds", "[0]", "--study.confirm.top", "1")
+    status, _, err = mlprune("fit", "--config", config, "--dense", Path("whole", RUN), *again)
+    assert status == 0, err
+    study = read(RUN)
+    assert list(study["looks"].values()) == [2]
+    assert "on rows that were looked at 2 times" in study["answer"]
+    assert "looked at 2 times" in (RUN / "report.html").read_text(encoding="utf-8")
+
+
+def changed(**parts: Any) -> dict[str, Any]:
+    """The study with some of its parts changed key by key."""
+    return {name: {**STUDY[name], **part} if isinstance(part, dict) else part for name, part in parts.items()}
+
+
+MISTAKES = {
+    "metric": (changed(endpoint={"metric": "acuracy"}), ["endpoint.metric", "'acuracy'", "did you mean 'accuracy'"]),
+    "task": (changed(endpoint={"tasks": ["review"]}), ["endpoint.tasks", "'review'", "did you mean 'reviews'"]),
+    "language": (changed(endpoint={"languages": ["fr", "de"]}), ["endpoint.languages", "'de'", "es"]),
+    "rows that overlap": (changed(select={"rows": "0-40"}), ["both have row '40'", "must not have chosen"]),
+    "rows that are not there": (changed(confirm={"rows": "40-400"}), ["there is no row 400"]),
+    "selected by nothing": (changed(select={"metric": "luck"}), ["select.metric", "'luck'"]),
+    "no endpoint": ({"endpoint": None}, ["study.confirm needs study.endpoint"]),
+    "no recipes": ({"recipes": None}, ["study.endpoint", "recipes or study.grid"]),
+    "misspelt key": ({"recipes": {"a": {"importanse": "Wanda"}}}, ["'importanse'", "did you mean 'importance'"]),
+    "misspelt option": ({"grid": {"pruning.pattern.sparsty": [0.1]}}, ["sparsty", "recipe"]),
+    "misspelt class": ({"recipes": {"a": {"importance": "Wand"}}}, ["recipe 'a'", "Wand"]),
+    "bad value": ({"recipes": {"a": {"pattern.sparsity": 1.5}}}, ["recipe 'a'", "1.5"]),
+    "tasks of its own": ({"recipes": {"a": {"data.tasks": []}}}, ["data.tasks", "same for all recipes"]),
+    "empty grid": ({"grid": {"pruning.pattern.sparsity": []}}, ["study.grid", "at least one"]),
+    "seed twice": ({"seeds": [0, 0]}, ["study.seeds", "each once"]),
+    "group that is not there": ({"recipes": {"a": {"groups": ["xx"]}}}, ["needs the group 'xx'", "mt"]),
+    "one folder for two": ({"recipes": {"a b": {}, "a-b": {}}}, ["folder name", "another name"]),
+    "shard": ({"shard": "3/2"}, ["study.shard '3/2'", "1/4"]),
+    "earlier": ({"earlier": ["nowhere"]}, ["study.earlier", "nowhere"]),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_are_one_line_before_a_model_is_loaded(
+    mlprune, tiny_folder: Path, tmp_path: Path, monkeypatch, mistake: str
+) -> None:
+    changes, said = MISTAKES[mistake]
+    monkeypatch.setattr("mlprune.models.loading.ModelSource.load_model", None)
+    status, _, err = mlprune("fit", "--config", write(tmp_path, tiny_folder, **changes))
+    assert status == 2, err
+    assert all(text in err.splitlines()[-1] for text in said), err
+    assert not Path("lightning_logs").exists() or not any(Path("lightning_logs").iterdir())
