@@ -82,15 +82,66 @@ def overlap_maps(table: Mapping[str, Any], what: str) -> Figure:
     for place, (name, values) in enumerate(zip(names, table["overlap"], strict=True)):
         axes = grid[place]
         image = axes.imshow([[100 * value for value in row] for row in values], cmap="viridis", vmin=0, vmax=high)
-        lowest, first = place + COLUMNS >= len(names), place % COLUMNS == 0
-        axes.set_xticks(range(len(groups)) if lowest else [], groups if lowest else [], rotation=90, fontsize=7)
-        axes.set_yticks(range(len(groups)) if first else [], groups if first else [], fontsize=7)
+        _name_groups(axes, groups, place, len(names))
         axes.set_title(name, fontsize=8)
     assert image is not None
     label = f"share of the row's top {percent:g}% in the column's bottom {percent:g}%, %"
     figure.colorbar(image, ax=grid, label=label)
     figure.suptitle(f"{what}: top {percent:g}% of one group among the bottom {percent:g}% of another")
     return figure
+
+
+def similarity_maps(table: Mapping[str, Any], what: str) -> Figure:
+    """Draw the cosine of every two groups' energies at every layer as a heatmap.
+
+    Args:
+        table: What :func:`mlprune.analysis.similarity.similarity_table` returned.
+        what: Whose energies, for the title.
+    """
+    groups, names = list(map(plot_text, table["groups"])), layer_titles(table["layers"])
+    figure, grid = _grid(len(names), 2.3, 2.3)
+    low = min(min(min(row) for row in layer) for layer in table["cosine"])
+    image = None
+    for place, (name, values) in enumerate(zip(names, table["cosine"], strict=True)):
+        axes = grid[place]
+        image = axes.imshow(values, cmap="viridis", vmin=min(low, 0.99), vmax=1)
+        _name_groups(axes, groups, place, len(names))
+        axes.set_title(name, fontsize=8)
+    assert image is not None
+    figure.colorbar(image, ax=grid, label="cosine of energies")
+    figure.suptitle(f"{what}: how alike groups are")
+    return figure
+
+
+def similarity_curves(tables: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """Draw each group's mean cosine with the others, over depth.
+
+    Args:
+        tables: Title of a panel to what :func:`mlprune.analysis.similarity.similarity_table` returned.
+    """
+    columns = min(len(tables), 2)
+    figure, grid = _grid(len(tables), 8 if columns == 1 else 5.5, 3.2, columns)
+    lines: dict[str, Any] = {}
+    for axes, (title, table) in zip(grid, tables.items(), strict=False):
+        others = len(table["groups"]) - 1
+        for number, name in enumerate(map(plot_text, table["groups"])):
+            heights = [(sum(values[number]) - values[number][number]) / others for values in table["cosine"]]
+            style, color = "-:"[number // len(COLORS) % 2], COLORS[number % len(COLORS)]
+            lines[name] = axes.plot(heights, color=color, linestyle=style, marker=".")[0]
+        blocks = all(layer.startswith("block ") for layer in table["layers"])
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlabel("block" if blocks else "layer (0: after the embedding)")
+        axes.set_ylabel("mean cosine with the others")
+        axes.set_title(title, fontsize="medium")
+    figure.legend(lines.values(), lines, loc="outside lower center", ncols=8, fontsize="small")
+    return figure
+
+
+def _name_groups(axes: Any, groups: list[str], place: int, count: int) -> None:
+    """Name rows and columns of a map, on the outer maps of a grid only."""
+    lowest, first = place + COLUMNS >= count, place % COLUMNS == 0
+    axes.set_xticks(range(len(groups)) if lowest else [], groups if lowest else [], rotation=90, fontsize=7)
+    axes.set_yticks(range(len(groups)) if first else [], groups if first else [], fontsize=7)
 
 
 def overlap_curves(tables: Mapping[str, Mapping[str, Any]]) -> Figure:

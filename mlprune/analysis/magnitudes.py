@@ -128,24 +128,36 @@ class Magnitudes:
 
     def hidden(self) -> Means:
         """Return group to layer to magnitudes (D,) of hidden states, float64."""
-        return self._means(self._hidden)
+        return self._means(self._hidden, 0)
 
     def inputs(self) -> Means:
         """Return group to layer path to magnitudes (in_features,) of the inputs of linear layers, float64."""
-        return self._means(self._inputs)
+        return self._means(self._inputs, 0)
 
-    def _means(self, sums: dict[str, dict[str, Tensor]]) -> Means:
+    def hidden_energies(self) -> Means:
+        """Return group to layer to energies (D,) of hidden states: the sum of squares over a prompt's tokens, float64.
+
+        It is the mean over prompts.
+        """
+        return self._means(self._hidden, 1)
+
+    def input_energies(self) -> Means:
+        """Return the same of the inputs of linear layers, by the layer's path."""
+        return self._means(self._inputs, 1)
+
+    def _means(self, sums: dict[str, dict[str, Tensor]], power: int) -> Means:
         for group, layers in sums.items():
             for layer, value in layers.items():
                 check_finite(f"layer {layer}", group, value)
         return {
-            group: {layer: value.cpu() / self._prompts[group] for layer, value in layers.items()}
+            group: {layer: value[power].cpu() / self._prompts[group] for layer, value in layers.items()}
             for group, layers in sums.items()
         }
 
 
 def _add(sums: dict[str, Tensor], layer: str, x: Tensor, mask: Tensor | None) -> None:
-    total = prompt_norms(x, mask).sum(0).double()
+    norms = prompt_norms(x, mask).double()
+    total = torch.stack([norms.sum(0), norms.square().sum(0)])
     sums[layer] = sums[layer] + total if layer in sums else total
 
 

@@ -81,12 +81,13 @@ def part_of(table: Mapping[str, Any], layers: Mapping[str, str]) -> dict[str, An
     """Return some layers of a table.
 
     Args:
-        table: What :func:`overlap_table` returned.
+        table: What :func:`overlap_table` or :func:`mlprune.analysis.similarity.similarity_table` returned.
         layers: Layer to the name it gets.
     """
     places = [table["layers"].index(layer) for layer in layers]
-    by_layer = {name: [table[name][i] for i in places] for name in ("overlap", "shared", "only_translation")}
-    curves = {name: [values[i] for i in places] for name, values in table["curves"].items()}
+    names = [name for name in ("overlap", "shared", "only_translation", "cosine") if name in table]
+    by_layer = {name: [table[name][i] for i in places] for name in names}
+    curves = {name: [values[i] for i in places] for name, values in table.get("curves", {}).items()}
     return {**table, **by_layer, "layers": list(layers.values()), "curves": curves}
 
 

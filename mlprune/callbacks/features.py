@@ -14,11 +14,19 @@ from matplotlib.image import imsave
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mlprune.analysis.feature_figures import overlap_curves, overlap_maps, top_bars, top_lines
+from mlprune.analysis.feature_figures import (
+    overlap_curves,
+    overlap_maps,
+    similarity_curves,
+    similarity_maps,
+    top_bars,
+    top_lines,
+)
 from mlprune.analysis.figures import picture
 from mlprune.analysis.kinds import layers_by_kind
 from mlprune.analysis.magnitudes import Magnitudes, Means
 from mlprune.analysis.overlap import overlap_table, part_of
+from mlprune.analysis.similarity import similarity_csv, similarity_table
 from mlprune.callbacks.base import Analysis
 from mlprune.data.demonstrations import MonolingualDemonstrations, TranslationDemonstrations
 from mlprune.errors import UserError
@@ -57,9 +65,11 @@ class FeatureAnalysis(Analysis):
 
     Writes features.csv (group, layer, dimension, magnitude), overlap.json, and figures: the largest features of every
     layer, the overlap of groups, and the overlap over depth; the same for the inputs of linear layers in
-    features.linear.safetensors (``<group>/<layer path>``) and overlap.linear.json. Padding never counts.
+    features.linear.safetensors (``<group>/<layer path>``) and overlap.linear.json. With several groups also
+    similarity.csv (layer, group, other, cosine) and figures of it: how alike the groups' energies are. Padding never
+    counts.
 
-    Source: Kim et al. 2024, Figures 1 to 3.
+    Source: Kim et al. 2024, Figures 1 to 3; the similarity is that of Zeng et al. 2024 (arXiv 2404.04748).
 
     Args:
         percent: The share of a layer's features that counts as its largest, or its smallest.
@@ -119,12 +129,15 @@ class FeatureAnalysis(Analysis):
         facts = {"model": run.module.source.name, "seed": run.data.seed, "calibration": calibration_facts(run.prompts)}
         write_json(run.folder / "overlap.json", facts | {"versions": versions()} | table)
         drawn = self._draw_hidden(hidden, table)
+        layers: dict[str, list[str]] = {}
         if self.linear_inputs:
             inputs = {name: magnitudes.inputs()[name] for name in names}
             layers = layers_by_kind(inputs[names[0]])
             linear = overlap_table(inputs, self.percent, kinds)
             self._write_inputs(run, inputs, linear | {"layers_by_kind": layers})
             drawn |= self._draw_inputs(inputs, layers, linear)
+        if len(names) > 1:
+            drawn |= self._compare(run, magnitudes, layers)
         if self.figures:
             save_figures(run, drawn)
         log.info(
@@ -133,6 +146,29 @@ class FeatureAnalysis(Analysis):
             len(table["layers"]),
             sum(map(len, table["only_translation"])),
         )
+
+    @staticmethod
+    def _compare(run: Run, magnitudes: Magnitudes, layers: dict[str, list[str]]) -> Drawings:
+        """Write how alike the groups are, and return its figures.
+
+        Args:
+            run: The run.
+            magnitudes: What was measured.
+            layers: Kind of linear layer to layer paths; none if their inputs were not measured.
+        """
+        hidden, inputs = magnitudes.hidden_energies(), magnitudes.input_energies()
+        table = similarity_table({name: hidden[name] for name in run.groups})
+        linear = similarity_table({name: inputs[name] for name in run.groups})
+        write_text(run.folder / "similarity.csv", similarity_csv(table, linear))
+        parts = {
+            f"input of {kind}": part_of(linear, {path: f"block {LayerPath.of(path).block}" for path in paths})
+            for kind, paths in layers.items()
+        }
+        drawn: Drawings = {
+            "similarity": partial(similarity_maps, table, "hidden states"),
+            "similarity.depth": partial(similarity_curves, {"hidden states": table}),
+        }
+        return drawn | ({"similarity.linear.depth": partial(similarity_curves, parts)} if parts else {})
 
     @staticmethod
     def _write_inputs(run: Run, inputs: Means, table: dict[str, Any]) -> None:

@@ -67,6 +67,15 @@ def test_it_measures_and_prunes_nothing(mlprune, tmp_path: Path, tiny_folder: Pa
     linear = load_file(RUN / "features.linear.safetensors")
     assert linear["fr-en/model.layers.1.mlp.down_proj"].shape == (64,)
     names = {path.stem for path in (RUN / "figures").glob("*.png")}
+    assert {name for name in names if name.startswith("similarity")} == {
+        "similarity",
+        "similarity.depth",
+        "similarity.linear.depth",
+    }
+    alike = list(csv.DictReader((RUN / "similarity.csv").open()))
+    assert {(row["group"], row["other"]) for row in alike} == {("fr", "fr-en")}
+    assert [row["layer"] for row in alike][:5] == ["0", "1", "2", "3", "model.layers.0.self_attn.q_proj"]
+    assert {row["cosine"] for row in alike} == {"1"}  # prompts are cut before the English begins
     assert names >= {"overlap", "overlap.depth", "overlap.linear.depth", "top5.fr", "top5.fr-en", "top5.linear.fr"}
     linear = {name.removeprefix("overlap.linear.") for name in names if name.startswith("overlap.linear.")}
     # one figure for the layers that read the same
