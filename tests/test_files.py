@@ -17,9 +17,10 @@ from mlprune.errors import UserError
 from mlprune.evaluation import compare
 from mlprune.files import Partial, whole_file, whole_folder, write_json, write_text
 from mlprune.models.blocks import find_blocks
+from mlprune.models.card import Facts, write_card
 from mlprune.models.convert import convert
 from mlprune.models.packaged import PACKAGED
-from mlprune.models.saving import save_checkpoint, write_card
+from mlprune.models.saving import save_checkpoint
 from mlprune.pruning import LayerReport, LayerStatistics, prune_streaming, save_masks, save_statistics
 from mlprune.pruning.streaming import MaskWriter
 from mlprune.report import read_run, write_report
@@ -93,7 +94,7 @@ def streamed_masks(folder: Path) -> Callable[[], object]:
 
 def checkpoint(folder: Path) -> None:
     recipe, card = {"importance": "Wanda", "sparsity": 0.3}, {"base_model": "tiny", "license": "mit", "notice": ""}
-    describe = partial(write_card, recipe=recipe, card=card)
+    describe = partial(write_card, recipe=recipe, facts=Facts(card))
     save_checkpoint(tiny_model("llama"), tiny_tokenizer(), folder / "pruned", describe)
 
 

@@ -14,7 +14,7 @@ from mlprune.comparison import Difference
 from mlprune.errors import first_line, one_line, reason_of
 from mlprune.log import log
 from mlprune.metrics import Measure
-from mlprune.models.saving import write_card
+from mlprune.models.card import Facts, write_card
 from mlprune.present import COMPARISON_FILES, Table, to_console, to_html, to_latex, to_markdown
 from mlprune.report import read_run, render
 from mlprune.text import plot_text, visible
@@ -113,8 +113,9 @@ def test_a_report_of_hostile_files(tmp_path: Path, character: str) -> None:
 @pytest.mark.parametrize("character", [name for name in HOSTILE if name != "surrogate"])
 def test_a_card_of_a_hostile_base_model(tmp_path: Path, character: str) -> None:
     bad = f"x{HOSTILE[character]}y"
-    card = {"base_model": bad, "license": bad, "notice": f"{bad}\n\n{bad}"}
-    write_card(tmp_path, {"importance": bad, "sparsity": 0.3}, card)
+    card = {"base_model": bad, "license": bad, "notice": f"{bad}\n\n{bad}", "hub_id": bad}
+    recipe = {"importance": bad, "sparsity": 0.3, "calibration": {bad: {"prompts": 1, "tokens": 2, "sha256": "a"}}}
+    write_card(tmp_path, recipe, Facts(card, datasets=[bad], calibration={bad: bad}))
     for name in ("README.md", "NOTICE"):
         assert not set(HOSTILE[character]) & set((tmp_path / name).read_bytes().decode()) - set("[31m")
 

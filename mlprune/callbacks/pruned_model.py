@@ -1,14 +1,19 @@
 """What pruning writes into the run's folder: masks and the pruned checkpoint, in memory or streamed."""
 
+import re
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from mlprune.data.corpora import Corpus
 from mlprune.files import write_json
-from mlprune.models.saving import CARD, RECIPE, save_checkpoint, write_card
+from mlprune.models.card import CARD, Facts, write_card
+from mlprune.models.saving import RECIPE, save_checkpoint
 from mlprune.pruning import save_masks
 from mlprune.pruning.streaming import StreamedPruning
 from mlprune.run import Run
+from mlprune.runs.facts import describe
 
 MASKS, PRUNED, HIDDEN = "masks.safetensors", "pruned", ".hidden"
 
@@ -32,7 +37,52 @@ def _describe(run: Run, checkpoint: Path) -> None:
     (checkpoint / CARD).unlink(missing_ok=True)  # the base model's
     write_json(checkpoint / RECIPE, run.module.recipe)
     with run.viewer("model card"):
-        write_card(checkpoint, run.module.recipe, run.module.source.card())
+        write_card(checkpoint, run.module.recipe, card_facts(run))
+
+
+def write_results_card(run: Run, results: str) -> None:
+    """Write the card of the run's pruned checkpoint again, with what its evaluation found; on one process.
+
+    Args:
+        run: The run, which may have kept no checkpoint.
+        results: Markdown.
+    """
+    target = run.folder / PRUNED
+    if (target / RECIPE).is_file():
+        with run.viewer("model card"):
+            write_card(target, run.module.recipe, replace(card_facts(run), results=results))
+
+
+def card_facts(run: Run) -> Facts:
+    """Return what a run knows of its model beside the recipe: its base, its data and their languages."""
+    data = run.data
+    demonstrations = [*data.demonstrations.values(), *data.training.values()]
+    used = [(own.corpus, lang) for own in demonstrations for lang in own.languages()]
+    used += [(task.corpus, lang) for task in data.tasks for lang in task.languages]
+    names = [corpus.hub_id(lang) for corpus, lang in used]
+    return Facts(
+        run.module.source.card(),
+        run.module.source.has_encoder(),
+        list(dict.fromkeys(lang for _, lang in used)),
+        list(dict.fromkeys(name for name in names if name)),
+        {
+            group: ", ".join(
+                [describe(own), *(public_origin(own.corpus, lang) for lang in dict.fromkeys(own.languages()))]
+            )
+            for group, own in data.demonstrations.items()
+        },
+    )
+
+
+def public_origin(corpus: Corpus, lang: str) -> str:
+    """Return where a language's rows come from, without the folders of this machine.
+
+    Example:
+        >>> from mlprune.data.corpora import LocalFiles
+        >>> public_origin(LocalFiles("/home/me/secret/{lang}.jsonl"), "fr")
+        'fr.jsonl'
+    """
+    return corpus.hub_id(lang) or re.sub(r"\S*/", "", corpus.origin(lang))
 
 
 def open_stream(run: Run, save_model: bool, hidden_on_disk: bool) -> StreamedPruning:

@@ -326,6 +326,7 @@ class PruningCallback(Schedule):
         return {
             "schema_version": 1,
             "base_model": source.name,
+            "hub_id": source.hub_id,
             "revision": source.revision,
             "importance": describe(self.pruner.importance),
             "pattern": describe(self.pruner.pattern),

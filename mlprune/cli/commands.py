@@ -16,6 +16,7 @@ TOOLS = {  # what is not a run, and the function that takes its arguments and re
     "compare": ("Compare the predictions of two runs.", "mlprune.evaluation.compare:main"),
     "report": ("Write the report of a run, or of several side by side.", "mlprune.report.__main__:main"),
     "convert": ("Convert a model's pickled weights to safetensors.", "mlprune.models.convert:main"),
+    "push": ("Upload a run's pruned model to the Hugging Face hub.", "mlprune.cli.push:main"),
     "trim": ("Write a smaller model, with only the tokens that some languages' texts need.", "mlprune.cli.trim:main"),
 }
 SUMMARIES = RUNS | {name: summary for name, (summary, _) in TOOLS.items()}

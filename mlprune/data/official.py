@@ -124,6 +124,9 @@ class XnliFile(Corpus):
     def check(self, lang: str) -> None:
         """Nothing is known before the file is read."""
 
+    def hub_id(self, lang: str) -> str | None:
+        return self.corpus.hub_id(lang)
+
     def origin(self, lang: str) -> str:
         return f"'{lang}' in {self.file}"
 
@@ -170,6 +173,9 @@ class Keyed(Corpus):
 
     def check(self, lang: str) -> None:
         self.corpus.check(lang)
+
+    def hub_id(self, lang: str) -> str | None:
+        return self.corpus.hub_id(lang)
 
     def origin(self, lang: str) -> str:
         return self.corpus.origin(lang)

@@ -3,10 +3,11 @@
 from typing import Any
 
 from mlprune.callbacks.console import print_line, print_tables
+from mlprune.callbacks.pruned_model import write_results_card
 from mlprune.comparison import compare, read_differences
 from mlprune.experiments.dense import PREDICTIONS
 from mlprune.files import write_json, write_text
-from mlprune.present import COMPARISON_FILES, comparison_tables, console_rows, detail_lines
+from mlprune.present import COMPARISON_FILES, card_markdown, comparison_tables, console_rows, detail_lines
 from mlprune.run import Run
 
 
@@ -22,6 +23,7 @@ def compare_with_dense(run: Run) -> dict[str, Any]:
     for name, render in COMPARISON_FILES.items():
         with run.viewer(name):
             write_text(folder / name, render(comparison))
+    write_results_card(run, card_markdown(comparison))
     with run.viewer("console table"):
         rows = read_differences(comparison)
         print_tables(comparison_tables(console_rows(rows)))

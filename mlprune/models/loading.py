@@ -13,6 +13,7 @@ from huggingface_hub import HfApi, constants, snapshot_download
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mlprune.errors import UserError, did_you_mean, first_line
+from mlprune.models.card import CARD, read_header
 from mlprune.models.checkpoint import Checkpoint, read_checkpoint
 from mlprune.models.config import read_config
 from mlprune.models.encoder import has_encoder
@@ -82,6 +83,11 @@ class ModelSource:
             raise UserError(f"model.name '{self.name}' is not a folder; {hint}")
         if "/" not in self.name and (hint := did_you_mean(self.name, PACKAGED)):
             raise UserError(f"model.name '{self.name}' is not known{hint}")
+
+    @property
+    def hub_id(self) -> str | None:
+        """The model's id on the hub; None for a local folder or a packaged model."""
+        return None if self.name in PACKAGED or self._path.is_dir() else self.name
 
     @property
     def _path(self) -> Path:
@@ -185,16 +191,22 @@ class ModelSource:
             raise UserError(f"model.name '{self.name}' cannot be loaded: {first_line(error)}") from error
 
     def card(self) -> dict[str, str]:
-        """Return the license and notice of the base model, if they are in its folder."""
-        folder = Path(self.location)
-        base = self.recipe().get("base_model", self.name)
-        card = {"base_model": PACKAGED[base].title if base in PACKAGED else base, "license": "", "notice": ""}
-        if (folder / "README.md").is_file():
-            lines = (folder / "README.md").read_text(encoding="utf-8", errors="replace").splitlines()
-            card["license"] = next((line[8:].strip() for line in lines if line.startswith("license:")), "")
-        if (folder / "NOTICE").is_file():
-            card["notice"] = (folder / "NOTICE").read_text(encoding="utf-8", errors="replace").strip()
-        return card
+        """Return what a model card says of the base model: its name and hub id, license and notice, as far as known.
+
+        A hub id is empty for a local or packaged model, whose name is then that of its folder, not its path.
+        """
+        recipe = self.recipe()
+        base = str(recipe.get("base_model", self.name))
+        hub_id = str(recipe.get("hub_id") or "") if recipe else self.hub_id or ""
+        title = PACKAGED[base].title if base in PACKAGED else hub_id or Path(base).expanduser().resolve().name
+        header = read_header(self._text(CARD))
+        licensed = {name: header.get(name, "") for name in ("license", "license_name", "license_link")}
+        return {"base_model": title, "hub_id": hub_id, **licensed, "notice": self._text("NOTICE").strip()}
+
+    def _text(self, name: str) -> str:
+        """A file of the model's folder; empty if it is not there."""
+        file = self.folder(weights=False) / name
+        return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
 
     def recipe(self) -> dict[str, Any]:
         """Return what ``mlprune.json`` in the model's folder says of its pruning; empty for a dense model."""

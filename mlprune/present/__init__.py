@@ -1,6 +1,6 @@
 """How rows are shown: one table of them on the console, as Markdown, CSV, LaTeX and HTML."""
 
-from mlprune.present.comparison import COMPARISON_FILES, FORMATS, comparison_markdown, several_markdown
+from mlprune.present.comparison import COMPARISON_FILES, FORMATS, card_markdown, comparison_markdown, several_markdown
 from mlprune.present.controls import control_tables
 from mlprune.present.curves import Curve, curves_of, curves_table
 from mlprune.present.rows import comparison_tables, console_rows, detail_lines, figure_tables, raw_table
@@ -11,6 +11,7 @@ __all__ = [
     "FORMATS",
     "Curve",
     "Table",
+    "card_markdown",
     "comparison_markdown",
     "comparison_tables",
     "console_rows",

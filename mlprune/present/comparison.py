@@ -6,7 +6,7 @@ from typing import Any
 
 from mlprune.comparison import OF_ONE_RUN, Difference, read_controls, read_differences
 from mlprune.present.controls import control_tables
-from mlprune.present.rows import comparison_tables, matrix_tables, raw_table
+from mlprune.present.rows import comparison_tables, console_rows, matrix_tables, raw_table
 from mlprune.present.table import Table, to_csv, to_html, to_latex, to_markdown
 from mlprune.text import visible
 
@@ -34,6 +34,16 @@ def comparison_markdown(comparison: dict[str, Any]) -> str:
     title = f"{'Dense' if (before, after) in OF_ONE_RUN else before} against {after}"
     tables = map(to_markdown, _tables(comparison))
     return "\n\n".join([f"# {visible(title)}", visible(comparison["headline"]), *tables, METHOD]) + "\n"
+
+
+def card_markdown(comparison: dict[str, Any]) -> str:
+    """Return a comparison as the section of a model card: the headline and the tables but for details.
+
+    Args:
+        comparison: Content of comparison.json.
+    """
+    tables = (f"#{to_markdown(table)}" for table in comparison_tables(console_rows(read_differences(comparison))))
+    return "\n\n".join([visible(comparison["headline"]), *tables, METHOD])
 
 
 def several_markdown(comparison: dict[str, Any]) -> str:

@@ -1,14 +1,11 @@
 """The model card of a trimmed model."""
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
 from mlprune.files import write_text
-from mlprune.languages import is_language, language_name
-from mlprune.models.saving import CARD, escaped
+from mlprune.languages import language_name
+from mlprune.models.card import CARD, Facts, card_header, escaped
 
 TEMPLATE = """---
 {header}---
@@ -23,12 +20,12 @@ Base model: {base_model}. {notice}
 """
 
 
-def trimmed_card(folder: Path, card: Mapping[str, str], known: int, kept: int, languages: Sequence[str]) -> None:
+def trimmed_card(folder: Path, base: Facts, known: int, kept: int, languages: Sequence[str]) -> None:
     """Write the model card of a trimmed model.
 
     Args:
         folder: The trimmed model.
-        card: ``base_model``, ``license`` and ``notice`` of its base.
+        base: What is known of its base.
         known: How many tokens that knows.
         kept: How many are kept.
         languages: Languages of the texts that chose them, and what else texts are.
@@ -36,18 +33,10 @@ def trimmed_card(folder: Path, card: Mapping[str, str], known: int, kept: int, l
     Raises:
         UserError: If it cannot be written.
     """
-    facts = {name: escaped(text) for name, text in card.items()}
-    codes = [code for code in languages if is_language(code)]
-    header = {"license": facts["license"] or "other", "base_model": facts["base_model"], "language": codes}
+    facts = {name: escaped(text) for name, text in base.base.items()}
     named = [escaped(language_name(code)) for code in languages]
     text = TEMPLATE.format(
-        header=yaml.safe_dump(
-            {**header, "tags": ["mlprune"]},
-            sort_keys=False,
-            allow_unicode=True,
-            width=math.inf,
-            default_flow_style=None,
-        ),
+        header=card_header(base, ("mlprune",)),
         base_model=facts["base_model"],
         notice=facts["notice"],
         kept=kept,

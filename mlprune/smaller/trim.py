@@ -11,10 +11,12 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from mlprune.errors import UserError
 from mlprune.files import to_json, whole_folder, write_json, write_text
+from mlprune.languages import is_language
+from mlprune.models.card import CARD, Facts
 from mlprune.models.checkpoint import GENERATION, Checkpoint, read_checkpoint
 from mlprune.models.folder import CONFIG, WEIGHTS
 from mlprune.models.loading import ModelSource
-from mlprune.models.saving import CARD, check_disk
+from mlprune.models.saving import check_disk
 from mlprune.models.tokenizer import load_tokenizer
 from mlprune.smaller.card import trimmed_card
 from mlprune.smaller.config_ids import ids_in, renumber_config, renumber_generation
@@ -114,7 +116,8 @@ def trim_vocabulary(
         read_checkpoint(partial, source.trust_remote_code)  # fits its configuration
         write_json(partial / FACTS, {"base_model": source.card()["base_model"], **trimmed.to_json(), **facts})
         write_text(partial / KEPT, to_json(kept, KEPT))
-        trimmed_card(partial, source.card(), trimmed.num_tokens, len(kept), list(given))
+        base = Facts(source.card(), source.has_encoder(), [name for name in given if is_language(name)])
+        trimmed_card(partial, base, trimmed.num_tokens, len(kept), list(given))
     return trimmed
 
 

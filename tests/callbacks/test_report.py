@@ -27,6 +27,16 @@ def test_fit_leaves_a_report_and_figures_of_every_layer(mlprune, tmp_path: Path,
     assert start["data"]["task nli, examples sw"]["origin"] == "bundled corpus 'nli' in 'sw'"
     for part in (start["command"], start["machine"], *names, start["data"]["task nli, examples sw"]["sha256"]):
         assert str(escape(part)) in page
+    card = (RUN / "pruned" / "README.md").read_text(encoding="utf-8")
+    for part in (
+        "language: [fr, en, sw]",
+        "Outside English",
+        "### nli: accuracy, %",
+        "bundled corpus 'parallel' in 'fr'",
+    ):
+        assert part in card
+    assert "### nli: answered" not in card  # details
+    assert str(tmp_path) not in card
     with (RUN / "layers.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     blocks = find_blocks(ModelSource(str(tiny_folder)).load_model())

@@ -74,7 +74,7 @@ def test_the_checkpoint_is_an_ordinary_one(mlprune, tmp_path: Path, tiny_folder:
     recipe = json.loads((RUN / "pruned" / "mlprune.json").read_text())
     assert recipe["importance"].startswith("Wanda(")
     assert recipe["calibration"]["mt"]["prompts"] == 5
-    assert (RUN / "pruned" / "README.md").read_text().startswith("---\nlicense:")
+    assert (RUN / "pruned" / "README.md").read_text().startswith("---\nlibrary_name: transformers\n")
     code = "import sys; from transformers import AutoModelForCausalLM as A; A.from_pretrained(sys.argv[1]); "
     code += "assert not any(name.startswith(('mlprune', 'lightning')) for name in sys.modules)"
     subprocess.run([sys.executable, "-c", code, str((RUN / "pruned").resolve())], check=True, cwd="/")

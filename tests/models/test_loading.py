@@ -9,10 +9,11 @@ from tiny import tiny_model, tiny_tokenizer
 
 from mlprune.errors import UserError
 from mlprune.models.blocks import find_blocks
+from mlprune.models.card import Facts, write_card
 from mlprune.models.convert import main as convert
 from mlprune.models.loading import ModelSource
 from mlprune.models.packaged import PACKAGED, packaged_folder
-from mlprune.models.saving import save_checkpoint, write_card
+from mlprune.models.saving import save_checkpoint
 
 
 @pytest.fixture
@@ -109,7 +110,7 @@ def test_embeddings_and_head_are_never_layers() -> None:
 
 def test_the_card_carries_license_and_notice_and_nothing_that_a_name_could_smuggle_in(tmp_path: Path) -> None:
     card = {"base_model": "x\nlicense: mit\n---\n<script>", "license": "gemma", "notice": "Provided under terms."}
-    write_card(tmp_path, {"sparsity": 0.3, "importance": "Wanda()"}, card)
+    write_card(tmp_path, {"sparsity": 0.3, "importance": "Wanda()"}, Facts(card))
     text = (tmp_path / "README.md").read_text()
     header = text.split("---")[1]
     assert [line for line in header.splitlines() if line.startswith("license:")] == ["license: gemma"]

@@ -53,6 +53,10 @@ class Corpus(ABC):
         """Describe where the rows of a language come from."""
         return "the corpus"
 
+    def hub_id(self, lang: str) -> str | None:
+        """Return the id of the data set on the hub that a language's rows come from; None for other data."""
+        return None
+
     def where(self, lang: str, row_id: str) -> str:
         """Describe the row with an id; rows are counted from 1."""
         row = f"row {int(row_id) + 1}" if self.numbered else f"row with id '{row_id}'"

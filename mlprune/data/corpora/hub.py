@@ -1,5 +1,7 @@
 """Corpora of the Hugging Face hub."""
 
+from pathlib import Path
+
 from mlprune.data.columns import with_columns
 from mlprune.data.corpora.base import Blank, Corpus, checked_blank
 from mlprune.data.hub import read_hub
@@ -57,6 +59,10 @@ class HubDataset(Corpus):
 
     def _fill(self, pattern: str, lang: str) -> str:
         return pattern.replace("{lang}", self.language_codes.get(lang, lang))
+
+    def hub_id(self, lang: str) -> str | None:
+        name = self._fill(self.name, lang)
+        return None if Path(name).expanduser().is_dir() else name
 
     def origin(self, lang: str) -> str:
         parts = [self.config or "", self.split, self.data_files or ""]
