@@ -39,12 +39,7 @@ def push(run: Path, repo: str, public: bool = False) -> str:
     folder = checked_folder(run)
     from huggingface_hub import CommitOperationAdd, HfApi
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
 
-    try:
-        validate_repo_id(repo)
-    except HFValidationError as error:
-        raise UserError(f"--repo '{repo}' is not allowed: {first_line(error)}") from error
     api = HfApi()
     try:
         address = api.create_repo(repo, private=not public, exist_ok=True)
@@ -53,6 +48,8 @@ def push(run: Path, repo: str, public: bool = False) -> str:
             for name, content in files_of(folder, address.repo_id)
         ]
         commit = api.create_commit(address.repo_id, operations, commit_message="Pruned model, written by mlprune")
+    except HFValidationError as error:
+        raise UserError(f"--repo '{repo}' is not allowed: {first_line(error)}") from error
     except Exception as error:  # the client's own, the system's, and those of whichever HTTP library it uses
         raise UserError(f"--repo '{repo}': the hub refused: {first_line(error)}{_remedy(error)}") from error
     return str(commit.commit_url)

@@ -124,9 +124,6 @@ class XnliFile(Corpus):
     def check(self, lang: str) -> None:
         """Nothing is known before the file is read."""
 
-    def hub_id(self, lang: str) -> str | None:
-        return self.corpus.hub_id(lang)
-
     def origin(self, lang: str) -> str:
         return f"'{lang}' in {self.file}"
 
@@ -263,6 +260,9 @@ class OfLanguage(Corpus):
 
     def check(self, lang: str) -> None:
         self.corpus.check(lang)
+
+    def hub_id(self, lang: str) -> str | None:
+        return self.corpus.hub_id(lang)
 
     def origin(self, lang: str) -> str:
         return f"'{lang}' in {self.corpus.origin(lang)}"

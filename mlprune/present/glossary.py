@@ -9,6 +9,8 @@ GLOSSARY = {  # head of a column, or a word of captions
     "below 0.05 counts as significant.",
     "changed, %": "Share of examples whose answer changed, whether it became right or wrong.",
     "by chance": "What guessing gives; a model at this level shows nothing of the task.",
+    "won": "Examples that only the second system answered rightly.",
+    "lost": "Examples that only the first system answered rightly.",
     "n": "Number of examples.",
     "clusters": "Number of independent groups of examples; translations of one another count once.",
     "difference": "The second system minus the first, on the same examples.",

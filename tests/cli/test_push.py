@@ -1,6 +1,7 @@
 """``mlprune push`` against a stub of the hub's client, since no hub can be reached from tests."""
 
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -90,9 +91,13 @@ def test_what_is_not_whole_is_refused(run: Path, hub: type[Hub], missing: str) -
     assert not hub.made
 
 
-def test_an_unfinished_run_and_a_bad_name_are_refused(run: Path, hub: type[Hub], tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="--repo 'a/b/c' is not allowed"):
-        push(run, "a/b/c")
+@pytest.mark.parametrize("name", ["a/b/c", "a b", "x--y", "../x"])
+def test_a_bad_name_is_refused_before_anything_is_sent(run: Path, name: str) -> None:
+    with pytest.raises(UserError, match=f"--repo '{re.escape(name)}' is not allowed: "):
+        push(run, name)
+
+
+def test_an_unfinished_run_is_refused(run: Path, hub: type[Hub], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no pruned model to push"):
         push(tmp_path / "nothing", "you/x")
     (run / ".unfinished").mkdir()
