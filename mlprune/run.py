@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger
 from transformers import PreTrainedModel
 
 from mlprune.batching import deal
@@ -224,31 +224,59 @@ class Run:
 def claim_folder(trainer: Trainer) -> Path:
     """Give a run a folder that no other run has, and return it; on the first process, before its first stage.
 
-    A TensorBoard or CSV logger without a version gets the next that is free; elsewhere it is ``mlprune_run``, or
-    ``mlprune_run_1`` and so on.
+    It is the version of the first TensorBoard or CSV logger, the next that is free if it has none; other such loggers
+    beside it get the same. Elsewhere it is ``mlprune_run``, or ``mlprune_run_1`` and so on.
 
     Raises:
         UserError: If the logger's version is the user's choice and holds a run, or the folder cannot be made.
     """
-    logger = trainer.logger
-    if not isinstance(logger, VERSIONED):
-        folder = claim(numbered(unclaimed_folder(trainer)))
-    elif logger._version is not None:
-        folder = claim_named(unclaimed_folder(trainer))
-    else:
-        folder = claim(versions(_parent(logger)))
-        logger._version = int(folder.name.removeprefix("version_"))  # loggers have no public way to set it
+    home = home_of(trainer)
+    if home is None:
+        return claim(numbered(unclaimed_folder(trainer)))
+    if home._version is not None:
+        return claim_named(unclaimed_folder(trainer))
+    folder = claim(versions(_parent(home)))
+    for logger in trainer.loggers:
+        if isinstance(logger, VERSIONED) and logger._version is None and _parent(logger) == folder.parent:
+            logger._version = int(folder.name.removeprefix("version_"))  # loggers have no public way to set it
     return folder
 
 
 def unclaimed_folder(trainer: Trainer) -> Path:
     """Return where a run is written if that folder is free."""
-    logger = trainer.logger
-    if isinstance(logger, VERSIONED):
-        version = logger.version
-        return _parent(logger) / (version if isinstance(version, str) else f"version_{version}")
-    root = None if logger is None else logger.save_dir
-    return Path(trainer.default_root_dir if root is None else root) / "mlprune_run"
+    home = home_of(trainer)
+    if home is not None:
+        version = home.version
+        return _parent(home) / (version if isinstance(version, str) else f"version_{version}")
+    roots = [logger.save_dir for logger in trainer.loggers if not isinstance(logger, MLFlowLogger)]  # it owns its own
+    local = [root for root in roots if root is not None and _is_local(root)]
+    return Path(local[0] if local else trainer.default_root_dir) / "mlprune_run"
+
+
+def home_of(trainer: Trainer) -> TensorBoardLogger | CSVLogger | None:
+    """Return the logger whose folder is the run's: the first that gives each run one on this machine."""
+    loggers = (logger for logger in trainer.loggers if isinstance(logger, VERSIONED))
+    return next((logger for logger in loggers if _is_local(logger.root_dir)), None)
+
+
+def reopened(trainer: Trainer, run: Path) -> list[Logger]:
+    """Return the trainer's loggers, where those that write into the run's folder do so in the one to be resumed.
+
+    Args:
+        trainer: The trainer.
+        run: The folder, which may have been moved since.
+    """
+    home = home_of(trainer)
+    return [
+        type(logger)(run.parents[1], run.parent.name, run.name)
+        if home is not None and isinstance(logger, VERSIONED) and _parent(logger) == _parent(home)
+        else logger
+        for logger in trainer.loggers
+    ]
+
+
+def _is_local(folder: str) -> bool:
+    return "://" not in folder
 
 
 def _parent(logger: TensorBoardLogger | CSVLogger) -> Path:

@@ -5,12 +5,14 @@ from typing import Any
 
 import yaml
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from mlprune.callbacks.base import RunCallback
 from mlprune.distributed import gather_objects
 from mlprune.files import write_text
 from mlprune.inputs import MODEL_FILE
 from mlprune.log import log
+from mlprune.runs.checkpoints import CHECKPOINTS
 from mlprune.runs.facts import machine, versions
 from mlprune.runs.folder import CONFIG, clear, has_work
 from mlprune.runs.inputs import Inputs, Part, flat, hashes, read_inputs, refuse_changes, stamps_of
@@ -75,7 +77,10 @@ class RunFolder(RunCallback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Settle the folder; before anything is computed, say where processes or starts differ, and keep the inputs."""
-        self.run.settle_folder()
+        folder = self.run.settle_folder()
+        for checkpoint in trainer.checkpoint_callbacks:
+            if isinstance(checkpoint, ModelCheckpoint) and checkpoint.dirpath is None:
+                checkpoint.dirpath = str(folder / CHECKPOINTS)  # Lightning's own choice depends on the logger
         if self._written == self._parts:
             return
         self._warn_of_machines()

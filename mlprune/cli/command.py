@@ -3,7 +3,6 @@
 import re
 import shlex
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import yaml
@@ -11,7 +10,7 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.loggers import TensorBoardLogger
 
 from mlprune.callbacks import ProgressDisplay, PruningCallback
 from mlprune.callbacks.run_folder import VERSIONS
@@ -35,7 +34,7 @@ from mlprune.experiments import TRAINER_DEFAULTS, Engine
 from mlprune.experiments.engine import callbacks_of
 from mlprune.invocation import program
 from mlprune.module import PruningModule
-from mlprune.run import VERSIONED
+from mlprune.run import reopened
 from mlprune.studies.spec import Study
 
 USAGE = "{0} {1} --config FILE_OR_NAME [--config ...] [--KEY VALUE ...]\n       {0} {1} --resume RUN"
@@ -151,9 +150,8 @@ class MlpruneCLI(LightningCLI):
         check_slurm(trainer)
         if given.logger is None or given.logger is True:
             trainer.loggers = [TensorBoardLogger(trainer.default_root_dir)]  # Lightning's has the SLURM job as version
-        if (run := self.resumed) is not None and trainer.logger is not None and type(trainer.logger) in VERSIONED:
-            make: Callable[..., Logger] = type(trainer.logger)
-            trainer.loggers = [make(run.parents[1], run.parent.name, run.name), *trainer.loggers[1:]]
+        if self.resumed is not None:
+            trainer.loggers = reopened(trainer, self.resumed)
         if not has_bar:
             callbacks = callbacks_of(trainer)
             callbacks[:] = [ProgressDisplay() if isinstance(c, ProgressBar) else c for c in callbacks]
