@@ -16,6 +16,7 @@ UNHELPFUL = (
     ".*sync_dist=True.*",
     ".*is_gradient_checkpointing.*is deprecated.*",
     ".*dirpath has changed.*",
+    ".*Experiment logs directory.*is not empty.*",  # it is the run's own, and what an earlier start logged is kept
     ".*number of training batches.*smaller than the logging interval.*",
 )
 
