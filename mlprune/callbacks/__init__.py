@@ -13,6 +13,7 @@ from mlprune.callbacks.pruning import PruningCallback
 from mlprune.callbacks.recovery import RecoveryTraining
 from mlprune.callbacks.report import ReportCallback
 from mlprune.callbacks.run_folder import RunFolder
+from mlprune.callbacks.run_logger import RunLogger
 from mlprune.callbacks.run_writer import RunWriter
 from mlprune.callbacks.sigterm import EndOnSigterm
 from mlprune.callbacks.tensorboard import TensorBoard
@@ -32,6 +33,7 @@ __all__ = [
     "ResultsTable",
     "RunCallback",
     "RunFolder",
+    "RunLogger",
     "RunWriter",
     "TensorBoard",
     "Viewer",

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from safetensors.torch import save_file
@@ -28,6 +27,7 @@ from mlprune.analysis.magnitudes import Magnitudes, Means
 from mlprune.analysis.overlap import overlap_table, part_of
 from mlprune.analysis.similarity import similarity_csv, similarity_table
 from mlprune.callbacks.base import Analysis
+from mlprune.callbacks.outlets import Outlet, Outlets
 from mlprune.data.demonstrations import MonolingualDemonstrations, TranslationDemonstrations
 from mlprune.errors import UserError
 from mlprune.files import file_name, whole_file, write_json, write_text
@@ -236,14 +236,10 @@ def csv_text(means: Mapping[tuple[str, ...], Layers], columns: tuple[str, ...] =
 
 
 def save_figures(run: Run, drawings: Drawings) -> None:
-    """Draw figures, once each, as ``figures/<name>.png`` and for TensorBoard; one that fails is a warning."""
+    """Draw figures, once each, as ``figures/<name>.png`` and for loggers; one that fails is a warning."""
     for name, draw in drawings.items():
         with run.viewer(f"figure '{name}'"):
             drawn = picture(draw())
             with whole_file(run.folder / "figures" / f"{file_name(name)}.png") as file:
                 imsave(file, drawn, format="png")
-            with run.viewer("TensorBoardLogger"):
-                for writer in run.trainer.loggers:
-                    if isinstance(writer, TensorBoardLogger):
-                        tag = f"features/{name.removeprefix('features.')}"
-                        writer.experiment.add_image(tag, drawn, dataformats="HWC")
+            Outlets(run).each(Outlet.image, f"features/{name.removeprefix('features.')}", drawn)

@@ -11,7 +11,6 @@ from mlprune.callbacks.base import RunCallback
 from mlprune.files import to_json, write_json, write_text
 from mlprune.inputs import INPUTS, evaluated_parts
 from mlprune.invocation import program
-from mlprune.module import scalars
 from mlprune.run import Run
 from mlprune.runs.facts import digest, versions
 from mlprune.runs.folder import CONFIG
@@ -73,7 +72,7 @@ class RunWriter(RunCallback):
         print(visible(f"interrupted; {hint}"), file=sys.stderr)  # the log would break the line
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the evaluation, on one process; then log its figures, unless it is one of several."""
+        """Write the evaluation, on one process."""
         run = self.run
         if run.writes:
             for (task, lang), records in run.module.records.items():
@@ -81,9 +80,6 @@ class RunWriter(RunCallback):
                 lines = "".join(to_json(record, where) + "\n" for record in records)
                 write_text(run.folder / "predictions" / f"{task}.{lang}.jsonl", lines)
             write_json(run.folder / "results.json", self.results(run))
-        if not run.is_experiment:
-            for logger in trainer.loggers:
-                logger.log_metrics(scalars(run.module.pruning_stage, run.module.results), step=0)
 
     def results(self, run: Run) -> dict[str, Any]:
         """Return the content of results.json."""

@@ -32,8 +32,8 @@ EVERYWHERE = {  # callbacks that every run has
     "ReportCallback",
     "ResultsTable",
     "RunFolder",
+    "RunLogger",
     "RunWriter",
-    "TensorBoard",
 }
 KEYS = {  # where a config names them
     "configs": "--config NAME",

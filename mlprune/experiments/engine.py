@@ -18,8 +18,8 @@ from mlprune.callbacks import (
     ReportCallback,
     ResultsTable,
     RunFolder,
+    RunLogger,
     RunWriter,
-    TensorBoard,
 )
 from mlprune.callbacks.base import Analysis, RunCallback
 from mlprune.callbacks.calibration import RecipeCalibration
@@ -122,8 +122,8 @@ class Engine:
         """Add what settles the folder, prunes, writes and shows; the others look at the work of those before them."""
         callbacks = callbacks_of(self.run.trainer)
         added: list[Callback] = [writer, ResultsTable(), ReportCallback(), EndOnSigterm()]
-        if not any(isinstance(callback, TensorBoard) for callback in callbacks):
-            added.append(TensorBoard())
+        if not any(isinstance(callback, RunLogger) for callback in callbacks):
+            added.append(RunLogger())
         others = [callback for callback in callbacks if callback is not self.pruning]
         owned = [self.folder, self.peers, self.pruning, RecoveryTraining(self.pruning)]
         callbacks[:] = [*owned, *others, *added]

@@ -1,9 +1,11 @@
 """The evaluations of a study: each recipe is pruned in place, evaluated on a part of the rows, and put back."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
+
+from torch import Tensor
 
 from mlprune.callbacks.calibration import Job, RecipeCalibration
 from mlprune.experiments.calibrations import Calibrations, needs_statistics
@@ -84,9 +86,7 @@ class Evaluations:
         module.to(run.device)  # Lightning leaves it on the CPU after each stage
         self._weights = self._weights or DenseWeights(run.model)
         try:
-            masks = self._prune(variant)
-            pruned = sum(int((~mask).sum()) for mask in masks.values()) / sum(mask.numel() for mask in masks.values())
-            module.mark_pruned({"sparsity": pruned, "pattern": describe(variant.pruner.pattern)})
+            module.mark_pruned(self._recipe(variant, part, self._prune(variant)))
             module.intervene(variant.interventions)
             run.data.evaluate_parts([self.plan.parts[part]])
             self.stages.evaluate()
@@ -98,6 +98,20 @@ class Evaluations:
             Unfinished(run.folder).forget_records("pruned")  # before the next recipe could take them for its own
             self.store.keep(variant.recipe.folder, variant.seed, part)
         run.barrier("kept")
+
+    def _recipe(self, variant: Variant, part: str, masks: Mapping[str, Tensor]) -> dict[str, Any]:
+        """What is known of how the model is pruned, and under which name it is evaluated."""
+        pruner = variant.pruner
+        seeds = {own.seed for variants in self.variants.values() for own in variants}
+        label = [variant.recipe.folder, *([f"seed-{variant.seed}"] if len(seeds) > 1 else [])]
+        return {
+            "sparsity": sum(int((~mask).sum()) for mask in masks.values()) / sum(map(Tensor.numel, masks.values())),
+            "importance": describe(pruner.importance),
+            "pattern": describe(pruner.pattern),
+            "allocation": describe(pruner.allocation) if pruner.allocation else "uniform",
+            "propagate": variant.propagate,
+            "label": ", ".join([*label, *([part] if len(self.plan.parts) > 1 else [])]),
+        }
 
     def _prune(self, variant: Variant) -> dict[str, Any]:
         run = self.run

@@ -3,7 +3,14 @@
 from mlprune.present.comparison import COMPARISON_FILES, FORMATS, card_markdown, comparison_markdown, several_markdown
 from mlprune.present.controls import control_tables
 from mlprune.present.curves import Curve, curves_of, curves_table
-from mlprune.present.rows import comparison_tables, console_rows, detail_lines, figure_tables, raw_table
+from mlprune.present.rows import (
+    comparison_tables,
+    console_rows,
+    detail_lines,
+    figure_tables,
+    raw_table,
+    shown_rows,
+)
 from mlprune.present.table import Table, to_console, to_csv, to_html, to_latex, to_markdown
 
 __all__ = [
@@ -22,6 +29,7 @@ __all__ = [
     "figure_tables",
     "raw_table",
     "several_markdown",
+    "shown_rows",
     "to_console",
     "to_csv",
     "to_html",

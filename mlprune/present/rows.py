@@ -175,6 +175,34 @@ def raw_table(rows: Sequence[Figure | Difference], **constants: Any) -> Table:
     )
 
 
+def shown_rows(rows: Sequence[Figure | Difference], **columns: Sequence[Any]) -> tuple[list[str], list[list[Any]]]:
+    """Return rows as numbers in the unit in which tables have them, for loggers that have tables.
+
+    Args:
+        rows: Figures or differences, all of a kind.
+        columns: Columns before them, a value a row.
+
+    Returns:
+        Heads and cells; None where there is no number.
+
+    Example:
+        >>> rows = [Figure("dense", "nli", "fr", Measure("accuracy", unit="%", scale=100), 0.5, n=8)]
+        >>> heads, cells = shown_rows(rows, sparsity=[0.2])
+        >>> dict(zip(heads, cells[0]))["sparsity"], dict(zip(heads, cells[0]))["value"]
+        (0.2, 50.0)
+    """
+    scaled = ("value", "before", "after", "delta", "low", "high", "by_chance")
+    how = set(Measure("").to_json()) - {"unit", "higher_is_better"}  # a value is displayed; only numbers are wanted
+    heads: list[str] = []
+    cells = []
+    for row, *own in zip(rows, *columns.values(), strict=True):
+        content = {name: value for name, value in row.to_json().items() if name not in how}
+        content |= {name: row.measure.scale * content[name] for name in scaled if content.get(name) is not None}
+        heads = [*columns, *content]
+        cells.append([*own, *content.values()])
+    return heads, cells
+
+
 def grouped(rows: Sequence[Any]) -> dict[Key, list[Any]]:
     """Return rows by task and measure, in order of first appearance."""
     found: dict[Key, list[Any]] = {}

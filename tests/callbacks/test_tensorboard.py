@@ -1,13 +1,16 @@
 """What a run leaves for TensorBoard: blocks, results, settings; and that it is right."""
 
+import json
+import re
 from pathlib import Path
 
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tiny import tiny_model
-from tiny_runs import write_config
+from tiny_runs import tiny_config, write_config
 
 from mlprune.pruning import Calibration, Pruner, Unstructured, calibrating, prune_blocks
 from mlprune.pruning.hidden import HiddenFolder
@@ -35,14 +38,21 @@ def test_fit_shows_blocks_results_and_settings(mlprune, tmp_path: Path, tiny_fol
     assert [step for step, _ in series(found, "pruning/block/seconds")] == [0, 1, 2]
     errors = series(found, "pruning/mt/output_error")
     assert [step for step, _ in errors] == [0, 1, 2]
-    assert all(0 < error < 1 for _, error in errors)
-    assert [step for step, _ in series(found, "fit/nli/fr/accuracy")] == [0, 1]
-    assert [step for step, _ in series(found, "fit/nli/en-fr/rankc")] == [0, 1]
-    assert [step for step, _ in series(found, "fit/translation/fr/bleu")] == [0, 1]
-    assert [step for step, _ in series(found, "fit/perplexity/fr/bits_per_char")] == [0, 1]
-    assert not [tag for tag in tags["scalars"] if tag.startswith(("dense/", "pruned/"))]
+    assert all(0 < error < 100 for _, error in errors)
+    # one name in a TensorBoard run for each system: named points, at the sparsity in percent
+    systems = {name: events(RUN / "systems" / name) for name in ("dense", "pruned")}
+    assert systems["dense"].Tags()["scalars"] == systems["pruned"].Tags()["scalars"]
+    for tag in ("nli/fr/accuracy", "nli/en-fr/rankc", "translation/fr/bleu", "perplexity/fr/bits_per_char"):
+        assert {name: [step for step, _ in series(of, tag)] for name, of in systems.items()} == {
+            "dense": [0],
+            "pruned": [28],
+        }
+    results = json.loads((RUN / "results.json").read_text())
+    ((_, accuracy),) = series(systems["pruned"], "nli/fr/accuracy")
+    assert accuracy == pytest.approx(100 * results["tasks"]["nli"]["fr"]["accuracy"], abs=1e-4)
     headline = {"headline/pruning/sparsity", "headline/nli/accuracy", "headline/nli/accuracy/change"}
     assert headline <= set(tags["scalars"])
+    assert not any("rankc_expected" in tag or tag.startswith("nli/") for tag in tags["scalars"])
     assert {"pruning/kept_importance", "results/nli", "results/reviews"} <= set(tags["images"])
     assert "results/text_summary" in tags["tensors"]
     table = found.Tensors("results/text_summary")[0].tensor_proto.string_val[0].decode()
@@ -53,7 +63,47 @@ def test_fit_shows_blocks_results_and_settings(mlprune, tmp_path: Path, tiny_fol
     settings = HParamsPluginData.FromString(content).session_start_info.hparams
     assert settings["importance"].string_value.startswith("Wanda(")
     assert settings["groups"].string_value == "mt"
+    assert (settings["sparsity"].number_value, settings["learning_rate"].number_value) == (0.3, 0.0)
+    assert settings["languages"].string_value == "en fr sw"
+    assert len(settings["data_hash"].string_value) == 16
+    content = found.summary_metadata["_hparams_/experiment"].plugin_data.content
+    first = {info.name for info in HParamsPluginData.FromString(content).experiment.hparam_infos if info.differs}
+    assert first == {"sparsity", "importance", "languages", "data_hash", "learning_rate"}
     assert not tags["histograms"]
+
+
+def test_the_layout_tells_averages_first_and_names_tags_that_there_are(mlprune, tmp_path, tiny_folder: Path) -> None:
+    config = tiny_config(tiny_folder)
+    config["data"]["tasks"] = config["data"]["tasks"][:1]
+    (tmp_path / "run.yaml").write_text(json.dumps(config))
+    sweep = ["--pruning.propagate", "dense", "--pruning.sweep", "[0.2, 0.5]"]
+    status, _, err = mlprune("fit", "--config", "run.yaml", *sweep)
+    assert status == 0, err
+    found = events()
+    layout = layout_pb2.Layout.FromString(found.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0])
+    assert [category.title for category in layout.category] == [
+        "Average over languages",
+        "nli: accuracy, %",
+        "nli: RankC",
+    ]
+    systems = {folder.name: events(folder) for folder in sorted((RUN / "systems").iterdir())}
+    assert list(systems) == ["dense", "pruned-sparsity-0.2", "pruned-sparsity-0.5"]
+    for chart in (chart for category in layout.category for chart in category.chart):
+        (tag,) = chart.multiline.tag
+        assert all(any(re.fullmatch(tag, name) for name in of.Tags()["scalars"]) for of in systems.values()), tag
+    steps = {name: [step for step, _ in series(of, "nli/average/accuracy")] for name, of in systems.items()}
+    assert steps == {"dense": [0], "pruned-sparsity-0.2": [19], "pruned-sparsity-0.5": [50]}
+    rows = {
+        name: HParamsPluginData.FromString(of.summary_metadata["_hparams_/session_start_info"].plugin_data.content)
+        for name, of in systems.items()
+        if name != "dense"
+    }
+    for name, sparsity in (("pruned-sparsity-0.2", 0.19), ("pruned-sparsity-0.5", 0.5)):
+        hparams = rows[name].session_start_info.hparams
+        assert hparams["sparsity"].number_value == pytest.approx(sparsity, abs=0.01)
+        assert f"sparsity={name.rpartition('-')[2]}," in hparams["pattern"].string_value
+    assert found.Tags()["images"] == ["sweep"]
+    assert "study/text_summary" in found.Tags()["tensors"]
 
 
 def test_each_subcommand_has_its_own_scalars(mlprune, tmp_path: Path, tiny_folder: Path) -> None:
@@ -66,7 +116,7 @@ def test_each_subcommand_has_its_own_scalars(mlprune, tmp_path: Path, tiny_folde
     for tag in ("scores_log10/self_attn.q_proj", "energies_log10/mlp.down_proj/mt"):
         assert [event.step for event in found.Histograms(tag)] == [0, 1, 2]
     assert mlprune("test", "--config", config)[0] == 0
-    assert len(series(events(Path("lightning_logs/version_1")), "dense/nli/fr/accuracy")) == 1
+    assert len(series(events(Path("lightning_logs/version_1/systems/dense")), "nli/fr/accuracy")) == 1
 
 
 @pytest.mark.parametrize("propagate", ["pruned", "dense"])

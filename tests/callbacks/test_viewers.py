@@ -102,7 +102,7 @@ MEMBERS: dict[str, tuple[Break, dict[str, Any], str]] = {
     "histograms": (
         lambda patch: patch.setattr("mlprune.callbacks.tensorboard._log10", fails),
         {"callbacks": [{"class_path": "mlprune.callbacks.TensorBoard", "init_args": {"histograms": True}}]},
-        "TensorBoardLogger failed: cannot be drawn",
+        "TensorBoard failed: cannot be drawn",
     ),
     "TensorBoard": (
         lambda patch: patch.setattr(TensorBoardLogger, "log_metrics", fails),
