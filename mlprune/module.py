@@ -111,6 +111,10 @@ class PruningModule(LightningModule):
         if self.model is None:
             self.model = self.source.load_model()
 
+    def unload(self) -> None:
+        """Free the memory of weights that :meth:`load` can load again."""
+        self.model = None
+
     def use_streamed(self, model: PreTrainedModel) -> None:
         """Use a model whose blocks are read when they are needed; Lightning must not try to move it."""
         self.__dict__["model"] = model  # not a submodule

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 from torch import Tensor
@@ -12,13 +13,14 @@ from mlprune.experiments.calibrations import Calibrations, needs_statistics
 from mlprune.experiments.stages import Stages
 from mlprune.experiments.variants import Variant
 from mlprune.log import log
+from mlprune.module import PruningModule
 from mlprune.pruning import DenseWeights, prune_from_statistics
 from mlprune.run import Run
 from mlprune.runs.facts import describe
 from mlprune.runs.unfinished import Unfinished
 from mlprune.studies.judging import Entry
 from mlprune.studies.plan import Plan
-from mlprune.studies.store import Store
+from mlprune.studies.store import RESULTS, Store, move_evaluation
 
 T = TypeVar("T")
 
@@ -43,22 +45,58 @@ class Evaluations:
         self.schedule = schedule
         self.calibrations = Calibrations(run, stages, schedule)
         self.variants: dict[str, list[Variant]] = {}
-        for variant in variants:
-            self.variants.setdefault(variant.recipe.folder, []).append(variant)
-        self.calibrations.expect(variants)
+        self.add(variants)
         self.store = Store(run.folder)
+        self._base = run.module
         self._weights: DenseWeights | None = None
         self._started, self._cost, self._done = time.monotonic(), 0, 0
 
+    def add(self, variants: Sequence[Variant]) -> None:
+        """Know further variants."""
+        for variant in variants:
+            self.variants.setdefault(variant.recipe.folder, []).append(variant)
+        self.calibrations.expect(variants)
+
     def evaluate(self, entries: Sequence[Entry], part: str, caption: str) -> None:
         """Evaluate some recipes, with all their seeds, on a part of the rows, unless an earlier start did."""
-        variants = [variant for entry in entries for variant in self.variants[entry.folder]]
-        left = [variant for variant in variants if not self._known(variant, part)]
-        self.calibrations.prepare(left)
-        for variant in left:
-            log.info("%s: %s%s", caption, variant.caption, self._time_left())
-            self._evaluate(variant, part)
-            self._done += self.plan.sizes[part]
+        left = [
+            (variant, entry)
+            for entry in entries
+            for variant in self.variants[entry.folder]
+            if not self.agreed(partial(self.store.has, entry.folder, variant.seed, part))
+        ]
+        for module in {id(variant.module): variant.module for variant, _ in left}.values():
+            own = [(variant, entry) for variant, entry in left if variant.module is module]
+            self._use(module)
+            self._evaluate_dense(own[0][1].dense)
+            self.calibrations.prepare([variant for variant, _ in own])
+            for variant, _ in own:
+                log.info("%s: %s%s", caption, variant.caption, self._time_left())
+                self._evaluate(variant, part)
+                self._done += self.plan.sizes[part]
+        self._use(self._base)
+
+    def _use(self, module: PruningModule) -> None:
+        """Work with a recipe's model; the weights of the one before are freed."""
+        if module is not self.run.module:
+            self._weights = None
+            self.run.module.unload()
+            self.run.use(module)
+
+    def _evaluate_dense(self, folder: str) -> None:
+        """Evaluate another model than the run's, dense, once."""
+        target, run = self.run.folder / folder, self.run
+        if not folder or self.agreed((target / RESULTS).is_file):
+            return
+        log.info("evaluating %s, dense", run.module.source.name)
+        if run.writes:
+            Unfinished(run.folder).forget_records("dense")  # those of the model before
+        run.barrier("forgotten")
+        run.data.evaluate_parts(list(self.plan.parts.values()))
+        self.stages.evaluate()
+        if run.writes:
+            move_evaluation(run.folder, target)
+        run.barrier("dense")
 
     def expect(self, cost: int) -> None:
         """Know how many examples are to be evaluated in all, for the time left."""
@@ -69,9 +107,6 @@ class Evaluations:
             return ""
         seconds = (time.monotonic() - self._started) / self._done * max(self._cost - self._done, 0)
         return f" (whole study: {timedelta(seconds=round(seconds))} left)"
-
-    def _known(self, variant: Variant, part: str) -> bool:
-        return self.agreed(lambda: self.store.has(variant.recipe.folder, variant.seed, part))
 
     def agreed(self, decide: Callable[[], T]) -> T:
         """Return what the process that writes finds in its files, on every process."""

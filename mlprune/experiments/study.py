@@ -12,11 +12,13 @@ from mlprune.callbacks.console import print_line, print_tables
 from mlprune.comparison.schema1 import read_sweep
 from mlprune.errors import UserError
 from mlprune.experiments.evaluations import Evaluations
+from mlprune.experiments.recipe_controls import controls_of
 from mlprune.experiments.stages import Stages
 from mlprune.experiments.variants import Variant
 from mlprune.files import whole_file, write_json, write_text
 from mlprune.inputs import plain
 from mlprune.models.blocks import find_blocks
+from mlprune.module import PruningModule
 from mlprune.present import curves_of, curves_table
 from mlprune.present.figures import sparsity_curves
 from mlprune.present.study import leaderboard, study_csv
@@ -32,6 +34,7 @@ from mlprune.studies.rows import check_calibration
 from mlprune.studies.spec import Study
 from mlprune.studies.store import Store
 
+NUM_CONTROLS = 5  # at most, of a recipe
 Phase = tuple[str, Callable[[], None]]  # caption, work
 
 
@@ -62,7 +65,8 @@ class StudyExperiment:
         self.stages = stages
         self.schedule = schedule
         self.dense = dense
-        self.entries = entries_of(self.variants)
+        self.base = run.module
+        self.entries = entries_of(self.variants, self.base)
         self.looks: Looks | None = None
         self._chosen: list[Entry] = []
         self._gains: list[dict[str, float]] = []
@@ -109,7 +113,7 @@ class StudyExperiment:
     def phases(self) -> list[Phase]:
         """Return what is done after the dense evaluation, with captions."""
         self.evaluations = Evaluations(self.run, self.plan, self.variants, self.stages, self.schedule)
-        self.evaluations.expect(self.plan.cost(len(self.study.seeds or [0]), 0))
+        self.evaluations.expect(self.plan.cost(len(self.study.seeds or [0]), NUM_CONTROLS * self.study.controls))
         self._chosen = self.entries
         found: list[Phase] = [
             (
@@ -122,6 +126,7 @@ class StudyExperiment:
         ]
         if CONFIRM in self.plan.parts:
             found.append(("confirming the chosen recipes", self._confirm))
+            found += [("controls of the confirmed recipes", self._control)] if self.study.controls else []
         return found
 
     def _select(self, number: int) -> None:
@@ -139,6 +144,15 @@ class StudyExperiment:
         """Look at the confirmation rows: first the look is written down, so that no crash hides it."""
         self._write()
         self.evaluations.evaluate(self._chosen, CONFIRM, "confirmation")
+
+    def _control(self) -> None:
+        """Evaluate the controls of the confirmed recipes on the rows that these were judged by."""
+        chosen = {entry.folder for entry in self._chosen}
+        controls = controls_of([variant for variant in self.variants if variant.recipe.folder in chosen])
+        self.evaluations.add(controls)
+        entries = entries_of([*self.variants, *controls], self.base)[len(self.entries) :]
+        self.evaluations.evaluate(entries, CONFIRM, "control")
+        self.entries += entries
 
     def judge(self) -> Judge:
         """Return what reads the records."""
@@ -198,11 +212,21 @@ def before_row(line: Line) -> dict[str, Any]:
     return {"recipe": line.entry.name, "seed": line.seed, "role": line.role, **values}
 
 
-def entries_of(variants: Sequence[Variant]) -> list[Entry]:
-    """Return the recipes of variants, with their seeds."""
+def entries_of(variants: Sequence[Variant], base: PruningModule) -> list[Entry]:
+    """Return the recipes of variants, with their seeds and where the results of their dense model are.
+
+    Args:
+        variants: All variants.
+        base: The run's own model, whose results are the run's.
+    """
     found: dict[str, Entry] = {}
+    modules = {id(base): 0}
     for variant in variants:
         recipe = variant.recipe
-        entry = Entry(recipe.name, recipe.folder, [], dict(recipe.values), dict(recipe.differs), control=recipe.control)
+        number = modules.setdefault(id(variant.module), len(modules))
+        dense = f"dense/{number}" if number else ""
+        entry = Entry(
+            recipe.name, recipe.folder, [], dict(recipe.values), dict(recipe.differs), dense, control=recipe.control
+        )
         found.setdefault(recipe.folder, entry).seeds.append(variant.seed)
     return list(found.values())

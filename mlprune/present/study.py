@@ -43,16 +43,23 @@ def leaderboard(study: Json) -> list[Table]:
                 ),
             )
         )
-    for key, title in (("controls", "Controls"), ("selection", "On the rows that choose")):
-        rows = sorted(study.get(key, []), key=lambda row: _order(row), reverse=True)
-        if rows:
-            cells = [(*_cells(row), interval_text(_measure(row), row["low"], row["high"], sign=True)) for row in rows]
-            tables.append(Table(f"{title}: {_what(rows[0])}", ("recipe", "gain", "95% CI over rows"), cells))
+    if controls := study.get("controls", []):
+        heads = ("control", "gain", "95% CI", "recipe", "beyond the control", "95% CI of it")
+        rows = [(*_gain(row), *_gain(row["beyond"])) for row in controls]
+        tables.append(Table(f"Controls: {_what(controls[0])}", heads, rows))
+    if chose := sorted(study.get("selection", []), key=_order, reverse=True):
+        title = f"On the rows that choose: {_what(chose[0])}"
+        tables.append(Table(title, ("recipe", "gain", "95% CI"), [_gain(row) for row in chose]))
     return tables
 
 
-def _cells(row: Json) -> tuple[str, str]:
-    return _name(row), _measure(row).text(row["delta"], sign=True)
+def _interval(row: Json) -> str:
+    """The interval over rows and seeds."""
+    return interval_text(_measure(row), row["total_low"], row["total_high"], sign=True)
+
+
+def _gain(row: Json) -> tuple[str, ...]:
+    return _name(row), _measure(row).text(row["delta"], sign=True), _interval(row)
 
 
 def _confirmed(row: Json, before: Json | None) -> tuple[str, ...]:
@@ -61,7 +68,7 @@ def _confirmed(row: Json, before: Json | None) -> tuple[str, ...]:
         _name(row),
         "" if before is None else measure.text(before["delta"], sign=True),
         measure.text(row["delta"], sign=True),
-        interval_text(measure, row["total_low"], row["total_high"], sign=True),
+        _interval(row),
         interval_text(measure, row["low"], row["high"], sign=True),
         measure.text(row.get("seeds_deviation")),
         p_text(row["p"]),

@@ -90,6 +90,7 @@ def evidence_of(
     recipe: str,
     reference: str = "dense",
     seed: int = 0,
+    references: Sequence[Sequence[TaskRecords]] | None = None,
 ) -> list[Evidence]:
     """Return what records say of the endpoint: of the average, or of each task and language.
 
@@ -103,6 +104,7 @@ def evidence_of(
         recipe: The recipe's name.
         reference: The reference's name.
         seed: Seed of resampling and swapping.
+        references: For each calibration seed the reference's records, where it has some of its own.
 
     Raises:
         UserError: If no records are of the endpoint's measure, tasks and languages.
@@ -121,7 +123,8 @@ def evidence_of(
     names = list(reference_cells)
     if not names:
         raise UserError(f"study.endpoint: no records of {endpoint.metric} in the tasks and languages it names")
-    before = [reference_cells[name] for _ in sides for name in names]
+    others = [_cells(own, endpoint)[0] for own in references or ()] or [reference_cells for _ in sides]
+    before = [side[name] for side in others for name in names]
     after = [side[name] for side in sides for name in names]
     pools = make_pools([before, after], len(stratum))
     found = []

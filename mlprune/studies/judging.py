@@ -8,9 +8,11 @@ from mlprune.comparison.difference import Difference
 from mlprune.comparison.records import TaskRecords
 from mlprune.comparison.rows import corrected, differences_of
 from mlprune.metrics import RightProbability
+from mlprune.studies.decision import Shift
 from mlprune.studies.endpoint import Endpoint
 from mlprune.studies.evidence import Evidence, evidence_of
 from mlprune.studies.selection import Round, best
+from mlprune.studies.shift import shifts_of
 from mlprune.studies.store import PREDICTIONS, Store, paired, read_tasks
 
 SOFT = RightProbability.measures[0].name
@@ -77,18 +79,38 @@ class Judge:
         ]
         return corrected(rows)
 
-    def evidence(self, entry: Entry, parts: Sequence[str], endpoint: Endpoint | None = None) -> list[Evidence]:
-        """Return what a recipe did to an endpoint, the study's if omitted, on some parts of the rows."""
-        wanted = endpoint or self.endpoint
-        assert wanted is not None
-        sides = [paired(self.dense(entry), self.store.records(entry.folder, seed, parts)) for seed in entry.seeds]
-        return evidence_of(sides[0][0], [own for _, own in sides], wanted, entry.name, seed=self.seed)
+    def sides(self, entry: Entry, parts: Sequence[str]) -> list[tuple[list[TaskRecords], list[TaskRecords]]]:
+        """Return for each calibration seed the dense model's records and the recipe's, on some parts of the rows."""
+        return [paired(self.dense(entry), self.store.records(entry.folder, seed, parts)) for seed in entry.seeds]
+
+    def evidence(self, entry: Entry, parts: Sequence[str]) -> list[Evidence]:
+        """Return what a recipe did to the study's endpoint on some parts of the rows."""
+        assert self.endpoint is not None
+        sides = self.sides(entry, parts)
+        return evidence_of(sides[0][0], [own for _, own in sides], self.endpoint, entry.name, seed=self.seed)
+
+    def shifts(self, entry: Entry, parts: Sequence[str]) -> Sequence[Shift | None]:
+        """Return what constants explain of each piece of a recipe's evidence; None where there are none."""
+        assert self.endpoint is not None
+        return shifts_of(self.sides(entry, parts), self.endpoint, entry.name, self.seed)
+
+    def beyond(self, entry: Entry, control: Entry, parts: Sequence[str]) -> Evidence:
+        """Return what a recipe is beyond one of its controls, on average."""
+        assert self.endpoint is not None
+        others = {seed: self.store.records(control.folder, seed, parts) for seed in control.seeds}
+        pairs = [
+            paired(others.get(seed, others[control.seeds[0]]), self.store.records(entry.folder, seed, parts))
+            for seed in entry.seeds
+        ]
+        references, mine = [one for one, _ in pairs], [two for _, two in pairs]
+        endpoint = replace(self.endpoint, average=True)
+        return evidence_of(references[0], mine, endpoint, entry.name, control.name, self.seed, references)[0]
 
     def gain(self, entry: Entry, parts: Sequence[str]) -> float:
         """Return by how much a recipe is better than dense in what recipes are chosen by."""
         assert self.endpoint is not None
         endpoint = replace(self.endpoint, metric=self.metric or SOFT, average=True)
-        sides = [paired(self.dense(entry), self.store.records(entry.folder, seed, parts)) for seed in entry.seeds]
+        sides = self.sides(entry, parts)
         if self.metric is None:
             soft = [(with_soft(one), with_soft(two)) for one, two in sides]
             if soft[0][0]:

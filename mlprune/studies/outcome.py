@@ -1,14 +1,15 @@
 """What a study found: evidence of every recipe, what is claimed of the confirmed ones, and the answer."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mlprune.comparison.difference import Difference
 from mlprune.studies.decision import Claim, Confirmation, decide
-from mlprune.studies.evidence import Evidence
+from mlprune.studies.evidence import Evidence, evidence_of
 from mlprune.studies.judging import Entry, Judge
 from mlprune.studies.looks import Looks
+from mlprune.studies.shift import fitted_evidence
 
 CONFIRM, SELECT, CONTROL = "confirm", "select", "control"
 ALL_SEEDS = "all"
@@ -32,6 +33,19 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Beside:
+    """A control of a confirmed recipe.
+
+    Args:
+        control: The control against dense.
+        beyond: The recipe against the control.
+    """
+
+    control: Evidence
+    beyond: Evidence
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What a study found.
 
@@ -40,7 +54,7 @@ class Outcome:
         selection: Recipe to evidence on the rows that choose, as far as it was evaluated there.
         gains: For each round, recipe to gain in what recipes are chosen by.
         claims: What may be said of each confirmed recipe.
-        controls: Evidence of the controls on the confirmation rows.
+        controls: The controls on the confirmation rows.
         answer: The answer in one sentence.
     """
 
@@ -48,7 +62,7 @@ class Outcome:
     selection: Mapping[str, list[Evidence]] = field(default_factory=dict)
     gains: Sequence[Mapping[str, float]] = ()
     claims: Sequence[Claim] = ()
-    controls: Mapping[str, list[Evidence]] = field(default_factory=dict)
+    controls: Sequence[Beside] = ()
     answer: str = ""
 
     def to_json(self) -> dict[str, Any]:
@@ -59,7 +73,7 @@ class Outcome:
             "selected": list(dict.fromkeys(claim.recipe for claim in self.claims)),
             "selection": [own.to_json() for found in self.selection.values() for own in found],
             "confirmed": [claim_to_json(claim) for claim in self.claims],
-            "controls": [own.to_json() for found in self.controls.values() for own in found],
+            "controls": [own.control.to_json() | {"beyond": own.beyond.to_json()} for own in self.controls],
         }
 
 
@@ -101,22 +115,41 @@ def conclude(
         if judge.endpoint is not None:
             selection[entry.name] = judge.evidence(entry, seen)
             lines += [Line(entry, ALL_SEEDS, SELECT, own.row) for own in selection[entry.name]]
-    confirmed: list[Evidence] = []
+    confirmed: list[Confirmation] = []
     by_name = {entry.name: entry for entry in entries}
     for entry in (by_name[name] for name in chosen):
         lines += _lines(judge, entry, CONFIRM, [CONFIRM])
-        confirmed += judge.evidence(entry, [CONFIRM])
-    controls = {}
+        found, shifts = judge.evidence(entry, [CONFIRM]), judge.shifts(entry, [CONFIRM])
+        confirmed += [
+            Confirmation(own, shifts[place] if place < len(shifts) else None) for place, own in enumerate(found)
+        ]
+    controls = []
     for entry in entries:
         if entry.control is not None and chosen:
             lines += _lines(judge, entry, CONTROL, [CONFIRM])
-            controls[entry.name] = judge.evidence(entry, [CONFIRM])
+            own = judge.evidence(entry, [CONFIRM])[0]
+            controls.append(Beside(own, judge.beyond(by_name[entry.control], entry, [CONFIRM])))
+            lines.append(Line(entry, ALL_SEEDS, CONTROL, own.row))
+    if confirmed and parts:
+        controls += _constants(judge, by_name[chosen[0]], parts)
     if not confirmed:
         return Outcome(lines, selection, gains, answer=_explored(recipes, selection))
-    decision = decide([Confirmation(own) for own in confirmed], len(recipes), looks.count if looks is not None else 1)
-    lines += [Line(by_name[own.row.system], ALL_SEEDS, CONFIRM, own.row) for own in confirmed]
-    lines += [Line(by_name[name], ALL_SEEDS, CONTROL, own.row) for name, found in controls.items() for own in found]
+    decision = decide(confirmed, len(recipes), looks.count if looks is not None else 1)
+    rows = [own.evidence.row for own in confirmed]
+    lines += [Line(by_name[row.system], ALL_SEEDS, CONFIRM, row) for row in rows]
     return Outcome(lines, selection, gains, decision.claims, controls, decision.sentence)
+
+
+def _constants(judge: Judge, best: Entry, parts: Sequence[str]) -> list[Beside]:
+    """The dense model with the constants of highest accuracy on the rows that choose, and the best recipe beyond it."""
+    assert judge.endpoint is not None
+    sides = judge.sides(best, [CONFIRM])
+    found = []
+    for own, records in fitted_evidence(sides[0][0], judge.sides(best, parts)[0][0], judge.endpoint, judge.seed):
+        endpoint = replace(judge.endpoint, average=True)
+        (beyond,) = evidence_of(records, [two for _, two in sides], endpoint, best.name, own.row.system, judge.seed)
+        found.append(Beside(own, beyond))
+    return found
 
 
 def _lines(judge: Judge, entry: Entry, role: str, parts: Sequence[str]) -> list[Line]:

@@ -39,16 +39,20 @@ class Store:
         return (self.place(recipe, seed, part) / RESULTS).is_file()
 
     def keep(self, recipe: str, seed: int, part: str) -> None:
-        """Move the run's last evaluation to its place; its results come last, since they mark it as done."""
-        target = self.place(recipe, seed, part)
-        shutil.rmtree(target, ignore_errors=True)
-        target.mkdir(parents=True)
-        for name in (PREDICTIONS, RESULTS):
-            (self.folder / name).rename(target / name)
+        """Move the run's last evaluation to its place."""
+        move_evaluation(self.folder, self.place(recipe, seed, part))
 
     def records(self, recipe: str, seed: int, parts: Sequence[str]) -> list[TaskRecords]:
         """Return the records of a recipe on some parts of the rows, which are complete."""
         return joined([read_tasks(self.place(recipe, seed, part) / PREDICTIONS) for part in parts])
+
+
+def move_evaluation(folder: Path, target: Path) -> None:
+    """Move an evaluation from the run's folder; its results come last, since they mark it as done."""
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    for name in (PREDICTIONS, RESULTS):
+        (folder / name).rename(target / name)
 
 
 def read_tasks(predictions: Path) -> list[TaskRecords]:

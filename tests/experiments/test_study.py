@@ -53,6 +53,11 @@ def test_planted_effects_come_to_the_right_sentence_whatever_interrupts(
     verdicts = {row["system"]: row["verdict"] for row in study["confirmed"]}
     assert verdicts["skill"] == "helped"
     assert verdicts["nothing"] == "too few to tell"
+    assert verdicts["shift"] == "a shift of labels"
+    assert "constants added to its labels' scores" in study["answer"]
+    fitted = study["controls"][0]
+    assert fitted["system"] == "dense with fitted constants"
+    assert fitted["delta"] > 0 < fitted["beyond"]["delta"]
     assert list(study["looks"].values()) == [1]
     assert study["answer"] in " ".join(out.split())
     assert "skill changed reviews accuracy by +" in study["answer"]
@@ -87,11 +92,26 @@ def test_planted_effects_come_to_the_right_sentence_whatever_interrupts(
     assert "looked at once already" in err
     assert not Path("whole", RUN).with_name("version_1").exists()
     monkeypatch.setattr(Planted, "predict", predict)
-    again = ("--study.look-again", "true", "--study.seeds", "[0]", "--study.confirm.top", "1")
+    again = (
+        "--study.look-again",
+        "true",
+        "--study.seeds",
+        "[0]",
+        "--study.confirm.top",
+        "1",
+        "--study.controls",
+        "true",
+    )
     status, _, err = mlprune("fit", "--config", config, "--dense", Path("whole", RUN), *again)
     assert status == 0, err
     study = read(RUN)
     assert list(study["looks"].values()) == [2]
+    controls = [recipe["name"] for recipe in study["recipes"] if recipe["control"] is not None]
+    assert controls == [
+        f"skill: {name}" for name in ("random scores", "magnitude", "monolingual text", "code", "highest dropped")
+    ]
+    assert {row["system"] for row in study["controls"]} >= set(controls)
+    assert all(row["beyond"]["system"] == "skill" for row in study["controls"])
     assert "on rows that were looked at 2 times" in study["answer"]
     assert "looked at 2 times" in (RUN / "report.html").read_text(encoding="utf-8")
 

@@ -1,0 +1,112 @@
+"""The controls of a recipe: other scores, other texts, or the wrong end of its scores."""
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+
+from mlprune.data.demonstrations import (
+    CodeDemonstrations,
+    Demonstrations,
+    MonolingualDemonstrations,
+    TranslationDemonstrations,
+)
+from mlprune.datamodule import PruningDataModule
+from mlprune.errors import UserError
+from mlprune.experiments.variants import Variant, depends_on_seed
+from mlprune.inputs import plain
+from mlprune.pruning import Importance, Magnitude, Pattern, Pruner, Random, Unstructured
+from mlprune.runs.facts import digest
+from mlprune.studies.recipes import Recipe
+
+
+def controls_of(variants: Sequence[Variant]) -> list[Variant]:
+    """Return the controls of recipes, each with the recipe's calibration seeds; one that recipes share comes once.
+
+    They are random scores and magnitudes at the same sparsity, the same recipe from monolingual text and from code
+    where it reads translations, and the highest scores dropped where it drops the lowest. Monolingual prompts have as
+    many shots, and thus about half as many tokens.
+
+    Args:
+        variants: The variants of all confirmed recipes.
+    """
+    found: list[Variant] = []
+    known: set[str] = set()
+    first: dict[str, Variant] = {}
+    for variant in variants:
+        first.setdefault(variant.recipe.folder, variant)
+        for control in _controls(variant):
+            if variant is not first[variant.recipe.folder] and not depends_on_seed(control):
+                continue
+            key = digest([plain(control.pruner.importance), plain(control.pruner.pattern), *_settings(control)])
+            if key not in known:
+                known.add(key)
+                found.append(control)
+    return found
+
+
+def _settings(variant: Variant) -> list[object]:
+    """What else decides a variant's masks."""
+    pruner = variant.pruner
+    reads = {group: plain(own) for group, own in variant.data.demonstrations.items()}
+    calibrated = [reads, variant.seed, variant.propagate] if pruner.importance.needs is not None else []
+    regular = [[found.pattern for found in kind] for kind in (pruner.include, pruner.exclude)]
+    return [*calibrated, regular, plain(pruner.allocation), variant.module.source.name, plain(variant.interventions)]
+
+
+def _controls(variant: Variant) -> list[Variant]:
+    pruner, own = variant.pruner, variant.pruner.importance
+    found = []
+    for name, kind in (("random scores", Random), ("magnitude", Magnitude)):
+        if not isinstance(own, kind):
+            importance = Random(variant.seed) if kind is Random else Magnitude()
+            found.append(_named(variant, name, _pruner(pruner, importance, pruner.pattern)))
+    if own.needs is not None:
+        for name, texts in (("monolingual text", _monolingual), ("code", _code)):
+            if (data := _reading(variant.data, texts)) is not None:
+                found.append(replace(_named(variant, name, pruner), data=data))
+    pattern = pruner.pattern
+    if isinstance(pattern, Unstructured) and pattern.drop == "lowest" and not own.lowest_only:
+        highest = Unstructured(pattern.sparsity, pattern.scope, "highest")
+        with suppress(UserError):  # a score that only knows the lowest
+            found.append(_named(variant, "highest dropped", _pruner(pruner, own, highest)))
+    return found
+
+
+def _named(variant: Variant, name: str, pruner: Pruner) -> Variant:
+    own = variant.recipe
+    return replace(variant, recipe=Recipe(f"{own.name}: {name}", control=own.name), pruner=pruner)
+
+
+def _pruner(own: Pruner, importance: Importance, pattern: Pattern) -> Pruner:
+    """The same layers and sparsity with other scores; an allocation that looks at calibrated scores is left out."""
+    include, exclude = ([found.pattern for found in kind] for kind in (own.include, own.exclude))
+    uncalibrated = importance.needs is None and own.allocation is not None and own.allocation.needs_statistics
+    return Pruner(importance, pattern, None if uncalibrated else own.allocation, include, exclude)
+
+
+def _reading(
+    data: PruningDataModule, texts: Callable[[TranslationDemonstrations], Demonstrations]
+) -> PruningDataModule | None:
+    """The data with other texts in place of translations; None where there are none."""
+    replaced = {
+        group: texts(own) if isinstance(own, TranslationDemonstrations) else own
+        for group, own in data.demonstrations.items()
+    }
+    changed = any(replaced[group] is not own for group, own in data.demonstrations.items())
+    return data.with_demonstrations(replaced) if changed else None
+
+
+def _monolingual(own: TranslationDemonstrations) -> Demonstrations:
+    return MonolingualDemonstrations(
+        own.source_lang,
+        shots=own.shots,
+        corpus=own.corpus,
+        separator=own.separator,
+        num_prompts=own.num_prompts,
+        max_tokens=own.max_tokens,
+        seed=own.seed,
+    )
+
+
+def _code(own: TranslationDemonstrations) -> Demonstrations:
+    return CodeDemonstrations(num_prompts=own.num_prompts, max_tokens=own.max_tokens, seed=own.seed)
