@@ -81,7 +81,7 @@ class StreamedModel:
         self.dtype = chosen
         self.device = torch.device(device)
         self._keep_in_float32()
-        self.model.to(self.device) if self.device.type != "cpu" else None
+        self._move_buffers()
         self.blocks: list[Block] = find_blocks(self.model)
         self._slots = self._find_slots()
         self._conversion = Conversion(self.model, self.reader.entries)
@@ -115,6 +115,12 @@ class StreamedModel:
         for name, tensor in self.model.state_dict(keep_vars=True).items():
             if kept.search(name):
                 tensor.data = tensor.data.float()
+
+    def _move_buffers(self) -> None:
+        """Parameters are moved as they are read; until then they have no data that could be."""
+        for module in self.model.modules():
+            for name, buffer in module.named_buffers(recurse=False):
+                setattr(module, name, buffer.to(self.device))
 
     def _load_buffers(self) -> None:
         """Read what is learned and yet no parameter, such as corrections of a router; all of it is small."""
@@ -187,14 +193,15 @@ class StreamedModel:
     def _load_on_call(self) -> list[Any]:
         """Let every module read its own parameters, or all of the block it is in, when it is first called.
 
-        A block itself may be called without being run, by those who look at its arguments. The embeddings are read as
-        soon as the model is called: some models ask them for their device first (Llama 4).
+        A block itself may be called without being run, by those who look at its arguments. The embeddings are read at
+        once: their device is the model's, which is asked for before the model is called.
         """
         inside = {id(module): k for k, block in enumerate(self.blocks) for module in block.module.modules()}
         whole = {id(block.module) for block in self.blocks}
         embeddings = self.model.get_input_embeddings()
         first = [name for name, (_, slots) in self._slots.items() if any(module is embeddings for module, _ in slots)]
-        handles = [self.model.register_forward_pre_hook(lambda module, args: self._load(first))]
+        self._load(first)
+        handles = []
         for path, module in self.model.named_modules():
             names = [f"{path}.{name}" if path else name for name, _ in module.named_parameters(recurse=False)]
             if id(module) in inside.keys() - whole:
