@@ -36,7 +36,7 @@ class _State:
         self.inputs = inputs
         self.group: str = batch.get("group", "default")
         self.masks = {
-            name: None if count_padding or bool(mask.all()) else mask.bool()
+            name: None if bool(batch[name].all()) else mask.bool()  # asked where the batch lies, which is the host
             for name, mask in inputs.items()
             if name.endswith("attention_mask")
         }

@@ -1,0 +1,152 @@
+"""A second device without hardware: tensors on it lie in CPU memory, but cannot meet tensors on the CPU.
+
+Its type, ``second``, is registered for the rest of the process, so each test runs in one of its own. An operator with
+tensors on both devices (but for scalars and copies, as on any accelerator) and a forgotten ``.to`` raise; reads back to
+the host are counted. Kernels are those of the CPU: a real accelerator's rounding, memory and asynchronous execution are
+not imitated.
+"""
+
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
+
+NAME = "second"
+COPIES = {torch.ops.aten.copy_.default, torch.ops.aten._to_copy.default}
+READS = {torch.ops.aten._local_scalar_dense.default, torch.ops.aten.equal.default}
+
+host_reads: Counter[str] = Counter()  # file and line of mlprune or transformers that waited for the device
+
+
+def _count_read() -> None:
+    frame = sys._getframe(1)
+    while frame and (
+        frame.f_code.co_name in ("__torch_function__", "__torch_dispatch__")  # only hand on what transformers does
+        or not any(part in frame.f_code.co_filename for part in ("/mlprune/", "/transformers/"))
+    ):
+        frame = frame.f_back
+    if frame:
+        host_reads[f"{frame.f_code.co_filename}:{frame.f_lineno}"] += 1
+
+
+class SecondTensor(torch.Tensor):
+    """A tensor on the second device; ``held`` is its content, on the CPU."""
+
+    @staticmethod
+    def __new__(cls, held: torch.Tensor) -> "SecondTensor":
+        return torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+            cls, held.shape, strides=held.stride(), storage_offset=held.storage_offset(), dtype=held.dtype, device=NAME
+        )
+
+    def __init__(self, held: torch.Tensor) -> None:
+        self.held = held
+
+    def tolist(self) -> Any:
+        _count_read()
+        return self.held.tolist()
+
+    def data_ptr(self) -> int:
+        return self.held.data_ptr()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "SecondTensor":
+        return SecondTensor(self.held.clone())
+
+    def __repr__(self, **_: Any) -> str:  # type: ignore[override]
+        return f"SecondTensor({self.held})"
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return _run(func, *args, **(kwargs or {}))
+
+
+def _run(func: Any, *args: Any, **kwargs: Any) -> Any:
+    """Run an operator on the CPU; its results lie where it was asked for, or where its tensors lie."""
+    tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+    here = [leaf for leaf in tensors if isinstance(leaf, SecondTensor)]
+    if func not in COPIES and {leaf.device.type for leaf in tensors if leaf.dim() > 0} > {NAME}:
+        raise RuntimeError(f"{func}: expected all tensors to be on the same device, but found '{NAME}' and others")
+    wanted = kwargs.get("device")
+    to_host = wanted is not None and torch.device(wanted).type != NAME
+    if func in READS or (to_host and here):
+        _count_read()
+    if wanted is not None:
+        kwargs = {**kwargs, "device": torch.device("cpu") if not to_host else wanted}
+    known = {id(leaf.held): leaf for leaf in here}
+    args, kwargs = tree_map(lambda leaf: leaf.held if isinstance(leaf, SecondTensor) else leaf, (args, kwargs))
+    if func is torch.ops.aten.histc.default and not args[0].is_floating_point():
+        args = (args[0].float(), *args[1:])  # accelerators count integers, the CPU does not
+    found = func(*args, **kwargs)
+    if to_host or not (here or wanted is not None):
+        return found
+
+    def placed(leaf: Any) -> Any:
+        return known.get(id(leaf), SecondTensor(leaf)) if isinstance(leaf, torch.Tensor) else leaf
+
+    return tree_map(placed, found)
+
+
+class _Undispatched(TorchFunctionMode):
+    """What torch builds below its dispatcher, tensors of Python numbers, is built on the CPU and moved."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in (torch.tensor, torch.as_tensor) and kwargs.get("device") is not None:
+            device = kwargs.pop("device")
+            return func(*args, **kwargs).to(device)
+        if func in (torch.Tensor.__getitem__, torch.Tensor.__setitem__) and isinstance(args[0], SecondTensor):
+            index = args[1] if isinstance(args[1], tuple) else (args[1],)
+            index = tuple(torch.tensor(part).to(NAME) if isinstance(part, list) else part for part in index)
+            args = (args[0], index, *args[2:])
+        return func(*args, **kwargs)
+
+
+class _Backend:
+    """What torch asks of a device's module."""
+
+    def is_initialized(self) -> bool:
+        return True
+
+    def is_available(self) -> bool:
+        return True
+
+    def current_device(self) -> int:
+        return 0
+
+    def device_count(self) -> int:
+        return 1
+
+    def _is_in_bad_fork(self) -> bool:
+        return False
+
+    def manual_seed_all(self, seed: int) -> None:
+        """There are no generators on the device."""
+
+    def get_rng_state(self, device: Any = None) -> torch.Tensor:
+        return torch.empty(0, dtype=torch.uint8)
+
+    def set_rng_state(self, state: torch.Tensor, device: Any = None) -> None:
+        """There are no generators on the device."""
+
+
+@cache
+def _register() -> torch.library.Library:
+    _setup_privateuseone_for_python_backend(NAME, backend_module=_Backend())
+    library = torch.library.Library("_", "IMPL")
+    library.fallback(_run, "PrivateUse1")
+    return library
+
+
+@contextmanager
+def second_device() -> Iterator[torch.device]:
+    """While open, modules and tensors can be moved to the second device."""
+    _register()
+    torch.__future__.set_swap_module_params_on_conversion(True)
+    with _Undispatched():
+        yield torch.device(NAME)
