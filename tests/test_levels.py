@@ -82,4 +82,4 @@ def test_tests_mirror_the_package() -> None:
     tests = Path(__file__).parent
     packages = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").is_file()}
     folders = {path.parent.name for path in tests.glob("*/test_*.py")}
-    assert folders == packages | {"lightning"}
+    assert folders == packages | {"lightning", "devices"}
