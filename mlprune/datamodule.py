@@ -292,6 +292,21 @@ class PruningDataModule(LightningDataModule):
         self._parts = parts
         self.tasks = [task for task in self._every_task if parts is None or any(task.name in part for part in parts)]
 
+    def texts(self) -> list[str]:
+        """Return what prompts and examples have the model read, as far as they have been chosen and read."""
+        chosen = [*self.chosen.values(), *self.chosen_training.values()]
+        sides = [text for prompts in chosen for prompt in prompts for text in (prompt.text, *(prompt.sides or ()))]
+        found = [
+            text
+            for task in self._every_task
+            for lang, examples in self._examples.get(task.name, {}).items()
+            for text in [
+                *(text for pair in task.shots_for(lang) for text in pair),
+                *(text for example in examples.values() for text in _strings_of(example)),
+            ]
+        ]
+        return list(dict.fromkeys([*sides, *found]))
+
     def test_dataloader(self) -> list[DataLoader[Any]]:
         """One loader a task and language; the same ids form the same batch, on the same process, in every language."""
         parts = [batches for task in self.tasks for batches in self._task_batches(task)]
@@ -399,9 +414,13 @@ class EpochShuffle(Sampler[int]):
 
 def _text_of(example: Any) -> str:
     """All text in an example of any task."""
+    return "\n".join(_strings_of(example))
+
+
+def _strings_of(example: Any) -> list[str]:
     values = example.values() if isinstance(example, dict) else vars(example).values()
     parts = [part for value in values for part in (value if isinstance(value, list | tuple) else [value])]
-    return "\n".join(part for part in parts if isinstance(part, str))
+    return [part for part in parts if isinstance(part, str)]
 
 
 def _groups(given: Mapping[str, DemonstrationGroups], key: str) -> dict[str, Demonstrations]:

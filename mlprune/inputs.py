@@ -41,6 +41,17 @@ def model_parts(module: PruningModule) -> dict[str, Part]:
     return {"model settings": Part(digest(settings)), **parts}
 
 
+def reduction_parts(module: PruningModule) -> dict[str, Part]:
+    """Return what the steps that make the model smaller work from, besides the model.
+
+    Args:
+        module: The model, which need not be loaded.
+    """
+    return {
+        f"inputs of step {i} of model.smaller": Part(digest(step.inputs())) for i, step in enumerate(module.smaller, 1)
+    }
+
+
 def task_parts(data: PruningDataModule) -> dict[str, Part]:
     """Return the tasks' settings and examples, solved ones included.
 

@@ -21,6 +21,7 @@ from mlprune.models.layers import Layer
 from mlprune.models.loading import ModelSource
 from mlprune.models.lora import add_lora, check_lora, merge_lora
 from mlprune.models.sharding import shard
+from mlprune.smaller import Reduction
 
 Record = dict[str, Any]
 
@@ -52,6 +53,8 @@ class PruningModule(LightningModule):
             :class:`mlprune.interventions.FeatureAblation`.
         lora: Arguments of ``peft.LoraConfig``, such as ``{r: 8}``: recovery training learns low-rank adapters instead
             of all weights; they are merged at its end, and the masks applied again.
+        smaller: Steps that ``fit`` takes first, which make the model smaller, such as
+            :class:`mlprune.smaller.TrimVocabulary`.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class PruningModule(LightningModule):
         optimizer: OptimizerCallable = adamw,
         lora: dict[str, Any] | None = None,
         interventions: list[Intervention] | None = None,
+        smaller: list[Reduction] | None = None,
     ) -> None:
         super().__init__()
         self.source = ModelSource(
@@ -74,6 +78,8 @@ class PruningModule(LightningModule):
         self.optimizer = optimizer
         self.lora = lora
         self.interventions = list(interventions or [])
+        self.smaller = list(smaller or [])
+        self.given = self.source  # which steps of model.smaller replace
         self._intervened = ExitStack()
         self.model: PreTrainedModel | None = None
         self.masks: dict[str, Tensor] = {}
@@ -114,6 +120,11 @@ class PruningModule(LightningModule):
     def unload(self) -> None:
         """Free the memory of weights that :meth:`load` can load again."""
         self.model = None
+
+    def use_source(self, source: ModelSource) -> None:
+        """Use another model in place of the one that was given, before its weights are loaded."""
+        assert self.model is None
+        self.source, self._tokenizer, self.recipe = source, None, source.recipe()
 
     def use_streamed(self, model: PreTrainedModel) -> None:
         """Use a model whose blocks are read when they are needed; Lightning must not try to move it."""

@@ -7,6 +7,7 @@ from mlprune.callbacks.evaluated_features import EvaluatedFeatures
 from mlprune.callbacks.features import FeatureAnalysis
 from mlprune.callbacks.gradual import GradualPruning
 from mlprune.callbacks.language_units import LanguageUnits
+from mlprune.callbacks.make_smaller import MakeSmaller
 from mlprune.callbacks.peers import Peers
 from mlprune.callbacks.progress import ProgressDisplay
 from mlprune.callbacks.pruning import PruningCallback
@@ -25,6 +26,7 @@ __all__ = [
     "FeatureAnalysis",
     "GradualPruning",
     "LanguageUnits",
+    "MakeSmaller",
     "Peers",
     "ProgressDisplay",
     "PruningCallback",

@@ -12,6 +12,7 @@ from torch import Tensor
 from mlprune.callbacks.base import Schedule
 from mlprune.callbacks.pruned_model import abandon_stream, finish_stream, open_stream, write_checkpoint, write_masks
 from mlprune.errors import UserError
+from mlprune.inputs import plain
 from mlprune.log import log
 from mlprune.models.blocks import find_blocks, look_at
 from mlprune.models.encoder import has_encoder
@@ -322,12 +323,13 @@ class PruningCallback(Schedule):
 
     def recipe(self) -> dict[str, Any]:
         """Return what mlprune.json says: how the model was pruned, on what, and how far."""
-        run, source = self.run, self.run.module.source
+        run, given = self.run, self.run.module.given
         return {
             "schema_version": 1,
-            "base_model": source.name,
-            "hub_id": source.hub_id,
-            "revision": source.revision,
+            "base_model": given.name,
+            "hub_id": given.hub_id,
+            **({"smaller": plain(run.module.smaller)} if run.module.smaller else {}),
+            "revision": given.revision,
             "importance": describe(self.pruner.importance),
             "pattern": describe(self.pruner.pattern),
             "allocation": describe(self.pruner.allocation) if self.pruner.allocation else "uniform",

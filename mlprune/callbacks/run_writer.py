@@ -85,7 +85,7 @@ class RunWriter(RunCallback):
         """Return the content of results.json."""
         return {
             "schema_version": SCHEMA_VERSION,
-            "model": run.module.source.name,
+            "model": run.module.given.name,
             "stage": run.module.pruning_stage,
             "system": run.module.system,
             "sparsity": run.module.recipe.get("sparsity", 0.0),

@@ -23,8 +23,10 @@ CLASSES = {  # kind: what its classes derive from
     "corpora": "Corpus",
     "callbacks": "RunCallback",
     "interventions": "Intervention",
+    "reductions": "Reduction",
 }
 EVERYWHERE = {  # callbacks that every run has
+    "MakeSmaller",
     "Peers",
     "ProgressDisplay",
     "PruningCallback",
@@ -46,6 +48,7 @@ KEYS = {  # where a config names them
     "corpora": "the argument corpus of a task or of demonstrations",
     "callbacks": "trainer.callbacks",
     "interventions": "model.interventions",
+    "reductions": "model.smaller",
     "templates": "the argument template of a CandidateTask",
     "languages": "languages, source_lang, target_lang, lang; any other BCP-47 tag is one too",
 }

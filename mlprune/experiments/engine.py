@@ -12,6 +12,7 @@ from lightning.pytorch import Callback, Trainer
 from mlprune.callbacks import (
     EndOnSigterm,
     LanguageUnits,
+    MakeSmaller,
     Peers,
     PruningCallback,
     RecoveryTraining,
@@ -32,7 +33,7 @@ from mlprune.experiments.experiment import Experiment, check_training
 from mlprune.experiments.stages import Stages
 from mlprune.experiments.study import StudyExperiment
 from mlprune.experiments.variants import Builder, sweep_variants
-from mlprune.inputs import model_parts, prompt_parts, task_parts
+from mlprune.inputs import model_parts, prompt_parts, reduction_parts, task_parts
 from mlprune.invocation import script
 from mlprune.module import PruningModule
 from mlprune.run import Run
@@ -125,7 +126,7 @@ class Engine:
         if not any(isinstance(callback, RunLogger) for callback in callbacks):
             added.append(RunLogger())
         others = [callback for callback in callbacks if callback is not self.pruning]
-        owned = [self.folder, self.peers, self.pruning, RecoveryTraining(self.pruning)]
+        owned = [self.folder, self.peers, MakeSmaller(), self.pruning, RecoveryTraining(self.pruning)]
         callbacks[:] = [*owned, *others, *added]
         self._join_callbacks()
 
@@ -138,6 +139,7 @@ class Engine:
 
     def evaluate(self) -> dict[str, Any]:
         """Evaluate the model, dense or pruned, as ``test`` does, and return the sections of results.json."""
+        self._refuse_smaller("test")
         with self._in_folder():
             self._read(examples=True)
             with self.run.phase(f"evaluating the {self.run.module.system} model"):
@@ -148,6 +150,7 @@ class Engine:
     def prune(self) -> None:
         """Calibrate and prune, as ``validate`` does; if an analysis is among the callbacks, measure instead."""
         analyses = [callback for callback in self.run.callbacks if isinstance(callback, Analysis)]
+        self._refuse_smaller("validate")
         self.run.trains = False
         with self._in_folder():
             self._read(prompts=True)
@@ -169,6 +172,7 @@ class Engine:
             raise UserError("trainer.max_epochs 0 trains nothing; give 1 or more")
         if not run.module.recipe:
             raise UserError(f"model.name '{run.module.source.name}' is dense; prune it first, or give a pruned model")
+        self._refuse_smaller("train()")
         run.trains = True
         check_training(run)
         with self._in_folder():
@@ -207,6 +211,7 @@ class Engine:
             raise UserError(
                 f"model.name '{name}' is pruned already; give the dense model, or trainer.max_epochs above 0"
             )
+        self._check_smaller()
         study = self._add_study() if run.is_study else None
         if not was_pruned and study is None:
             run.schedule = self.pruning  # checks what it needs
@@ -268,11 +273,25 @@ class Engine:
             run.data.read_examples(tokenizer)
             for intervention in run.module.interventions:
                 intervention.prepare(run.data.tasks, tokenizer)
-        data = {**prompt_parts(run.data), **(task_parts(run.data) if examples else {})}
+        data = {**reduction_parts(run.module), **prompt_parts(run.data), **(task_parts(run.data) if examples else {})}
         self.folder.hold({**model_parts(run.module), **data})
         files = {name: {"sha256": part.sha256, "origin": part.origin} for name, part in data.items() if part.origin}
         run.journal.note(data=files)
         run.write_journal()
+
+    def _refuse_smaller(self, stage: str) -> None:
+        if self.run.module.smaller:
+            raise UserError(
+                f"model.smaller goes with fit; for {stage} give the folder of the smaller model as model.name"
+            )
+
+    def _check_smaller(self) -> None:
+        """Refuse steps that do not suit the model, before its weights are loaded."""
+        module = self.run.module
+        if module.smaller and self.dense is not None:
+            raise UserError("--dense does not go with model.smaller: the dense model of this run is its smaller one")
+        for step in module.smaller:
+            step.check(module.source)
 
     def _add_study(self) -> StudyExperiment:
         """Build the recipes, and let what calibrates for them hear of the run right after the pruning callback."""

@@ -195,7 +195,7 @@ class ModelSource:
 
         A hub id is empty for a local or packaged model, whose name is then that of its folder, not its path.
         """
-        recipe = self.recipe()
+        recipe = self.recipe() or self._trimmed()
         base = str(recipe.get("base_model", self.name))
         hub_id = str(recipe.get("hub_id") or "") if recipe else self.hub_id or ""
         title = PACKAGED[base].title if base in PACKAGED else hub_id or Path(base).expanduser().resolve().name
@@ -207,6 +207,11 @@ class ModelSource:
         """A file of the model's folder; empty if it is not there."""
         file = self.folder(weights=False) / name
         return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+
+    def _trimmed(self) -> dict[str, Any]:
+        """What trim.json says of the model's base; empty unless its vocabulary was trimmed."""
+        file = self._path / "trim.json"
+        return read_object(file) if file.is_file() else {}
 
     def recipe(self) -> dict[str, Any]:
         """Return what ``mlprune.json`` in the model's folder says of its pruning; empty for a dense model."""

@@ -17,7 +17,7 @@ CONFIG = "config.yaml"
 UNFINISHED = ".unfinished"
 WORK = (  # what a run computes and a resumed run reuses
     *("results.json", "predictions", "results.dense.json", "predictions.dense", "recipes", "dense", "checkpoints"),
-    *("masks.safetensors", "statistics.safetensors", "pruned", "study.json"),
+    *("masks.safetensors", "statistics.safetensors", "pruned", "smaller", "study.json"),
 )
 # what is there before anything is computed
 BEGINNING = re.compile(r"run\.json|inputs\.json|config\.yaml|hparams\.yaml|metrics\.csv|events\.out\.tfevents\..*")

@@ -51,6 +51,13 @@ class Costs:
             "differences": [row.to_json() for row in self.differences],
         }
 
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Costs":
+        """Return what was stored."""
+        tokens = {lang: (own["before"], own["after"]) for lang, own in content["tokens_per_character"].items()}
+        differences = [Difference.from_json(row) for row in content["differences"]]
+        return cls(tokens, content["bits_per_character_renormalized"], differences)
+
     def tables(self, kept: Sequence[str]) -> list[Table]:
         """Return them as tables.
 

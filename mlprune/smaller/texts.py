@@ -1,5 +1,7 @@
 """Which texts choose the tokens that are kept: corpora, and what prompts put around their sentences."""
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,11 +30,11 @@ class Texts(Corpus):
     """
 
     def __init__(self, texts: Mapping[str, Sequence[str]]) -> None:
-        self.texts = texts
+        self.texts = {lang: list(own) for lang, own in texts.items()}
 
     @property
     def identity(self) -> tuple[str, ...]:
-        return ("texts", str(id(self)))
+        return ("texts", hashlib.sha256(json.dumps(self.texts).encode()).hexdigest())
 
     def check(self, lang: str) -> None:
         if lang not in self.texts:

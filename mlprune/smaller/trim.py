@@ -1,7 +1,8 @@
 """Vocabulary trimming: a model with only the tokens that some languages' texts need."""
 
+import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -73,7 +74,11 @@ class Trimmed:
 
 
 def trim_vocabulary(
-    model: ModelSource | str, target: str | Path, texts: Mapping[str, Iterable[str]], facts: Mapping[str, Any] = {}
+    model: ModelSource | str,
+    target: str | Path,
+    texts: Mapping[str, Iterable[str]],
+    facts: Mapping[str, Any] = {},
+    describe: Callable[[Path], None] | None = None,
 ) -> Trimmed:
     """Write a model that knows only the tokens that texts need.
 
@@ -86,6 +91,7 @@ def trim_vocabulary(
         target: New folder, an ordinary Hugging Face checkpoint; it appears only when complete.
         texts: Language, or what else they are, to texts: corpora, and prompts and templates that the model is to read.
         facts: What trim.json says besides, such as where the texts come from.
+        describe: Writes what else is to be in the folder before it has its name.
 
     Raises:
         UserError: If model or tokenizer is of a kind that cannot be trimmed, nothing can be left out, or the target
@@ -114,11 +120,24 @@ def trim_vocabulary(
         write_weights(checkpoint, tables, kept, partial)
         _copy_rest(checkpoint.folder, partial)
         read_checkpoint(partial, source.trust_remote_code)  # fits its configuration
-        write_json(partial / FACTS, {"base_model": source.card()["base_model"], **trimmed.to_json(), **facts})
+        base_facts = {"base_model": source.name, "hub_id": source.hub_id}
+        write_json(partial / FACTS, {**base_facts, **trimmed.to_json(), **facts})
         write_text(partial / KEPT, to_json(kept, KEPT))
         base = Facts(source.card(), source.has_encoder(), [name for name in given if is_language(name)])
         trimmed_card(partial, base, trimmed.num_tokens, len(kept), list(given))
+        if describe is not None:
+            describe(partial)
     return trimmed
+
+
+def kept_ids(folder: Path) -> list[int]:
+    """Return the original's id of every token that a trimmed model knows, in the order of its own ids.
+
+    Args:
+        folder: The trimmed model.
+    """
+    found: list[int] = json.loads((folder / KEPT).read_text(encoding="utf-8"))
+    return found
 
 
 def _options(source: ModelSource) -> dict[str, Any]:

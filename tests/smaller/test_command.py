@@ -46,7 +46,7 @@ def test_what_it_writes_and_says(
 def test_other_languages_pay(model: Path, tmp_path: Path) -> None:
     target = tmp_path / "out"
     args = ["trim", str(model), "--languages", "sw", "--others", "zh", "--corpus", "bundled:parallel"]
-    assert main([*args, "--output", str(target), "--no-quality"]) == 0
+    assert main([*args, "--output", str(target), "--limit", "0"]) == 0
     tokens = json.loads((target / "trim.json").read_text())["costs"]["tokens_per_character"]
     assert tokens["sw"]["before"] == tokens["sw"]["after"]
     assert tokens["zh"]["before"] < tokens["zh"]["after"]
@@ -74,7 +74,7 @@ def test_templates_and_demonstrations_count() -> None:
         (["--languages", "fr", "--corpus", "no/{lang}.jsonl"], "corpus file 'no/fr.jsonl' for language 'fr' does not"),
         (["--languages", "fr", "--corpus", "flores:no"], "FLORES folder 'no' does not exist"),
         (["--languages", "fr", "--prompts", "no.txt"], "--prompts 'no.txt' cannot be read"),
-        (["--languages", "fr", "--limit", "0"], "--limit 0 is not allowed"),
+        (["--languages", "fr", "--limit", "-1"], "--limit -1 is not allowed"),
         (["--languages", "fr", "--output", "/"], "'/' exists already"),
         (["--languages", "fr", "--others", "xx"], "language 'xx' is not known"),
     ],

@@ -19,7 +19,7 @@ KINDS = {
     name: kind
     for name, kind in {**CAUSAL, **TRANSLATING, **FURTHER}.items()
     if name
-    in {"GPT-2", "RoBERTa-like", "Qwen", "BLOOM", "GLM", "Llama 2", "Gemma", "XGLM", "XLM-R-like", "WordPiece", "NLLB",
+    in {"GPT-2", "Qwen", "BLOOM", "Llama 2", "Gemma", "XGLM", "WordPiece", "NLLB",
         "M2M-100, slow", "mBART-50", *FURTHER}
 }  # fmt: skip
 TEXTS = {lang: [row["text"] for row in Bundled("parallel").rows(lang)] for lang in ("fr", "sw", "en", "hi", "zh")}
@@ -86,7 +86,7 @@ def test_special_tokens_keep_their_meaning(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", KINDS)
-@settings(max_examples=12, deadline=None, derandomize=True)
+@settings(max_examples=8, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_made_texts_of_kept_tokens_are_split_as_before(name: str, data: st.DataObject) -> None:
     before, after, new = trimmed(name)

@@ -1,0 +1,85 @@
+"""``fit`` trims first, then prunes and compares on the trimmed model; killed and resumed, on one process or two."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny import tiny_model
+from tiny_runs import RUN, assert_same_run, fit, write_config
+from tokenizer_kinds import CAUSAL
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+STEP = {
+    "class_path": "mlprune.smaller.TrimVocabulary",
+    "init_args": {"languages": ["fr"], "others": ["sw"], "limit": 3},
+}
+TASKS = [
+    {"class_path": "mlprune.evaluation.tasks.PerplexityTask", "init_args": {"languages": ["en", "fr"], "limit": 3}},
+    {
+        "class_path": "mlprune.evaluation.tasks.TranslationTask",
+        "init_args": {"languages": ["fr"], "limit": 2, "shots": 1, "max_chars": 60, "max_new_tokens": 4},
+    },
+]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "small"
+    tokenizer = CAUSAL["Llama 3"].make()
+    special = {"bos_token_id": 1, "eos_token_id": 2}
+    tiny_model("llama", vocab_size=len(tokenizer), max_position_embeddings=2048, **special).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def config_of(folder: Path, model: Path, **sections: Any) -> Path:
+    return write_config(folder, model, model={"smaller": [STEP]}, data={"tasks": TASKS}, **sections)
+
+
+def test_interrupted_resumed_and_on_two_processes(mlprune, tmp_path: Path, model: Path) -> None:
+    marker = {"stage": "test", "batch": 1, "marker": str(tmp_path / "marker"), "how": "SIGINT"}
+    kill = {"class_path": "kill_once.KillOnce", "init_args": marker}
+    trainer = {"accelerator": "cpu", "devices": 1, "callbacks": [kill]}
+    with pytest.raises(SystemExit):
+        mlprune("fit", "--config", config_of(tmp_path, model, trainer=trainer))
+    run = tmp_path / RUN
+    written = (run / "smaller/1-trimmed/model.safetensors").stat().st_mtime_ns
+    status, _, err = mlprune("fit", "--resume", run)
+    assert status == 0, err
+    assert "the model was made smaller before" in err
+    assert (run / "smaller/1-trimmed/model.safetensors").stat().st_mtime_ns == written
+    assert_same_run(run, fit(tmp_path / "two", config_of(tmp_path, model), 2))
+
+    tokenizer, trimmed = AutoTokenizer.from_pretrained(run / "pruned"), run / "smaller/1-trimmed"
+    assert len(tokenizer) < len(AutoTokenizer.from_pretrained(model))
+    pruned = AutoModelForCausalLM.from_pretrained(run / "pruned")
+    assert pruned.get_input_embeddings().num_embeddings == len(json.loads((trimmed / "kept_ids.json").read_text()))
+    recipe = json.loads((run / "pruned/mlprune.json").read_text())
+    assert recipe["base_model"] == str(model)
+    assert recipe["smaller"][0]["class"] == "TrimVocabulary"
+    assert recipe["smaller"][0]["languages"] == ["fr"]
+    assert json.loads((run / "results.dense.json").read_text())["model"] == str(model)
+    assert "renormalized" in (trimmed / "trim.md").read_text()
+
+
+def test_only_fit_takes_steps(mlprune, tmp_path: Path, model: Path) -> None:
+    config = config_of(tmp_path, model)
+    for command in ("test", "validate"):
+        status, _, err = mlprune(command, "--config", config)
+        assert status == 2
+        assert f"model.smaller goes with fit; for {command} give the folder of the smaller model" in err
+    status, _, err = mlprune("fit", "--config", config, "--dense", tmp_path)
+    assert (status, "--dense does not go with model.smaller" in err) == (2, True)
+    assert not (tmp_path / RUN).exists()
+
+
+def test_a_model_that_cannot_be_trimmed_is_refused_first(mlprune, tmp_path: Path) -> None:
+    from transformers import ByT5Tokenizer
+
+    tiny_model("llama", vocab_size=400).save_pretrained(tmp_path / "bytes")
+    ByT5Tokenizer().save_pretrained(tmp_path / "bytes")
+    status, _, err = mlprune("fit", "--config", config_of(tmp_path, tmp_path / "bytes"))
+    assert status == 2
+    assert "ByT5Tokenizer has no vocabulary that can be trimmed" in err
+    assert not (tmp_path / RUN).exists()
