@@ -6,15 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mlprune.experiments import Engine
+    from mlprune.smaller.archive import load_compressed
 
 try:
     __version__ = version("mlprune")
 except PackageNotFoundError:  # run from a source tree that is not installed
     __version__ = "0.0.0"
 
-__all__ = ["Engine", "__version__"]
+__all__ = ["Engine", "__version__", "load_compressed"]
 
-_HOMES = {"Engine": "mlprune.experiments"}  # imported on first use, since they load torch and lightning
+_HOMES = {
+    "Engine": "mlprune.experiments",
+    "load_compressed": "mlprune.smaller.archive",
+}  # imported on first use, since they load torch and lightning
 
 
 def __getattr__(name: str) -> Any:

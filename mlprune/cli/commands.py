@@ -18,6 +18,7 @@ TOOLS = {  # what is not a run, and the function that takes its arguments and re
     "convert": ("Convert a model's pickled weights to safetensors.", "mlprune.models.convert:main"),
     "push": ("Upload a run's pruned model to the Hugging Face hub.", "mlprune.cli.push:main"),
     "trim": ("Write a smaller model, with only the tokens that some languages' texts need.", "mlprune.cli.trim:main"),
+    "compress": ("Write a pruned model with a bit a weight and no zeros, or restore it.", "mlprune.cli.compress:main"),
 }
 SUMMARIES = RUNS | {name: summary for name, (summary, _) in TOOLS.items()}
 

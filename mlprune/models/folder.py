@@ -28,6 +28,11 @@ INSTEAD = (
         f"has shards such as {{name}}, but no {INDEX}, which says what is where; download it too",
     ),
     (
+        r".+\.bitmask\.safetensors",
+        "has {name} only, an archive; load it with mlprune.load_compressed, or restore it with `mlprune compress "
+        "--restore`",
+    ),
+    (
         r"model\.[^.]+\.safetensors|model\.[^.]+-\d+-of-\d+\.safetensors",
         f"has weights of a variant only ({{name}}); rename its files to {SINGLE}, or to shards with their index",
     ),

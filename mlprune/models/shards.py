@@ -7,7 +7,7 @@ import json
 import math
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -123,14 +123,15 @@ class ShardReader:
 
     Args:
         folder: A folder with ``model.safetensors`` or an index of shards.
+        files: Names of the files to read, in place of these.
 
     Raises:
         UserError: If the folder has neither, or a file of it is damaged.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, files: Sequence[str] | None = None) -> None:
         self.folder = folder
-        self.files = shard_files(folder)
+        self.files = shard_files(folder) if files is None else list(files)
         self.entries: dict[str, Entry] = {}
         self.metadata: dict[str, dict[str, str]] = {}
         for file in self.files:

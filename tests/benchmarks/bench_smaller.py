@@ -7,6 +7,8 @@ machine does; processor time unless ``--wall-time``. Scoring: rows of the bundle
 Generation: greedy, one prompt. Bits per character are under the original's normalizer. ``--flores`` is a folder of
 FLORES files, whose French and Swahili then choose the tokens of one more way. Exits with an error if a logit of a
 kept token differs from the original's.
+
+Archives: the model in bfloat16, pruned by magnitude, as `mlprune compress` writes it, beside zstd of the plain file.
 """
 
 import argparse
@@ -18,14 +20,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import torch
 
 from mlprune.data.corpora import Bundled
 from mlprune.evaluation import score_candidates
 from mlprune.evaluation.tasks import CandidateTask
+from mlprune.models.blocks import find_blocks
 from mlprune.models.loading import ModelSource
 from mlprune.present import to_markdown
+from mlprune.pruning import NofM, Pattern, Unstructured
 from mlprune.smaller import Trimmed, trim_vocabulary
+from mlprune.smaller.archive import compress
 from mlprune.smaller.report import measure_costs, tables
 from mlprune.smaller.texts import PROMPTS, prompt_texts, texts_for
 
@@ -97,7 +103,38 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--limit", type=int, default=24, help="texts a language that are evaluated")
     parser.add_argument("--wall-time", action="store_true")
+    parser.add_argument("--parts", default="ways,archives")
     options = parser.parse_args()
+    if "ways" in options.parts:
+        compare_ways(options)
+    if "archives" in options.parts:
+        measure_archives()
+
+
+@torch.no_grad()
+def measure_archives() -> None:
+    """Print the sizes of archives, and of the plain file through zstd."""
+    patterns: dict[str, Pattern] = {f"{share:.0%}": Unstructured(share) for share in (0.3, 0.5, 0.7)}
+    print("| sparsity of the layers | plain, MB | archive, MB | left of the layers | zstd of the plain file, MB |")
+    print("| --- | ---: | ---: | ---: | ---: |", flush=True)
+    for name, pattern in {**patterns, "2:4": NofM(2, 4)}.items():
+        model = ModelSource("demo", "bfloat16").load_model()
+        for block in find_blocks(model):
+            for layer in block.layers.values():
+                layer.zero(pattern.mask(layer.matrix().abs().float(), pattern.sparsity))
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch)
+            model.save_pretrained(folder / "plain")
+            sizes = compress(folder / "plain", folder / "archive")
+            file = (folder / "plain" / "model.safetensors").read_bytes()
+            zstd = len(pyarrow.compress(file, codec="zstd", asbytes=True))
+        packed = sizes.num_nonzero * 2 + sizes.num_weights / 8
+        left = packed / (2 * sizes.num_weights)
+        megabytes = f"{sizes.num_bytes / 1e6:.1f} | {sizes.num_compressed / 1e6:.1f} | {left:.1%} | {zstd / 1e6:.1f}"
+        print(f"| {name} | {megabytes} |", flush=True)
+
+
+def compare_ways(options: argparse.Namespace) -> None:
     clock = time.perf_counter if options.wall_time else time.process_time
     torch.set_num_threads(1)
     task = CandidateTask("nli", ["fr"], Bundled("nli"), "xnli", limit=options.rows)

@@ -1,0 +1,50 @@
+"""``mlprune compress RUN``: sparse weights as they are, a bit for each and the values that are not zero."""
+
+import argparse
+from pathlib import Path
+
+from mlprune.errors import UserError
+from mlprune.invocation import program
+
+PRUNED, COMPRESSED, RESTORED = "pruned", "compressed", "restored"
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog=f"{program()} compress",
+        description="Write a pruned model as an archive: a bit for each weight, and the values that are not zero. "
+        "mlprune.load_compressed loads it; nothing else does, so --restore makes an ordinary checkpoint of it again.",
+    )
+    parser.add_argument(
+        "run", type=Path, help="run folder with pruned/, or a model's folder; with --restore, an archive"
+    )
+    parser.add_argument(
+        "--output", type=Path, help=f"new folder (default: {COMPRESSED} or {RESTORED}, beside the model)"
+    )
+    parser.add_argument("--restore", action="store_true", help="write an archive as the checkpoint that it was made of")
+    arguments = parser.parse_args(args)
+    run: Path = arguments.run
+    folder = run / PRUNED if (run / PRUNED).is_dir() else run
+    if not folder.is_dir():
+        raise UserError(f"'{run}' is not a folder; give a run's folder, or a model's")
+    if arguments.restore:
+        from mlprune.smaller.archive import restore
+
+        output = arguments.output or folder.parent / RESTORED
+        restore(folder, output)
+        print(f"Written: {output}")
+        return 0
+    from mlprune.models.folder import check_folder
+    from mlprune.smaller.archive import compress
+
+    check_folder(folder)
+    output = arguments.output or folder.parent / COMPRESSED
+    sizes = compress(folder, output)
+    share = 1 - sizes.num_nonzero / max(sizes.num_weights, 1)
+    print(f"{sizes.num_bytes / 1e6:,.1f} MB of weights are {sizes.num_compressed / 1e6:,.1f} MB now, ", end="")
+    print(
+        f"{sizes.num_compressed / max(sizes.num_bytes, 1):.1%}; {share:.1%} of {sizes.num_weights:,} weights are zero"
+    )
+    print(f"Written: {output}; load it with mlprune.load_compressed")
+    return 0
