@@ -9,7 +9,7 @@ from lightning.pytorch import LightningModule, Trainer
 from mlprune.callbacks.base import RunCallback
 from mlprune.callbacks.console import print_line, print_tables
 from mlprune.log import log
-from mlprune.run import Run
+from mlprune.models.loading import ModelSource
 from mlprune.smaller import Reduction
 
 SMALLER = "smaller"  # folder in the run's
@@ -24,30 +24,46 @@ class MakeSmaller(RunCallback):
     def __init__(self) -> None:
         self._is_done = False
 
+    def restore(self) -> None:
+        """Use what an earlier start of the run wrote, where it took all steps: no stage need begin before that."""
+        run = self.run
+        if run.resumes and run.module.smaller and all(self._folder(i).exists() for i in range(len(run.module.smaller))):
+            log.info("the model was made smaller before: %s", self._folder(0).parent)
+            self._is_done = True
+            self._use_last()
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Take the steps, once the folder is settled and before the weights are loaded."""
         run = self.run
-        if self._is_done:
+        if self._is_done or not run.module.smaller:
             return
         self._is_done = True
-        for number, step in enumerate(run.module.smaller, start=1):
-            target = run.folder / SMALLER / f"{number}-{step.name}"
+        source = run.module.source
+        for place, step in enumerate(run.module.smaller):
             if run.writes:
-                self._take(run, step, target)
-            run.barrier(f"smaller-{number}")
-            run.module.use_source(replace(run.module.source, name=str(target), revision=None))
-        for intervention in run.module.interventions if run.module.smaller else []:
-            intervention.prepare(run.data.tasks, run.module.tokenizer)  # again: tokens have other ids now
+                self._take(step, source, self._folder(place))
+            run.barrier(f"smaller-{place}")
+            source = replace(source, name=str(self._folder(place)), revision=None)
+        self._use_last()
 
-    @staticmethod
-    def _take(run: Run, step: Reduction, target: Path) -> None:
+    def _folder(self, place: int) -> Path:
+        return self.run.folder / SMALLER / f"{place + 1}-{self.run.module.smaller[place].name}"
+
+    def _take(self, step: Reduction, source: ModelSource, target: Path) -> None:
+        run = self.run
         if target.exists() and run.resumes:
-            log.info("the model was made smaller before: %s", target)
             return
         shutil.rmtree(target, ignore_errors=True)
         log.info("making the model smaller: %s", type(step).__name__)
-        tables = step.reduce(run.module.source, target, run.data.texts())
+        tables = step.reduce(source, target, run.data.texts())
         with run.viewer("console table"):
             print_line("")
             print_line(f"{run.module.given.name}, {step.name}", "bold")
             print_tables(tables)
+
+    def _use_last(self) -> None:
+        module = self.run.module
+        last = self._folder(len(module.smaller) - 1)
+        module.use_source(replace(module.source, name=str(last), revision=None))
+        for intervention in module.interventions:
+            intervention.prepare(self.run.data.tasks, module.tokenizer)  # again: tokens have other ids now

@@ -115,6 +115,7 @@ class Engine:
         self.folder = RunFolder(config)
         self.stages = Stages(self.run)
         self.peers = Peers(command)
+        self.smaller = MakeSmaller()
         described = {name: config[name] for name in DESCRIBED if name in config} if config else {}
         self._add_callbacks(RunWriter(described, command))
         guard_loggers(self.run)
@@ -126,7 +127,7 @@ class Engine:
         if not any(isinstance(callback, RunLogger) for callback in callbacks):
             added.append(RunLogger())
         others = [callback for callback in callbacks if callback is not self.pruning]
-        owned = [self.folder, self.peers, MakeSmaller(), self.pruning, RecoveryTraining(self.pruning)]
+        owned = [self.folder, self.peers, self.smaller, self.pruning, RecoveryTraining(self.pruning)]
         callbacks[:] = [*owned, *others, *added]
         self._join_callbacks()
 
@@ -222,6 +223,7 @@ class Engine:
                 study.declare()
             if ckpt_path is not None:
                 self.folder.hold({"ckpt_path": Part.of_file(Path(ckpt_path))})
+            self.smaller.restore()
             experiment.conduct(ckpt_path)
             with run.phase("comparing"):
                 comparison = experiment.compare() if run.writes else {}
@@ -308,6 +310,12 @@ class Engine:
         else:
             variants = sweep_variants(run, self.pruning)
         study = StudyExperiment(run, self.study, variants, self.stages, schedule, self.dense)
+        for variant in variants:
+            if variant.module is not run.module and variant.module.smaller:
+                raise UserError(
+                    f"study, recipe '{variant.recipe.name}': recipes of other models cannot make them smaller; run "
+                    "`mlprune trim` first and give the folder as model.name"
+                )
         study.check()
         return study
 
