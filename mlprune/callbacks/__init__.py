@@ -4,6 +4,7 @@ from mlprune.callbacks.ablation import FeatureAblation
 from mlprune.callbacks.base import RunCallback, Viewer
 from mlprune.callbacks.console import ResultsTable
 from mlprune.callbacks.evaluated_features import EvaluatedFeatures
+from mlprune.callbacks.experts import ExpertPruning
 from mlprune.callbacks.features import FeatureAnalysis
 from mlprune.callbacks.gradual import GradualPruning
 from mlprune.callbacks.language_units import LanguageUnits
@@ -22,6 +23,7 @@ from mlprune.callbacks.tensorboard import TensorBoard
 __all__ = [
     "EndOnSigterm",
     "EvaluatedFeatures",
+    "ExpertPruning",
     "FeatureAblation",
     "FeatureAnalysis",
     "GradualPruning",

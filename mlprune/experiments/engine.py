@@ -11,6 +11,7 @@ from lightning.pytorch import Callback, Trainer
 
 from mlprune.callbacks import (
     EndOnSigterm,
+    ExpertPruning,
     LanguageUnits,
     MakeSmaller,
     Peers,
@@ -203,7 +204,11 @@ class Engine:
         units = [callback for callback in run.callbacks if isinstance(callback, LanguageUnits)]
         if units:
             return self._ablate(units[0])
+        experts = [callback for callback in run.callbacks if isinstance(callback, ExpertPruning)]
         run.is_study = self.study.is_declared or self.pruning.sweep is not None
+        if experts and run.is_study:
+            raise UserError("studies and sweeps prune weights; leave study and pruning.sweep out with ExpertPruning")
+        pruning = experts[0] if experts else self.pruning
         run.is_experiment, run.trains = True, bool(run.trainer.max_epochs)
         was_pruned = bool(run.module.recipe)
         check_training(run)
@@ -215,8 +220,8 @@ class Engine:
         self._check_smaller()
         study = self._add_study() if run.is_study else None
         if not was_pruned and study is None:
-            run.schedule = self.pruning  # checks what it needs
-        experiment = Experiment(run, self.pruning, self.stages, study, self.dense)
+            run.schedule = pruning  # checks what it needs
+        experiment = Experiment(run, pruning, self.stages, study, self.dense)
         with self._in_folder():
             self._read(prompts=True, training=run.trains, examples=bool(run.data.tasks) or not was_pruned)
             if study is not None:
@@ -236,6 +241,8 @@ class Engine:
         run.is_experiment, run.trains = True, False
         if run.trainer.max_epochs:
             raise UserError("LanguageUnits trains nothing; leave trainer.max_epochs out")
+        if self.study.is_declared or self.pruning.sweep is not None:
+            raise UserError("LanguageUnits prunes nothing; leave study and pruning.sweep out")
         with self._in_folder():
             self._read(prompts=True, examples=True)
             ablations = Ablations(run, units, self.stages)

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mlprune.callbacks import PruningCallback
+from mlprune.callbacks.base import Schedule
 from mlprune.callbacks.console import print_tables
 from mlprune.comparison import read_figures
 from mlprune.errors import UserError
@@ -34,7 +34,7 @@ class Experiment:
     def __init__(
         self,
         run: Run,
-        pruning: PruningCallback,
+        pruning: Schedule,
         stages: Stages,
         study: StudyExperiment | None = None,
         dense: Path | None = None,

@@ -18,7 +18,7 @@ HERE = "this folder, or its id on the hub"  # in the snippet that loads the mode
 TEMPLATE = """---
 {header}---
 
-# {base_model}, {percent:.1f}% of the prunable weights set to zero
+# {base_model}, {what}
 
 Pruned by mlprune with {importance}, {training}; the recipe is in `mlprune.json`.
 
@@ -43,7 +43,7 @@ model, tokenizer = {auto}.from_pretrained(name), AutoTokenizer.from_pretrained(n
 
 ## What it is not
 
-- Not smaller or faster by itself: the zeros are stored and multiplied like any other weight.
+- {size}
 - Not better than its base model in any language or task unless the results above say so with an interval; languages and
   tasks that are not listed were not evaluated.
 - Not checked again for safety: what the base model was tuned to do or to refuse may have changed; its biases remain.
@@ -52,6 +52,15 @@ model, tokenizer = {auto}.from_pretrained(name), AutoTokenizer.from_pretrained(n
 
 {license_line} {notice}
 """
+
+ZEROS = (
+    "{percent:.1f}% of the prunable weights set to zero",
+    "Not smaller or faster by itself: the zeros are stored and multiplied like any other weight.",
+)
+FEWER_EXPERTS = (
+    "without {percent:.1f}% of the weights of its blocks, in experts",
+    "Not faster by itself: as many experts as before work on a token; the checkpoint is smaller by those removed.",
+)
 
 
 @dataclass(frozen=True)
@@ -89,11 +98,13 @@ def write_card(folder: Path, recipe: Mapping[str, Any], facts: Facts) -> None:
     """
     base = {name: escaped(text) for name, text in facts.base.items()}
     known = base.get("license_name") or base.get("license")
+    what, size = FEWER_EXPERTS if recipe.get("experts") else ZEROS
     text = TEMPLATE.format(
         header=card_header(facts, ("pruned", "mlprune")),
         base_model=base["base_model"],
         notice=base.get("notice", ""),
-        percent=100 * recipe["sparsity"],
+        what=what.format(percent=100 * recipe["sparsity"]),
+        size=size,
         importance=escaped(recipe["importance"]),
         training="then trained with the zeros held" if recipe.get("trained") else "without training",
         results=facts.results or "It was not evaluated by the run that wrote this card.",
@@ -169,7 +180,8 @@ def _made(recipe: Mapping[str, Any], facts: Facts) -> list[str]:
     lines = [f"base model: {escaped(facts.base['base_model'])}"]
     shown = ("importance", "pattern", "allocation", "propagate", "seed")
     lines += [f"{name}: `{escaped(str(recipe[name]))}`" for name in shown if name in recipe]
-    lines.append(f"sparsity: {100 * recipe['sparsity']:.2f}% of the weights of {len(recipe.get('layers', {}))} layers")
+    where = "the blocks" if recipe.get("experts") else f"{len(recipe.get('layers', {}))} layers"
+    lines.append(f"sparsity: {100 * recipe['sparsity']:.2f}% of the weights of {where}")
     for group, entry in recipe.get("calibration", {}).items():
         origin = f", from {escaped(facts.calibration[group])}" if facts.calibration.get(group) else ""
         size = f"{entry['prompts']} prompts of {entry['tokens']} tokens in all"

@@ -15,6 +15,7 @@ from mlprune.pruning.moments import joined
 from mlprune.pruning.patterns import NofM, Pattern, Unstructured
 from mlprune.pruning.prune import DenseWeights, collect_statistics, prune_from_statistics, prune_model, sweep
 from mlprune.pruning.pruner import LayerReport, Pruner
+from mlprune.pruning.reap import prune_experts, score_experts
 from mlprune.pruning.regional import RegionalGradient
 from mlprune.pruning.sparsegpt import SparseGPT
 from mlprune.pruning.statistics import ENERGY, GRAM, LayerStatistics, Pool, Statistic, load_statistics, save_statistics
@@ -62,10 +63,12 @@ __all__ = [
     "load_statistics",
     "merge_statistics",
     "prune_blocks",
+    "prune_experts",
     "prune_from_statistics",
     "prune_model",
     "prune_streaming",
     "save_masks",
     "save_statistics",
+    "score_experts",
     "sweep",
 ]

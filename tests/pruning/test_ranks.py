@@ -28,6 +28,7 @@ from mlprune.pruning import (
     prune_blocks,
 )
 from mlprune.pruning.prune import reform
+from mlprune.pruning.reap import ExpertPruner
 
 CASES: list[tuple[str, Any, str, int]] = [
     (family, importance, propagate, num_prompts)
@@ -68,11 +69,25 @@ def pruned(rank: int, world_size: int, family: str, importance: Any, propagate: 
     return masks, model.state_dict()
 
 
+def without_experts(rank: int, world_size: int) -> Any:
+    """Remove experts on one process of several, and return scores, choice and weights."""
+    batches = tiny_batches("mixtral", [9, 5, 7], group="mt") + tiny_batches("mixtral", [8], seed=1, group="code")
+    model = tiny_model("mixtral")
+    with calibrating(model):
+        pruner = ExpertPruner(model, deal(batches, rank, world_size), 0.5, all_groups=["mt", "code"])
+        for block in range(len(pruner.blocks)):
+            pruner.step(block)
+        pruner.finish()
+    means = {path: own.means for path, own in pruner.scores.items()}
+    return means, pruner.kept, model.state_dict()
+
+
 def work(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     try:
-        torch.save([pruned(rank, 2, *case) for case in CASES], f"{folder}/{rank}.pt")
+        cases = [pruned(rank, 2, *case) for case in CASES]
+        torch.save([*cases, without_experts(rank, 2)], f"{folder}/{rank}.pt")
     finally:
         dist.destroy_process_group()
 
@@ -96,3 +111,13 @@ def test_two_processes_equal_one(case: int, results: list[list[Any]]) -> None:
             assert all(torch.equal(weight, other_weights[name]) for name, weight in weights.items())
     first, second = (results[rank][case][1] for rank in (0, 1))
     assert all(torch.equal(weight, second[name]) for name, weight in first.items())
+
+
+def test_two_processes_remove_the_experts_of_one(results: list[list[Any]]) -> None:
+    means, kept, weights = without_experts(0, 1)
+    for rank in (0, 1):
+        other_means, other_kept, other_weights = results[rank][-1]
+        assert other_kept == kept
+        for path, own in means.items():
+            assert all(torch.equal(mean, other_means[path][group]) for group, mean in own.items())
+        assert all(torch.equal(weight, other_weights[name]) for name, weight in weights.items())
