@@ -17,13 +17,17 @@ def visible(text: str) -> str:
     return "".join(ascii(c)[1:-1] if unicodedata.category(c) in HIDDEN and c not in JOINERS else c for c in text)
 
 
-def plot_text(text: str) -> str:
+def plot_text(text: str, longest: int = LONGEST) -> str:
     r"""Return a name as matplotlib draws it: not as a formula, and not longer than a picture has room for.
+
+    Args:
+        text: The name.
+        longest: How many characters there is room for.
 
     Example:
         >>> plot_text("$x_$"), len(plot_text("a" * 300))
         ('\\$x_\\$', 40)
     """
     shown = visible(text)
-    shown = shown if len(shown) <= LONGEST else f"{shown[: LONGEST - 3]}..."
+    shown = shown if len(shown) <= longest else f"{shown[: longest - 3]}..."
     return shown.replace("$", r"\$")

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure as Picture
 from mlprune.metrics.measure import Figure
 from mlprune.present.curves import Curve
 from mlprune.present.rows import grouped, language_labels, pivot_of, title_of
-from mlprune.text import plot_text
+from mlprune.text import LONGEST, plot_text
 
 COLORS = ("#8a94a6", "#0b6e99")  # of the first system, and of the last
 
@@ -50,7 +50,7 @@ def task_bars(systems: Mapping[str, Sequence[Figure]]) -> dict[str, Picture]:
         labels = language_labels(languages, pivot_of(list(last.values())))
         axes.set_xticks(range(len(languages)), list(map(plot_text, labels)), rotation=30, ha="right")
         axes.set_ylabel(plot_text(shown.label))
-        axes.set_title(plot_text(title_of(task, shown)))
+        axes.set_title(plot_text(title_of(task, shown), longest=2 * LONGEST), wrap=True)
         picture.legend(loc="outside lower center", ncols=2, fontsize="small")
         pictures[task] = picture
     return pictures
