@@ -117,7 +117,7 @@ def _coverage_table(facts: Mapping[str, Any]) -> Table:
         f"{language_name(name)} {own['texts']:,} ({own['characters']:,} characters)" for name, own in texts.items()
     )
     notes = [
-        f"Texts: {counts}.",
+        f"Texts: {counts}." + (f" Corpora: {', '.join(facts['corpora'])}." if facts.get("corpora") else ""),
         "Each row: the tokens that this part of one half of the texts uses, and the share of the other half's tokens "
         "that are among them. Where a doubling of the text adds little, there is enough of it.",
     ]

@@ -10,9 +10,10 @@ from typing import Any
 
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
-from mlprune.errors import UserError
+from mlprune.errors import UserError, reason_of
 from mlprune.files import to_json, whole_folder, write_json, write_text
 from mlprune.languages import is_language
+from mlprune.log import log
 from mlprune.models.card import CARD, Facts
 from mlprune.models.checkpoint import GENERATION, Checkpoint, read_checkpoint
 from mlprune.models.folder import CONFIG, WEIGHTS
@@ -26,6 +27,8 @@ from mlprune.smaller.tables import Tables, counts_from_pad, cut_entry, tables_of
 from mlprune.smaller.usage import CoveragePoint, Usage, coverage_curve, token_ids, tokens_used
 
 FACTS, KEPT = "trim.json", "kept_ids.json"
+CHAT = "chat template"  # what its own words are called among the texts
+TURNS = [("system", "Answer."), ("user", "Yes?"), ("assistant", "Yes."), ("user", "No?")]
 REWRITTEN = (  # files that are written anew, and forms of a tokenizer that it is not saved in
     *(CONFIG, GENERATION, CARD, FACTS, KEPT, "tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json"),
     *("added_tokens.json", "*.model", "*.spm", "*.tiktoken", "tekken.json", "chat_template*", "*.imatrix"),
@@ -103,6 +106,8 @@ def trim_vocabulary(
     given = {name: list(own) for name, own in texts.items()}
     if not any(text for own in given.values() for text in own):
         raise UserError("there is no text to choose the tokens by")
+    if tokenizer.chat_template:
+        given[CHAT] = _chat_texts(tokenizer)
     usage = tokens_used(tokenizer, given)
     new = _new_ids(checkpoint, tables, pieces, usage)
     kept = [index for index in new if index < tables.rows]
@@ -137,6 +142,21 @@ def kept_ids(folder: Path) -> list[int]:
         folder: The trimmed model.
     """
     found: list[int] = json.loads((folder / KEPT).read_text(encoding="utf-8"))
+    return found
+
+
+def _chat_texts(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Return short chats as the tokenizer's template writes them, whose own words stand in no corpus."""
+    found = []
+    for turns in (TURNS, TURNS[1:], TURNS[1:2]):  # some templates take no system's turn
+        messages = [{"role": role, "content": text} for role, text in turns]
+        for is_asked in (False, True):
+            try:
+                found.append(
+                    str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=is_asked))
+                )
+            except Exception as error:  # templates raise what they like
+                log.debug("the chat template takes no %s: %s", [role for role, _ in turns], reason_of(error))
     return found
 
 

@@ -123,8 +123,11 @@ def test_what_a_chat_and_code_need_is_copied(tmp_path: Path) -> None:
     before = save(tmp_path / "before", "llama")
     (before / "NOTICE").write_text("terms\n")
     (before / "README.md").write_text("---\nlicense: gemma\n---\n")
-    (before / "chat_template.jinja").write_text("{{ messages[0]['content'] }}")
-    trim(before, tmp_path / "after")
+    (before / "chat_template.jinja").write_text("and the {{ messages[-1]['content'] }}")
+    tokenizer = AutoTokenizer.from_pretrained(before)
+    words = set(tokenizer("and the Yes?", add_special_tokens=False)["input_ids"])
+    assert words - {index for own in TEXTS.values() for text in own for index in tokenizer(text)["input_ids"]}
+    assert words <= set(trim(before, tmp_path / "after").kept)
     after = tmp_path / "after"
     assert (after / "NOTICE").read_text() == "terms\n"
     assert "license: gemma" in (after / "README.md").read_text()
