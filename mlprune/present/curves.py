@@ -13,23 +13,29 @@ NOTE = "* the 95% interval of the difference, not corrected for the number of sp
 
 @dataclass(frozen=True)
 class Curve:
-    """The average over languages of one measure, by sparsity.
+    """One measure in one language, or on average over languages, by sparsity.
 
     Args:
         task: The task's name.
         measure: What was measured.
         points: Sparsity, and the difference from the dense model there; by sparsity.
+        language: As in :class:`mlprune.metrics.Figure`.
     """
 
     task: str
     measure: Measure
     points: list[tuple[float, Difference]]
+    language: str = AVERAGE
+
+    @property
+    def label(self) -> str:
+        """What its language is called."""
+        return language_labels([self.language], pivot_of([row for _, row in self.points]))[0]
 
     @property
     def title(self) -> str:
         """What tables and charts call it."""
-        rows = [row for _, row in self.points]
-        return f"{title_of(self.task, self.measure)}, {language_labels([AVERAGE], pivot_of(rows))[0]}"
+        return f"{title_of(self.task, self.measure)}, {self.label}"
 
     @property
     def reference(self) -> Difference:
@@ -37,23 +43,25 @@ class Curve:
         return self.points[0][1]
 
 
-def curves_of(rows: Sequence[tuple[float, Difference]]) -> list[Curve]:
-    """Return a curve for each task and measure; details have none.
+def curves_of(rows: Sequence[tuple[float, Difference]], languages: bool = False) -> list[Curve]:
+    """Return a curve for each task and measure, the average over languages; details have none.
 
     Args:
         rows: Sparsities and differences.
+        languages: Return those of each language as well, after the average of their task and measure.
 
     Example:
         >>> row = Difference("pruned", "dense", "nli", "average", Measure("f1"), 0.5, 0.25, -0.25, -0.5, -0.1)
         >>> [(curve.task, len(curve.points)) for curve in curves_of([(0.1, row), (0.2, row)])]
         [('nli', 2)]
     """
-    found: dict[tuple[str, str], Curve] = {}
+    found: dict[tuple[str, str], dict[str, Curve]] = {}
     for sparsity, row in sorted(rows, key=lambda entry: entry[0]):
-        if row.language == AVERAGE and not row.measure.detail:
-            key = (row.task, row.measure.name)
-            found.setdefault(key, Curve(row.task, row.measure, [])).points.append((sparsity, row))
-    return list(found.values())
+        if not row.measure.detail and (languages or row.language == AVERAGE):
+            own = found.setdefault((row.task, row.measure.name), {})
+            curve = own.setdefault(row.language, Curve(row.task, row.measure, [], row.language))
+            curve.points.append((sparsity, row))
+    return [own[name] for own in found.values() for name in sorted(own, key=lambda name: name != AVERAGE)]
 
 
 def curves_table(curves: Sequence[Curve]) -> Table:

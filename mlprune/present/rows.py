@@ -102,22 +102,66 @@ def matrix_tables(rows: Sequence[Difference], systems: Sequence[str]) -> list[Ta
     Example:
         >>> row = Difference("b", "a", "nli", "average", Measure("f1"), 0.5, 0.75, 0.25, p_holm=0.01)
         >>> matrix_tables([row], ["a", "b"])[0].rows
-        [('a', '', '-0.250 (0.010)'), ('b', '+0.250 (0.010)', '')]
+        [('a', '', '-0.250 (p 0.010)'), ('b', '+0.250 (p 0.010)', '')]
     """
     tables = []
     for (task, _), own in grouped(rows).items():
         measure = own[0].measure
         cells = {}
         for row in own:
-            p = f" ({p_text(row.p_holm)})" if row.p_holm is not None else ""
-            cells[row.system, row.reference] = measure.text(row.delta, sign=True) + p
-            if row.delta is not None:
-                cells[row.reference, row.system] = measure.text(-row.delta, sign=True) + p
+            cells[row.system, row.reference] = _sure(row)
+            cells[row.reference, row.system] = _sure(_mirrored(row))
         body = [(name, *(cells.get((name, other), "") for other in systems)) for name in systems]
         without = f" without {language_name(pivot)}" if (pivot := pivot_of(own)) else ""
-        title = f"{title_of(task, measure)}: average difference{without}, row minus column (p, Holm)"
+        title = f"{title_of(task, measure)}: average difference{without}, row minus column (95% CI; p, Holm)"
         tables.append(Table(title, ("system", *systems), body, meaning=meaning_of(measure)))
     return tables
+
+
+def several_tables(rows: Sequence[Difference]) -> list[Table]:
+    """Return a table for each task and measure: the first system's figures once, the differences of others beside.
+
+    Args:
+        rows: Differences of several systems from one.
+
+    Example:
+        >>> row = Difference("b", "a", "nli", "fr", Measure("f1"), 0.5, 0.75, 0.25, 0.125, 0.5, p_holm=0.01, n=9)
+        >>> table = several_tables([row, replace(row, system="c", delta=-0.5, low=-0.625, high=-0.25)])[0]
+        >>> table.columns, table.rows[0][2]
+        (('language', 'a', 'b', 'c', 'n'), '+0.250 (+0.125 to +0.500; p 0.010)')
+    """
+    tables = []
+    for (task, _), own in grouped(rows).items():
+        measure, systems = own[0].measure, list(dict.fromkeys(row.system for row in own))
+        languages = list(dict.fromkeys(row.language for row in own))
+        cells = []
+        marks: dict[tuple[int, int], str] = {}
+        for i, label in enumerate(language_labels(languages, pivot_of(own))):
+            found = {row.system: row for row in own if row.language == languages[i]}
+            first = next(iter(found.values()))
+            marks |= {
+                (i, 2 + systems.index(name)): mark for name, row in found.items() if (mark := mark_of(row.p_holm))
+            }
+            sides = [_sure(found[name]) if name in found else "" for name in systems]
+            cells.append((label, measure.text(first.before), *sides, _joined(found.values(), "n")))
+        heads = ("language", own[0].reference, *systems, "n")
+        note = f"{own[0].reference}: its figures; the others: difference from it (95% CI; p, Holm)"
+        tables.append(Table(title_of(task, measure), heads, cells, (note,), marks=marks, meaning=meaning_of(measure)))
+    return tables
+
+
+def _sure(row: Difference) -> str:
+    """A difference, and how sure it is."""
+    interval = interval_text(row.measure, row.low, row.high, sign=True)
+    sure = [interval, f"p {p_text(row.p_holm)}" if row.p_holm is not None else ""]
+    known = "; ".join(filter(None, sure))
+    return row.measure.text(row.delta, sign=True) + (f" ({known})" if known and row.delta is not None else "")
+
+
+def _mirrored(row: Difference) -> Difference:
+    """The difference the other way round."""
+    low, high, delta = (None if value is None else -value for value in (row.high, row.low, row.delta))
+    return replace(row, low=low, high=high, delta=delta)
 
 
 def figure_tables(systems: Mapping[str, Iterable[Figure]]) -> list[Table]:
@@ -288,7 +332,7 @@ def _value(row: Figure | None) -> str:
     return row.measure.text(row.value) + (f" ({interval})" if interval else "")
 
 
-def _joined(rows: Iterable[Figure], part: str) -> str:
+def _joined(rows: Iterable[Figure | Difference], part: str) -> str:
     """A count of several systems, once if it is the same."""
     values = (getattr(row, part) for row in rows)
     return " / ".join(dict.fromkeys(str(value) for value in values if value is not None))

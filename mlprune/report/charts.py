@@ -44,25 +44,30 @@ SETTINGS: "dict[RcKeyType, Any]" = {
 
 
 def line_chart(
-    series: Mapping[str, Sequence[tuple[float, float]]], labels: tuple[str, str], alt: str, is_change: bool = False
+    series: Mapping[str, Sequence[tuple[float, float]]],
+    labels: tuple[str, str],
+    alt: str,
+    is_change: bool = False,
+    summary: str = "",
 ) -> str:
     """Draw lines.
 
     Args:
-        series: Name of a line to its points; ``dense`` is a dashed grey level.
+        series: Name of a line to its points.
         labels: What the two axes show, with units.
         alt: What the chart shows, in words.
         is_change: Whether values are changes, around zero; else they start from zero, over whole numbers.
+        summary: Name of the line that sums the others up, which is thick, dashed and grey.
     """
     with matplotlib.rc_context(SETTINGS):
         figure, axes = axes_of(5.6, 3.0)
-        styles: dict[str, dict[str, Any]] = {"dense": {"color": SERIES[0], "linestyle": "--"}}
-        for i, name in enumerate((name for name in series if name != "dense"), start=1):
+        styles: dict[str, dict[str, Any]] = {summary: {"color": SERIES[0], "linestyle": "--", "linewidth": 2.6}}
+        for i, name in enumerate((name for name in series if name != summary), start=1):
             styles[name] = {"color": SERIES[i % NUM_COLORS], "linestyle": STYLES[i // NUM_COLORS % len(STYLES)]}
             styles[name] |= {"marker": "o", "markersize": 3}
         for name, points in series.items():
             x, y = zip(*points, strict=True) if points else ((), ())
-            axes.plot(x, y, label=plot_text(name), linewidth=1.6, **styles[name])
+            axes.plot(x, y, label=plot_text(name), **({"linewidth": 1.6} | styles[name]))
         axes.set_xlabel(plot_text(labels[0]))
         axes.set_ylabel(plot_text(labels[1]))
         axes.yaxis.grid(True)

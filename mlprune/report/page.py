@@ -1,7 +1,7 @@
 """From runs to one HTML page: sections in reading order; a section without data is left out."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,21 +9,22 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from mlprune.comparison import chance_levels, read_controls, read_differences, read_figures
+from mlprune.comparison import chance_levels, read_controls, read_differences
 from mlprune.comparison.chance import Levels
 from mlprune.comparison.schema1 import headline_tasks
 from mlprune.files import write_text
 from mlprune.invocation import program
 from mlprune.languages import language_name
 from mlprune.metrics import Figure
-from mlprune.present import comparison_tables, control_tables, figure_tables
+from mlprune.present import comparison_tables, control_tables, detail_lines, figure_tables
 from mlprune.present.table import term
-from mlprune.report.answer import answer, findings
+from mlprune.report.answer import Finding, answer, findings
 from mlprune.report.changes import changed_predictions, generated_answers
 from mlprune.report.features import feature_section
 from mlprune.report.figures import layer_figures, result_figures, uniform_sparsity
 from mlprune.report.headline import headline, question
 from mlprune.report.provenance import data_tables
+from mlprune.report.several import Compared, compared, figures_by_system, systems_of
 from mlprune.report.study import study_section
 from mlprune.report.sweep import sweep_section
 from mlprune.report.tables import facts_of, layer_summary, settings_rows
@@ -38,6 +39,7 @@ CHANGED = (
     "difference with its interval, which is narrower, since both models answered the same examples; green is better, "
     "red is worse, grey may be chance (95% interval or corrected p). Sorted by the change, best first."
 )
+SWEPT = "Each line is a language, from the dense model at 0; the dashed one is their average."
 MEASURED = "Each row is a language, with its 95% interval and chance level, best first."
 
 
@@ -77,16 +79,24 @@ def render(runs: Sequence[RunContent]) -> str:
 
 def _content(runs: Sequence[RunContent]) -> dict[str, Any]:
     """What the template shows, by name."""
-    systems = named_systems(runs)
+    own_systems = systems_of(runs)
+    systems = figures_by_system(own_systems)
     run = runs[0] if len(runs) == 1 else None
-    differences = read_differences(run.comparison) if run else []
+    rows = read_differences(run.comparison) if run else []
     controls = [row for pair in read_controls(run.comparison) for row in pair] if run else []
-    comparisons = [*comparison_tables(differences), *(control_tables(run.comparison) if run else [])]
-    tables, layer_rows = figure_tables(systems), layer_summary(run)
-    figures = result_figures(systems, differences, chances_of(runs))
-    found = findings(differences, headline_tasks(run.final), controls) if run else []
-    first = [each.key for each in found] or ([] if comparisons else list(figures)[:3])
-    measures = {row.measure for rows in systems.values() for row in rows}
+    several = Compared() if run else compared(own_systems)
+    comparisons = comparison_tables([row for row in rows if not row.measure.detail])
+    details = comparison_tables([row for row in rows if row.measure.detail])
+    details += control_tables(run.comparison) if run else []
+    tables, layer_rows = figure_tables(_chosen(systems, detail=False)), layer_summary(run)
+    figures = result_figures(_chosen(systems, detail=False), rows, chances_of(runs))
+    found = findings(rows, headline_tasks(run.final), controls) if run else []
+    answers = _answers_of(several, runs)
+    of_tasks = found or (answers[0][2] if answers else [])
+    first = [each.key for each in of_tasks] or ([] if comparisons else list(figures)[:3])
+    sweep = sweep_section(run) if run else None
+    measures = {row.measure for figures in systems.values() for row in figures if not row.measure.detail}
+    shown = [*comparisons, *several.tables, *tables, *layer_rows]
     return {
         "title": title_of(runs),
         "runs": runs,
@@ -94,25 +104,44 @@ def _content(runs: Sequence[RunContent]) -> dict[str, Any]:
         "facts": facts_of(run) if run else [],
         "answer": answer(found),
         "findings": found,
-        "picture": [figures[key] for key in first if key in figures],
-        "caption": CHANGED.format(differences[0].reference, differences[0].system) if found else MEASURED,
+        "answers_of": answers,
+        "problem": several.problem,
+        "picture": sweep["figures"][:3] if sweep else [figures[key] for key in first if key in figures],
+        "caption": SWEPT if sweep else CHANGED.format(rows[0].reference, rows[0].system) if found else MEASURED,
         "headlines": [(run.name, headline(run)) for run in runs if headline(run)],
-        "words": glossary_of([*comparisons, *tables, *layer_rows], sorted(measures, key=lambda each: each.name)),
+        "words": glossary_of(shown, sorted(measures, key=lambda each: each.name)),
         "settings": settings_rows(runs),
         "data": data_tables(run),
-        "comparisons": comparisons,
+        "comparisons": [*comparisons, *several.tables],
         "tables": tables,
+        "detail_lines": detail_lines(rows),
+        "details": details or figure_tables(_chosen(systems, detail=True)),
         "figures": [figure for key, figure in figures.items() if key not in first],
         "uniform": uniform_sparsity(runs),
         "layer_figures": layer_figures(runs),
         "layer_rows": layer_rows,
-        "sweep": sweep_section(run) if run else None,
+        "sweep": sweep,
         "study": study_section(run) if run else None,
         "features": feature_section(run) if run else None,
         "prunes": any(run.pruned for run in runs),
         "commands": [(run.name, command(run)) for run in runs],
         **(_examples(run) if run else {"changes": {}, "answers": []}),
     }
+
+
+def _chosen(systems: Mapping[str, Sequence[Figure]], detail: bool) -> dict[str, list[Figure]]:
+    """The systems' figures that are details, or those that are not."""
+    return {name: [row for row in rows if row.measure.detail == detail] for name, rows in systems.items()}
+
+
+def _answers_of(several: Compared, runs: Sequence[RunContent]) -> list[tuple[str, str, list[Finding]]]:
+    """Of several systems what each says against the first: a title, the answer, and what each task says."""
+    tasks = dict.fromkeys(task for run in runs for task in headline_tasks(run.final))
+    answers = []
+    for name in dict.fromkeys(row.system for row in several.differences):
+        found = findings(several.of(name), tasks)
+        answers.append((f"{name} against {several.of(name)[0].reference}", answer(found), found))
+    return answers
 
 
 def _examples(run: RunContent) -> dict[str, Any]:
@@ -153,25 +182,6 @@ def title_of(runs: Sequence[RunContent]) -> str:
     if run.results:
         return f"The {next(iter(run.results))} model, evaluated"
     return "Which features are large where" if run.overlap else "What was pruned"
-
-
-def named_systems(runs: Sequence[RunContent]) -> dict[str, list[Figure]]:
-    """Return the figures to be shown, by the name each evaluation gets in tables and charts.
-
-    Equal dense results of several runs are one system.
-    """
-    found = [{stage: read_figures(results) for stage, results in run.results.items()} for run in runs]
-    if len(runs) == 1:
-        return found[0]
-    dense = [[replace(row, system="") for row in own["dense"]] for own in found if "dense" in own]
-    one_dense = all(figures == dense[0] for figures in dense)
-    stages = list(dict.fromkeys(stage for own in found for stage in own))
-    return {
-        "dense" if one_dense and stage == "dense" else f"{run.name} {stage}": own[stage]
-        for stage in stages
-        for run, own in zip(runs, found, strict=True)
-        if stage in own
-    }
 
 
 def distinctly_named(runs: Sequence[RunContent]) -> list[RunContent]:

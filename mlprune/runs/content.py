@@ -55,6 +55,11 @@ class RunContent:
         """The results of the last evaluation; empty if there is none."""
         return next(reversed(self.results.values()), {})
 
+    def predictions_folder(self, system: str) -> Path:
+        """Return the folder of a system's predictions: of two systems, the first is the dense one."""
+        is_first = len(self.results) > 1 and system == next(iter(self.results))
+        return self.folder / ("predictions.dense" if is_first else "predictions")
+
     @property
     def pruned(self) -> bool:
         """Whether the run pruned a model, or evaluated a pruned one."""

@@ -143,7 +143,7 @@ def test_more_than_two_systems(runs: tuple[Path, Path], tmp_path: Path, capsys: 
     folders = [str(runs[0]), str(runs[1]), str(tmp_path / "c")]
     assert main([*folders, "--json", str(tmp_path / "all.json")]) == 0
     text = capsys.readouterr().out
-    assert "average difference, row minus column (p, Holm)" in text
+    assert "average difference, row minus column (95% CI; p, Holm)" in text
     assert text.count("Outside English") + text.count("On average over languages") == 2
     found = json.loads((tmp_path / "all.json").read_text())
     assert found["systems"] == folders

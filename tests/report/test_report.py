@@ -254,6 +254,8 @@ def test_a_sweep_is_shown_by_sparsity(tmp_path: Path) -> None:
     assert "30.0*" in page.text
     assert "50.0*" not in page.text
     assert "15.0" in page.text  # BLEU, mean of two directions
+    assert page.text.count("nli: accuracy, %, French") == 1  # the table of languages
+    assert {"French", "average"} <= set(page.text[page.text.index("nli: accuracy, %") :])  # its curves
     assert any(
         "nli accuracy first changes by -20.0 points at 50% sparsity (95% intervals, uncorrected, of " in part
         for part in page.text
@@ -420,6 +422,36 @@ def test_several_runs_side_by_side(tmp_path: Path) -> None:
     assert f"{name}/b dense" not in page.text  # the same dense model is shown once
     assert "70.0 (20.0 to 60.0)" in page.text
     assert "(differs)" in page.text
+    assert page.text.count(f"{name}/a pruned against dense") == 1
+
+
+def test_systems_of_several_runs_are_compared_with_dense_once_and_with_each_other(tmp_path: Path) -> None:
+    answers = {"dense": 10, "a": 30, "b": 50}  # of 60 right
+    for run in "ab":
+        files = {"results.dense.json": results("dense", 0.2), "results.json": results("pruned", 0.5)}
+        for name, folder in (("dense", "predictions.dense"), (run, "predictions")):
+            given = ["yes"] * answers[name] + ["no"] * (60 - answers[name])
+            records = [{"id": str(i), "label": "yes", "prediction": answer} for i, answer in enumerate(given)]
+            files[f"{folder}/nli.fr.jsonl"] = "".join(json.dumps(record) + "\n" for record in records)
+        write(tmp_path / run, files)
+    page = Page(render([read_run(tmp_path / run) for run in "ab"]))
+    names = [f"{tmp_path.name}/{run} pruned" for run in "ab"]
+    text = " ".join(filter(None, page.text))
+    assert f"{names[1]} against dense Yes: it got better on nli." in text
+    assert "16.7% before, 83.3% after, on average over languages: +66.7 points" in text
+    table = text[text.index("Results") :]
+    assert f"language dense {names[0]} {names[1]} n French 16.7 +33.3 (" in table
+    matrix = table[table.index("average difference, row minus column") :]
+    assert f"system dense {names[0]} {names[1]} dense -33.3 (" in matrix
+    assert "; p <0.001)" in matrix
+
+
+def test_runs_without_predictions_are_shown_but_not_compared(tmp_path: Path) -> None:
+    for run in "ab":
+        write(tmp_path / run, {"results.json": results("pruned", 0.5)})
+    text = " ".join(Page(render([read_run(tmp_path / run) for run in "ab"])).text)
+    assert "Differences between the runs are not shown: fewer than two of the runs have their predictions" in text
+    assert f"{tmp_path.name}/b pruned" in text
 
 
 def test_the_same_run_gives_the_same_bytes(tmp_path: Path) -> None:
