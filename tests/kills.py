@@ -39,7 +39,7 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "training": ("fit", {"trainer": {"max_epochs": 3, "enable_checkpointing": True, "log_every_n_steps": 1}}),
     "analysis": ("validate", {"trainer": {"callbacks": [ANALYSIS]}}),
 }
-OF_THE_MOMENT = ("events.out.tfevents", "systems/", "report.html", "checkpoints/")  # these hold times
+OF_THE_MOMENT = ("events.out.tfevents", "systems/", "report.html", "run.json", "checkpoints/")  # these hold times
 
 
 import_module("mlprune.cli.command")  # now, so that no fork needs seconds for it
