@@ -3,6 +3,7 @@
 import re
 import shlex
 import sys
+from dataclasses import replace
 from typing import Any
 
 import yaml
@@ -158,16 +159,20 @@ class MlpruneCLI(LightningCLI):
         return trainer
 
     def _engine(self, model: PruningModule, datamodule: PruningDataModule) -> Engine:
+        settings = self._settings()
+        study: Study = self.config_init[self.subcommand].study
+        # as they were given: recipes build their classes themselves
+        recipes, grid = (settings["study"][name] for name in ("recipes", "grid"))
         return Engine(
             model,
             datamodule,
             trainer=self.trainer,
-            config=self._settings(),
+            config=settings,
             command=str(self.subcommand),
             resumed=self.resumed,
             dense=self.config[self.subcommand].dense,
             typed=self.typed,
-            study=self.config_init[self.subcommand].study,
+            study=replace(study, recipes=recipes, grid=grid),
             parser=OneLineParser(),
         )
 

@@ -89,6 +89,8 @@ class StudyExperiment:
             UserError: If the endpoint or rows do not exist, rows are not kept apart, or were looked at before.
         """
         run, study = self.run, self.study
+        for own in {id(own): own for variant in self.variants for own in variant.interventions}.values():
+            own.prepare(run.data.tasks, run.module.tokenizer)
         examples = {task.name: run.data.examples(task) for task in run.data.tasks}
         self.plan = make_plan(study, run.data.tasks, examples, len(self.entries), run.data.seed)
         for variant in self.variants:

@@ -132,7 +132,7 @@ class Builder:
 
     def _parsed(self, recipe: Recipe, settings: Mapping[str, Any]) -> Namespace:
         try:
-            parsed = self._parser.parse_object({name: dict(part) for name, part in settings.items()})
+            parsed = self._parser.parse_object(deepcopy(dict(settings)))  # it builds lists in place
             instantiate = getattr(self._parser, "instantiate", None) or self._parser.instantiate_classes
             found: Namespace = instantiate(parsed)
             return found

@@ -154,3 +154,30 @@ def test_mistakes_are_one_line_before_a_model_is_loaded(
     assert status == 2, err
     assert all(text in err.splitlines()[-1] for text in said), err
     assert not Path("lightning_logs").exists() or not any(Path("lightning_logs").iterdir())
+
+
+def test_recipes_differ_in_classes_with_arguments(mlprune, tiny_folder: Path, tmp_path: Path) -> None:
+    corpus = {"class_path": "mlprune.data.corpora.Bundled", "init_args": {"name": "reviews"}}
+    options = {"name": "reviews", "template": "marc", "corpus": corpus}
+    kind = "mlprune.evaluation.tasks.CandidateTask"
+    searched = {"class_path": kind, "init_args": options | {"languages": ["fr"], "rows": "0-2"}}
+    lrp2 = {"class_path": "mlprune.interventions.LRP2", "init_args": {"validation": [searched], "num_sentences": 3}}
+    ria = {"class_path": "mlprune.pruning.RIA", "init_args": {"exponent": 0.3}}
+    config = tiny_config(tiny_folder, pruning={"propagate": "dense"})
+    config["data"]["tasks"] = [{"class_path": kind, "init_args": options | {"languages": ["fr"], "rows": "3-8"}}]
+    endpoint = {"metric": "accuracy", "tasks": ["reviews"], "languages": ["fr"]}
+    recipes = {"ria": {"importance": ria}, "lrp2": {"intervention": lrp2}}
+    config["study"] = {"endpoint": endpoint, "controls": False, "recipes": recipes}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    status, _, err = mlprune("fit", "--config", tmp_path / "study.yaml")
+    assert status == 0, err
+    differs = {entry["name"]: entry["differs"] for entry in read(RUN)["recipes"]}
+    score, (intervention,) = differs["ria"]["pruning.importance"], differs["lrp2"]["model.interventions"]
+    assert (score["class_path"], score["init_args"]["exponent"]) == (ria["class_path"], 0.3)
+    assert (intervention["class_path"], intervention["init_args"]["num_sentences"]) == (lrp2["class_path"], 3)
+    found = {
+        name: json.loads(next((RUN / "recipes" / name).rglob("results.json")).read_text()).get("interventions")
+        for name in recipes
+    }
+    assert found["ria"] is None
+    assert len(found["lrp2"]["LRP2"]["reviews"]["fr"]["pairs"]) == 6
