@@ -6,17 +6,19 @@ Shapes: L blocks, H hidden size; B texts, T tokens.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from mlprune.errors import UserError
-from mlprune.evaluation.causality import output_head
+from mlprune.evaluation.causality import output_head, probe_inputs, probe_text
+from mlprune.evaluation.forward import hidden_states
 from mlprune.evaluation.marks import Marks, watched_marks
-from mlprune.models.blocks import Block, find_blocks, look_at
+from mlprune.models.blocks import Block, find_blocks
 from mlprune.models.encoder import has_encoder
 from mlprune.models.hooks import at_layers
-from mlprune.models.probe import TOKENS
 
+PROBE_TOKENS = 7
 Shifts = Mapping[int, Tensor]  # layer to the vector (H,) that is added there
 
 
@@ -33,9 +35,16 @@ def steered_blocks(model: PreTrainedModel, name: str) -> list[Block]:
     kind = type(model).__name__
     if has_encoder(model):
         raise UserError(f"{name} needs a model that continues text; {kind} has an encoder")
-    blocks = find_blocks(model)
-    look = look_at(model, blocks)
-    if len({block.stack for block in blocks}) > 1 or look.positions != TOKENS or not look.in_order:
+    blocks, seen = find_blocks(model), []
+    inputs = probe_inputs(model, probe_text(model, PROBE_TOKENS, seed=0))
+
+    def see(layer: int, hidden: Tensor) -> Tensor:
+        seen.append((layer, tuple(hidden.shape[:-1])))
+        return hidden
+
+    with torch.no_grad(), at_layers(blocks, output_head(model), see):
+        hidden_states(model, inputs)
+    if seen != [(layer, (1, PROBE_TOKENS)) for layer in range(len(blocks) + 1)]:
         raise UserError(f"{name} needs one row of blocks with one hidden state for each token; {kind} has others")
     return blocks
 

@@ -6,8 +6,11 @@ import pytest
 import yaml
 
 CONFIGS = Path(__file__).parents[2] / "configs"
+LRP2 = sorted(CONFIGS.glob("paper/*.lrp2.yaml"))  # which differ in nothing but the model
 FILES = sorted(
-    path for path in CONFIGS.rglob("*.yaml") if "fragments" not in path.parts and "controls" not in path.parts
+    path
+    for path in CONFIGS.rglob("*.yaml")
+    if "fragments" not in path.parts and "controls" not in path.parts and path not in LRP2[1:]
 )
 CONTROLS = sorted((CONFIGS / "paper" / "controls").glob("*.yaml"))
 NAMES = {"xglm-2.9b": "facebook/xglm-2.9B", "xglm-7.5b": "facebook/xglm-7.5B", "mgpt": "ai-forever/mGPT",
@@ -45,6 +48,16 @@ def test_config_can_be_built(path: Path, built) -> None:
     first = path.read_text(encoding="utf-8").splitlines()[0]
     assert first.startswith("# python main.py ")
     assert f"--config configs/{name_of(path)}" in first
+
+
+def test_lrp2_is_for_each_of_the_papers_models() -> None:
+    contents = {path.name.partition(".lrp2")[0]: yaml.safe_load(path.read_text(encoding="utf-8")) for path in LRP2}
+    assert {model: content["model"].pop("name") for model, content in contents.items()} == {
+        model: name for model, name in NAMES.items() if "contrastive" not in model
+    }
+    assert all(content == contents["mgpt"] for content in contents.values())
+    first = [path.read_text(encoding="utf-8").splitlines()[0] for path in LRP2]
+    assert first == [f"# python main.py test --config configs/{name_of(path)}" for path in LRP2]
 
 
 def test_lrp2_goes_on_top_of_pruning(built) -> None:

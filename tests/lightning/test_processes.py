@@ -56,7 +56,7 @@ def test_experts_by_prompt(tmp_path: Path) -> None:
 
 
 def test_lrp2_searches_alike(tmp_path: Path, tiny_folder: Path) -> None:
-    """Vectors, the pair of layers found for the dense and for the pruned model, and all scores are the same bits."""
+    """The pairs of layers that are found, every pair's figure and all scores are the same."""
     reviews = {"name": "reviews", "template": "marc", "corpus": {"class_path": "mlprune.data.corpora.Bundled"}}
     reviews["corpus"] |= {"init_args": {"name": "reviews"}}
     tested, searched = (
@@ -65,10 +65,17 @@ def test_lrp2_searches_alike(tmp_path: Path, tiny_folder: Path) -> None:
     )
     lrp2 = {"class_path": "mlprune.interventions.LRP2", "init_args": {"validation": searched, "num_sentences": 3}}
     config = write_config(tmp_path, tiny_folder, model={"interventions": [lrp2]}, data={"tasks": tested})
-    one, two = (fit(tmp_path / str(devices), config, devices) for devices in (1, 2))
-    assert_same_run(one, two)
-    found = json.loads((two / "results.json").read_text())["interventions"]["LRP2"]["reviews"]
-    assert {lang: len(section["pairs"]) for lang, section in found.items()} == {"fr": 6, "sw": 6}
+    found = []
+    for devices, strategy in ((1, "auto"), (2, "ddp")):
+        folder = tmp_path / strategy
+        flags = ("--config", config, "--trainer.devices", devices, "--trainer.strategy", strategy)
+        run = start(folder, "test", *flags)
+        assert run.returncode == 0, run.stderr
+        predictions = [path.read_text() for path in sorted((folder / RUN / "predictions").iterdir())]
+        results = json.loads((folder / RUN / "results.json").read_text())
+        found.append((predictions, results["figures"], results["interventions"]["LRP2"]["reviews"]))
+    assert found[0] == found[1]
+    assert {lang: len(section["pairs"]) for lang, section in found[1][2].items()} == {"fr": 6, "sw": 6}
 
 
 def test_one_process_that_fails_ends_all(tmp_path: Path, tiny_folder: Path) -> None:
