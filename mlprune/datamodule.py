@@ -273,7 +273,7 @@ class PruningDataModule(LightningDataModule):
             for task in self.tasks
         }
         texts = {
-            f"{task}, {lang}": [_text_of(example) for example in examples.values()]
+            f"{task}, {lang}": [all_text(example) for example in examples.values()]
             for task, by_language in self._examples.items()
             for lang, examples in by_language.items()
         }
@@ -309,12 +309,13 @@ class PruningDataModule(LightningDataModule):
 
     def test_dataloader(self) -> list[DataLoader[Any]]:
         """One loader a task and language; the same ids form the same batch, on the same process, in every language."""
-        parts = [batches for task in self.tasks for batches in self._task_batches(task)]
+        parts = [batches for task in self.tasks for batches in self.task_batches(task)]
         if not any(parts):  # Lightning would leave this process out, and the others would wait for it
             parts[0] = [EvaluationBatch(self.tasks[0], self.tasks[0].languages[0], [], [])]
         return [_loader(batches) for batches in parts]
 
-    def _task_batches(self, task: Task) -> list[list[EvaluationBatch]]:
+    def task_batches(self, task: Task) -> list[list[EvaluationBatch]]:
+        """Return this process' batches of a task whose examples have been read, by language."""
         by_language = self._examples[task.name]
         ids = list(dict.fromkeys(key for examples in by_language.values() for key in examples))
         lengths = [max(task.length(ex[key]) for ex in by_language.values() if key in ex) for key in ids]
@@ -370,11 +371,15 @@ class PruningDataModule(LightningDataModule):
         batches = token_batches(list(map(len, rows)), self.max_batch_tokens)
         self._training_batches = [[rows[i] for i in batch] for batch in batches]
 
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Batches of recovery training; every process has as many, for they wait for each other at each step."""
+    def training_batches(self) -> list[list[list[int]]]:
+        """Return this process' batches of recovery training; all have as many, for they wait for each other."""
         batches, (rank, world) = self._training_batches, self._place
         batches = batches + [batches[i % len(batches)] for i in range(-len(batches) % world)]  # the first ones again
-        own = [pad_right([torch.tensor(ids) for ids in batch]) for batch in deal(batches, rank, world)]
+        return deal(batches, rank, world)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Batches of recovery training, in another order in each epoch."""
+        own = [pad_right([torch.tensor(ids) for ids in batch]) for batch in self.training_batches()]
         items = [{"input_ids": ids, "attention_mask": mask} for ids, mask in own]
         return DataLoader(cast(Dataset[Any], items), batch_size=None, sampler=EpochShuffle(len(items), self.seed))
 
@@ -412,8 +417,8 @@ class EpochShuffle(Sampler[int]):
         yield from torch.randperm(self.count, generator=generator).tolist()
 
 
-def _text_of(example: Any) -> str:
-    """All text in an example of any task."""
+def all_text(example: Any) -> str:
+    """Return all text in an example of any task."""
     return "\n".join(_strings_of(example))
 
 

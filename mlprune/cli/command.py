@@ -3,6 +3,7 @@
 import re
 import shlex
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from mlprune.callbacks import ProgressDisplay, PruningCallback
+from mlprune.callbacks.console import print_tables
 from mlprune.callbacks.run_folder import VERSIONS
 from mlprune.cli.checks import (
     check_callbacks,
@@ -32,13 +34,17 @@ from mlprune.cli.resume import refuse_differences, take_resume
 from mlprune.datamodule import PruningDataModule
 from mlprune.errors import UserError, one_line
 from mlprune.experiments import TRAINER_DEFAULTS, Engine
+from mlprune.experiments.dry_run import DryRun, estimate_tables
 from mlprune.experiments.engine import callbacks_of
 from mlprune.invocation import program
+from mlprune.models.loading import without_weights
 from mlprune.module import PruningModule
 from mlprune.run import reopened
 from mlprune.studies.spec import Study
 
 USAGE = "{0} {1} --config FILE_OR_NAME [--config ...] [--KEY VALUE ...]\n       {0} {1} --resume RUN"
+DRY_RUN = "--dry-run"
+ESTIMATE = "Say what would be run, and estimate its time on this machine, memory and disk; nothing is written."
 RESUME = "Folder of an interrupted run, which resumes there with the same configuration."
 DENSE = "Folder of a run of fit or test; fit takes the dense model's results from there if nothing differs."
 WROTE = "Versions, threads and instruction set that a run's config.yaml was written with; not read."
@@ -48,8 +54,10 @@ class MlpruneCLI(LightningCLI):
     """The command line of mlprune: ``fit`` runs the experiment, ``validate`` prunes, ``test`` evaluates."""
 
     def __init__(self, args: list[str] | None = None) -> None:
-        self.typed = f"{program()} {shlex.join(sys.argv[1:] if args is None else args)}"
-        args, self.resumed = take_resume(named_configs(list(sys.argv[1:] if args is None else args)))
+        given = list(sys.argv[1:] if args is None else args)
+        self.typed = f"{program()} {shlex.join(given)}"
+        args, self.is_dry = take_dry_run(given)
+        args, self.resumed = take_resume(named_configs(args))
         args = [re.sub(r"^--study\.look-again\b", "--study.look_again", arg) for arg in args]
         check_files(args)
         super().__init__(
@@ -84,7 +92,8 @@ class MlpruneCLI(LightningCLI):
         """Add the section ``pruning``; one seed serves everything."""
         parser.add_lightning_class_args(PruningCallback, "pruning")
         parser.add_class_arguments(Study, "study")
-        parser.add_argument("--resume", action=ActionTakenBefore, help=RESUME)
+        parser.add_argument("--resume", action=ActionTakenBefore, metavar="RUN", help=RESUME)
+        parser.add_argument(DRY_RUN, action=ActionTakenBefore, help=ESTIMATE)
         parser.add_argument("--dense", type=str | None, help=DENSE)
         parser.add_argument(f"--{VERSIONS}", type=dict[str, Any] | None, help=WROTE)
         parser.link_arguments("seed_everything", "data.seed", compute_fn=_plain_seed)
@@ -124,7 +133,8 @@ class MlpruneCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         """Build trainer, model and data; what they refuse is the user's mistake."""
         try:
-            super().instantiate_classes()
+            with without_weights() if self.is_dry else nullcontext():
+                super().instantiate_classes()
             if self.subcommand == "fit" and self.trainer.max_epochs:
                 check_optimizer(self.model.optimizer)
         except UserError:
@@ -176,6 +186,17 @@ class MlpruneCLI(LightningCLI):
             parser=OneLineParser(),
         )
 
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Run it, or only estimate what that would cost."""
+        if not self.is_dry:
+            super()._run_subcommand(subcommand)
+            return
+        engine = self._engine(self.model, self.datamodule)
+        has_dense = engine.dense is not None
+        estimate = DryRun(engine.run, engine.pruning, subcommand, has_dense, engine.study).estimate()
+        if engine.run.writes:
+            print_tables(estimate_tables(estimate))
+
     def fit(self, model: PruningModule, datamodule: PruningDataModule, ckpt_path: str | None = None) -> None:
         """Run the whole experiment, or the sweep if there is one."""
         self._engine(model, datamodule).experiment(ckpt_path)
@@ -187,6 +208,22 @@ class MlpruneCLI(LightningCLI):
     def test(self, model: PruningModule, datamodule: PruningDataModule) -> None:
         """Evaluate."""
         self._engine(model, datamodule).evaluate()
+
+
+def take_dry_run(args: list[str]) -> tuple[list[str], bool]:
+    """Return the command line without ``--dry-run``, and whether it was there.
+
+    Raises:
+        UserError: If the run is to be resumed.
+
+    Example:
+        >>> take_dry_run(["fit", "--dry-run", "--config", "demo"])
+        (['fit', '--config', 'demo'], True)
+    """
+    is_dry = DRY_RUN in args
+    if is_dry and any(arg.partition("=")[0] == "--resume" for arg in args):
+        raise UserError(f"{DRY_RUN} estimates a whole run; leave --resume out")
+    return [arg for arg in args if arg != DRY_RUN], is_dry
 
 
 def _plain_seed(seed: bool | int) -> int:

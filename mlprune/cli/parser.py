@@ -52,9 +52,11 @@ class OneLineParser(LightningArgumentParser):
 class ActionTakenBefore(_HelpAction):  # which jsonargparse leaves out of what it parses
     """An option that stands in the help, but that is taken off the command line before the parser sees it."""
 
-    def __init__(self, option_strings: list[str], dest: str = SUPPRESS, help: str | None = None) -> None:
+    def __init__(
+        self, option_strings: list[str], dest: str = SUPPRESS, help: str | None = None, metavar: str | None = None
+    ) -> None:
         super().__init__(option_strings, dest=SUPPRESS, help=help)
-        self.nargs, self.metavar = None, "RUN"
+        self.nargs, self.metavar = None if metavar else 0, metavar
 
 
 def _keys(parser: LightningArgumentParser) -> list[str]:

@@ -55,11 +55,12 @@ INSTEAD = (
 )
 
 
-def check_folder(folder: Path) -> None:
+def check_folder(folder: Path, weights: bool = True) -> None:
     """Look at the names in a model folder, and at the beginnings of its files, without reading any of them.
 
     Args:
         folder: An existing folder.
+        weights: Whether it must hold weights.
 
     Raises:
         UserError: If it holds no config.json or no safetensors, saying what it holds instead; if it is an adapter; if
@@ -76,7 +77,8 @@ def check_folder(folder: Path) -> None:
     for name in names:
         if name.endswith((".json", ".safetensors", ".model", ".txt", ".jinja")):
             refuse_placeholder(folder / name)
-    weights_file(folder)
+    if weights:
+        weights_file(folder)
 
 
 def weights_file(folder: Path) -> str:

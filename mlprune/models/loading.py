@@ -3,6 +3,9 @@
 Weights are read from safetensors only; code of a repository runs only if the user says so.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +34,25 @@ from mlprune.models.tokenizer import load_tokenizer
 from mlprune.models.tokenizer_options import check_names, check_taken
 
 DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
+
+
+_WITHOUT_WEIGHTS: ContextVar[bool] = ContextVar("without_weights", default=False)
+
+
+@contextmanager
+def without_weights() -> Iterator[None]:
+    """Inside this context, model folders need not hold weights, which are not going to be read.
+
+    Example:
+        >>> with without_weights():
+        ...     ModelSource("demo").name
+        'demo'
+    """
+    token = _WITHOUT_WEIGHTS.set(True)
+    try:
+        yield
+    finally:
+        _WITHOUT_WEIGHTS.reset(token)
 
 
 @dataclass(frozen=True)
@@ -69,7 +91,7 @@ class ModelSource:
         if self.name in PACKAGED:
             check_packaged(self.name)
         elif self.name and self._path.is_dir():
-            check_folder(self._path)
+            check_folder(self._path, weights=not _WITHOUT_WEIGHTS.get())
         else:
             self._check_hub_id()
 
