@@ -115,6 +115,8 @@ class MlpruneCLI(LightningCLI):
             )
         if config.dense is not None and self.subcommand != "fit":
             raise UserError(f"--dense goes with fit; {self.subcommand} compares nothing")
+        if self.subcommand == "validate" and (config.study.recipes or config.study.grid):
+            raise UserError("study goes with fit, which evaluates its recipes; validate prunes one model")
         if self.resumed is not None:
             refuse_differences(self.resumed, self._settings())
         if trainer.fast_dev_run:
@@ -198,7 +200,7 @@ class MlpruneCLI(LightningCLI):
             print_tables(estimate_tables(estimate))
 
     def fit(self, model: PruningModule, datamodule: PruningDataModule, ckpt_path: str | None = None) -> None:
-        """Run the whole experiment, or the sweep if there is one."""
+        """Run the whole experiment, or the study if there is one."""
         self._engine(model, datamodule).experiment(ckpt_path)
 
     def validate(self, model: PruningModule, datamodule: PruningDataModule) -> None:

@@ -26,7 +26,11 @@ def study_section(run: RunContent) -> dict[str, Any] | None:
     if not study or run.sweep:
         return None
     figures = [
-        *([("Selection against confirmation", _scatter(study))] if study.get("confirmed") else []),
+        *(
+            [("Selection against confirmation", _scatter(study))]
+            if study.get("confirmed") and study.get("selection")
+            else []
+        ),
         *(
             [("Calibration seeds", _seeds(study))]
             if any(len(r["by_seed"]) > 1 for r in study.get("confirmed", []))

@@ -20,7 +20,10 @@ SHORT = {  # keys that recipes may give by their last part
     "dtype": "model.dtype",
     "groups": "pruning.importance.groups",
 }
-CLASSES = {"pruning.importance": "mlprune.pruning.Wanda", "pruning.pattern": "mlprune.pruning.Unstructured"}
+DEFAULTS: dict[str, dict[str, Any]] = {  # what a section is where the configuration leaves it out
+    "pruning.importance": {"class_path": "mlprune.pruning.Wanda"},
+    "pruning.pattern": {"class_path": "mlprune.pruning.Unstructured", "init_args": {"sparsity": 0.3}},
+}
 FIXED = ("data.tasks", "data.seed", "data.limit", "data.training", "pruning.sweep", "pruning.streaming", "model.lora")
 SECTIONS = ("model", "data", "pruning")
 
@@ -162,7 +165,7 @@ def applied(settings: Mapping[str, Any], differs: Mapping[str, Any]) -> dict[str
             if isinstance(below, str):
                 below = {"class_path": below}
             if below is None:
-                below = {"class_path": CLASSES[path]} if path in CLASSES else {}
+                below = deepcopy(DEFAULTS.get(path, {}))
             place[parent] = below
             place = below.setdefault("init_args", {}) if "class_path" in below else below
             if place is None:

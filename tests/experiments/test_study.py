@@ -181,3 +181,25 @@ def test_recipes_differ_in_classes_with_arguments(mlprune, tiny_folder: Path, tm
     }
     assert found["ria"] is None
     assert len(found["lrp2"]["LRP2"]["reviews"]["fr"]["pairs"]) == 6
+
+
+def test_the_papers_table_runs_on_a_tiny_model(mlprune, tiny_folder: Path, tmp_path: Path) -> None:
+    fragments = Path(__file__).parents[2] / "configs" / "paper" / "fragments"
+    study = yaml.safe_load((fragments / "table-contrastive.yaml").read_text(encoding="utf-8"))
+    demonstrations = yaml.safe_load((fragments / "table-demonstrations-code.yaml").read_text(encoding="utf-8"))
+    for own in demonstrations.values():
+        own["init_args"].pop("corpus")  # the bundled ones, and the standard library's source
+    study["endpoint"]["tasks"] = ["reviews"]
+    config = write(tmp_path, tiny_folder, **study | {"select": None, "seeds": None, "confirm": {"rows": "0-5"}})
+    content = yaml.safe_load(config.read_text(encoding="utf-8"))
+    content["data"] |= {"demonstrations": demonstrations, "num_prompts": 2, "max_tokens": 40}
+    content["pruning"] = {"propagate": "pruned"}
+    config.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    status, _, err = mlprune("fit", "--config", config)
+    assert status == 0, err
+    found = read(RUN)
+    assert [row["system"] for row in found["confirmed"]] == list(study["recipes"])
+    assert all(row["p_holm"] >= row["p"] for row in found["confirmed"])
+    page = html.unescape((RUN / "report.html").read_text(encoding="utf-8"))
+    assert study["question"] in page
+    assert "fr-en highest dropped" in page
