@@ -33,6 +33,7 @@ def model_parts(module: PruningModule) -> dict[str, Part]:
         "attn_implementation": source.attn_implementation,
         "tokenizer_options": source.tokenizer_options,
         "interventions": plain(module.interventions),
+        **({} if module.recheck else {"recheck": False}),
     }
     folder = source.folder()
     beside = {path for pattern in MODEL_FILES for path in folder.glob(pattern) if path.is_file()}

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from mlprune.comparison import read_figures
 from mlprune.datamodule import EvaluationBatch, PruningDataModule
 from mlprune.distributed import gather_objects
+from mlprune.evaluation.recheck import recheck_all
 from mlprune.evaluation.results import summarize
 from mlprune.interventions import Intervention
 from mlprune.models.blocks import find_blocks
@@ -51,6 +52,8 @@ class PruningModule(LightningModule):
         optimizer: Optimizer of recovery training (``fit`` with ``trainer.max_epochs`` above 0).
         interventions: What changes activations while the model is evaluated, such as
             :class:`mlprune.interventions.FeatureAblation`.
+        recheck: Of a bfloat16 or float16 model, score answers within the noise of its dtype again in float32, where
+            there is memory for it.
         lora: Arguments of ``peft.LoraConfig``, such as ``{r: 8}``: recovery training learns low-rank adapters instead
             of all weights; they are merged at its end, and the masks applied again.
         smaller: Steps that ``fit`` takes first, which make the model smaller, such as
@@ -69,6 +72,7 @@ class PruningModule(LightningModule):
         lora: dict[str, Any] | None = None,
         interventions: list[Intervention] | None = None,
         smaller: list[Reduction] | None = None,
+        recheck: bool = True,
     ) -> None:
         super().__init__()
         self.source = ModelSource(
@@ -80,6 +84,7 @@ class PruningModule(LightningModule):
         self.interventions = list(interventions or [])
         self.smaller = list(smaller or [])
         self.given = self.source  # which steps of model.smaller replace
+        self.recheck = recheck
         self._intervened = ExitStack()
         self.model: PreTrainedModel | None = None
         self.masks: dict[str, Tensor] = {}
@@ -191,11 +196,20 @@ class PruningModule(LightningModule):
         """Gather all records, measure them, log the figures as ``stage/task/language/metric``, and keep the results."""
         data = self._data
         self.records = {key: self._gathered(records) for key, records in self.records.items()}
+        rechecked = self._recheck(data) if self.recheck else {}
         self.results = summarize(data.tasks, self.records, self.system, data.seed)
+        self.results |= {"rechecked": rechecked} if rechecked else {}
         found = {type(own).__name__: section for own in self.interventions if (section := own.results())}
         self.results |= {"interventions": found} if found else {}
         figures = scalars(self.pruning_stage, self.results)
         self.log_dict(figures, rank_zero_only=False, sync_dist=False, logger=False)  # callbacks know under which names
+
+    def _recheck(self, data: PruningDataModule) -> dict[str, Any]:
+        """Score again in float32 what a narrow dtype may have decided, and return what came of it."""
+        assert self.model is not None
+        tasks = {task.name: task for task in data.tasks}
+        examples = {name: data.examples(task) for name, task in tasks.items()}
+        return recheck_all(self.model, self.tokenizer, tasks, examples, self.records, data.max_batch_chars)
 
     def _gathered(self, records: list[Record]) -> list[Record]:
         """All processes' records in the order of the corpus."""
