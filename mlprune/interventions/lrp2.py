@@ -75,6 +75,9 @@ class LRP2(Intervention):
         if layers is not None and not 0 <= layers[0] < layers[1]:
             shown = ", ".join(map(str, layers))
             raise UserError(f"LRP2: layers {shown} are not allowed; give two from 0 on, the earlier one first")
+        names = [task.name for task in validation or []]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise UserError(f"LRP2: validation has two tasks named '{twice}'; give one for each task")
         if num_sentences is not None and num_sentences < 1:
             raise UserError(f"LRP2: num_sentences {num_sentences} is not allowed; give at least 1")
         language(pivot)

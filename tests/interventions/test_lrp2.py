@@ -225,6 +225,7 @@ def test_it_goes_with_another_intervention() -> None:
         ({"layers": (-1, 2)}, "layers -1, 2 are not allowed"),
         ({"layers": (1, 2), "num_sentences": 0}, "num_sentences 0 is not allowed"),
         ({"layers": (1, 2), "pivot": "xx-nowhere"}, "xx-nowhere"),
+        ({"validation": [reviews("0-3"), reviews("4-7", ["sw"])]}, "two tasks named 'reviews'"),
         ({"validation": [PerplexityTask(["fr"])]}, "validation task 'perplexity' has no candidates"),
     ],
 )
