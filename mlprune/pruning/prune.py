@@ -11,6 +11,7 @@ from mlprune.errors import UserError
 from mlprune.log import log
 from mlprune.models.blocks import Block, find_blocks, look_at, model_device
 from mlprune.pruning.allocation import Allocation
+from mlprune.pruning.batches import listed
 from mlprune.pruning.calibration import Calibration, calibrating
 from mlprune.pruning.importance import Importance
 from mlprune.pruning.patterns import Pattern
@@ -68,7 +69,7 @@ def prune_model(
         tensor([4, 4, 4, 4, 4, 4, 4, 4])
     """
     pruner = Pruner(importance, pattern, allocation, include, exclude)
-    batches = list(batches)
+    batches = listed(batches)
     pruner.check_batches(batches)
     if batches:
         batches = form_batches(model, batches, max_batch_tokens, pruner.importance.needs, count_padding)

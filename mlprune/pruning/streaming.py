@@ -15,6 +15,7 @@ from mlprune.models.blocks import Block
 from mlprune.models.checkpoint import Checkpoint
 from mlprune.models.shards import ShardWriter
 from mlprune.models.streamed import StreamedModel
+from mlprune.pruning.batches import listed
 from mlprune.pruning.calibration import Calibration, calibrating
 from mlprune.pruning.hidden import HiddenFolder
 from mlprune.pruning.propagation import Propagate
@@ -203,7 +204,7 @@ def prune_streaming(
     """
     pruner = pruner or Pruner()
     check_streaming(pruner)
-    batches = list(batches)
+    batches = listed(batches)
     pruner.check_batches(batches)
     streaming = StreamedPruning(source, target, dtype, device, masks_path, hidden_folder)
     sparsities: dict[str, float] = {}
