@@ -6,7 +6,7 @@ Shapes: W, gradient (out_features, in_features), stacked experts (experts, out_f
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -35,7 +35,7 @@ class GradientMoments(Statistic):
             that the block is calibrated on.
     """
 
-    loss: Loss | None = None
+    loss: Loss | None = field(default=None, compare=False)  # the name says which
 
     @override
     def shape(self, in_features: int) -> tuple[int, ...]:
@@ -50,11 +50,13 @@ def gradient_moments(loss: Loss | None = None) -> GradientMoments:
     """Return the statistic of a loss' gradients.
 
     Example:
-        >>> gradient_moments().one_prompt
-        True
+        >>> from mlprune.pruning import NextToken
+        >>> gradient_moments(NextToken()).name, gradient_moments(NextToken()) == gradient_moments(NextToken())
+        ('gradients of NextToken()', True)
     """
     scope: Literal["block", "model"] = "block" if loss is None else "model"
-    return GradientMoments("gradients", sum_of_squares, 2, is_stored=False, one_prompt=True, scope=scope, loss=loss)
+    name = f"gradients of {'block outputs' if loss is None else loss}"
+    return GradientMoments(name, sum_of_squares, 2, is_stored=False, one_prompt=True, scope=scope, loss=loss)
 
 
 def norms_and_gradients(moments: Tensor) -> tuple[Tensor, Tensor]:

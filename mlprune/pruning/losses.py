@@ -32,6 +32,10 @@ class Loss(ABC):
                 (1, T), and of encoder-decoder models ``decoder_input_ids`` and ``decoder_attention_mask``.
         """
 
+    def __str__(self) -> str:
+        """Its class and settings, which tell the gradients of one loss from those of another."""
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
+
 
 class NextToken(Loss):
     """Mean cross-entropy of every token but the first, of what the decoder reads; nats.

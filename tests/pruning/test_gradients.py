@@ -24,6 +24,7 @@ from mlprune.pruning import (
     Unstructured,
     Wanda,
     collect_statistics,
+    prune_from_statistics,
     prune_model,
     prune_streaming,
 )
@@ -148,6 +149,18 @@ def test_losses_ask_for_different_weights() -> None:
     assert all(torch.equal(mask, masks[2][path]) for path, mask in masks[1].items())
 
 
+def test_statistics_know_of_which_loss_they_are() -> None:
+    batches = [batch | {"group": "mt"} for batch in tiny_batches("llama", LENGTHS)]
+    model = tiny_model("llama")
+    found = collect_statistics(model, batches, Pruner(GBLM()))
+    masks = prune_from_statistics(tiny_model("llama"), found, Pruner(GBLM()))  # another object of the same loss
+    expected = prune_model(model, batches, GBLM(), propagate="dense")
+    assert all(torch.equal(mask, expected[path]) for path, mask in masks.items())
+    for other in (GBLM(TranslationLoss()), RegionalGradient()):
+        with pytest.raises(UserError, match=r"needs gradients of .*; the statistics are gradients of NextToken\(\)"):
+            prune_from_statistics(model, found, Pruner(other))
+
+
 def test_translation_loss_counts_translations() -> None:
     model, ids = tiny_model("llama"), torch.tensor([[5, 6, 1, 7, 8, 1, 9, 1, 4, 3]])
     losses = NextToken().losses(model, {"input_ids": ids})
@@ -215,7 +228,7 @@ def test_refused() -> None:
     batches = tiny_batches("llama", LENGTHS)
     with pytest.raises(UserError, match=r"RegionalGradient: alpha -1.0 is not allowed; give 0 or more"):
         RegionalGradient(alpha=-1.0)
-    with pytest.raises(UserError, match="gradients are not gathered beside other statistics"):
+    with pytest.raises(UserError, match=r"gradients of NextToken\(\) are not gathered beside other statistics"):
         DSnoT(first=GBLM())
     with pytest.raises(UserError, match="streaming: GBLM needs the gradients of the whole model"):
         prune_streaming("nowhere", "there", batches, Pruner(GBLM()))
