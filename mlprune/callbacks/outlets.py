@@ -174,14 +174,18 @@ class Outlets:
 
 
 def _write_hparams(writer: SummaryWriter, settings: Mapping[str, Any], values: Scalars, step: int) -> None:
-    """Write what the tab HPARAMS reads; it shows five columns until others are ticked, those that "differ" first."""
+    """Write what the tab HPARAMS reads; it shows five columns until others are ticked, those that "differ" first.
+
+    The columns of all runs are those that the first one declares, so a run without results leaves that to others.
+    """
     columns, *session = hparams(dict(settings), dict(values))
     plugin = columns.value[0].metadata.plugin_data
     content = HParamsPluginData.FromString(plugin.content)
     for column in content.experiment.hparam_infos:
         column.differs = column.name in FIRST_COLUMNS
     plugin.content = content.SerializeToString()
-    for summary in (columns, *session):
+    has_results = any(not tag.startswith("headline/pruning/") for tag in values)
+    for summary in (columns, *session) if has_results else session:
         writer._get_file_writer().add_summary(summary)  # writer.add_hparams opens one more run
     for tag, value in values.items():
         writer.add_scalar(tag, value, step)

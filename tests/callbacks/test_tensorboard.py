@@ -113,6 +113,8 @@ def test_each_subcommand_has_its_own_scalars(mlprune, tmp_path: Path, tiny_folde
     assert status == 0, err
     found = events()
     assert "headline/pruning/sparsity" in found.Tags()["scalars"]
+    assert "_hparams_/session_start_info" in found.summary_metadata
+    assert "_hparams_/experiment" not in found.summary_metadata  # it would hide the columns of runs with results
     for tag in ("scores_log10/self_attn.q_proj", "energies_log10/mlp.down_proj/mt"):
         assert [event.step for event in found.Histograms(tag)] == [0, 1, 2]
     assert mlprune("test", "--config", config)[0] == 0
