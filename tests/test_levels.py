@@ -25,11 +25,11 @@ ALLOWED = {
     "pruning": BOTTOM | {"models"},
     "analysis": BOTTOM | {"models", "pruning"},
     "comparison": BOTTOM | {"metrics", "runs"},
-    "studies": BOTTOM | {"metrics", "comparison", "evaluation", "runs"},
+    "studies": BOTTOM | {"metrics", "comparison", "evaluation", "present", "runs"},
     "present": BOTTOM | {"metrics", "comparison"},
     "interventions": BOTTOM | {"models", "data", "metrics", "pruning", "analysis", "evaluation"},
     "evaluation": BOTTOM | {"models", "data", "metrics", "comparison", "present"},
-    "report": BOTTOM | {"models", "metrics", "comparison", "present", "runs"},
+    "report": BOTTOM | {"models", "metrics", "comparison", "present", "runs", "studies"},
     "runs": BOTTOM | {"models", "pruning"},
     "smaller": BOTTOM | {"models", "data", "metrics", "comparison", "present", "evaluation"},
 }

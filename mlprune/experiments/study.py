@@ -1,6 +1,5 @@
 """A study: many recipes, chosen on some rows and judged once on others; a sweep is the simplest one."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -15,22 +14,23 @@ from mlprune.experiments.evaluations import Evaluations
 from mlprune.experiments.recipe_controls import controls_of
 from mlprune.experiments.stages import Stages
 from mlprune.experiments.variants import Variant
-from mlprune.files import whole_file, write_json, write_text
+from mlprune.files import whole_file, write_json
 from mlprune.inputs import plain
 from mlprune.models.blocks import find_blocks
 from mlprune.module import PruningModule
 from mlprune.present import curves_of, curves_table
 from mlprune.present.figures import sparsity_curves
-from mlprune.present.study import leaderboard, study_csv
-from mlprune.present.table import to_csv, to_latex
+from mlprune.present.study import leaderboard
 from mlprune.run import Run
 from mlprune.runs.content import read_run
-from mlprune.runs.reading import SCHEMA_VERSION
+from mlprune.runs.facts import digest
+from mlprune.runs.reading import SCHEMA_VERSION, read_json
 from mlprune.studies.judging import Entry, Judge, next_round
 from mlprune.studies.looks import STUDY, Looks, find_looks, hash_of
-from mlprune.studies.outcome import Line, Outcome, conclude
+from mlprune.studies.outcome import conclude
 from mlprune.studies.plan import CONFIRM, make_plan
 from mlprune.studies.rows import check_calibration
+from mlprune.studies.shards import write_outcome
 from mlprune.studies.spec import Study
 from mlprune.studies.store import Store
 
@@ -73,6 +73,8 @@ class StudyExperiment:
 
     def check(self) -> None:
         """Raise UserError if recipes do not fit the model or the prompts; before anything is read of the rows."""
+        if self.study.part[1] > len(self.entries):
+            raise UserError(f"study.shard {self.study.shard}: there are {len(self.entries)} recipes; give fewer parts")
         for variant in self.variants:
             source = variant.module.source
             if source.recipe():
@@ -110,13 +112,26 @@ class StudyExperiment:
             if not (folder / STUDY).is_file():
                 raise UserError(f"study.earlier: '{folder}' holds no {STUDY}; give the folder of a study")
         beside = sorted(path.parent for path in self.run.folder.parent.glob(f"*/{STUDY}"))
-        return [*named, *([self.dense] if self.dense is not None else []), *beside]
+        found = [*named, *([self.dense] if self.dense is not None else []), *beside]
+        return [folder for folder in found if not self._is_sibling(folder)]
+
+    @property
+    def id(self) -> str:
+        """What all parts of a study have in common."""
+        study, entries = self.study, [entry.to_json() for entry in self.entries if entry.control is None]
+        return digest([plain(own) for own in (study.endpoint, study.select, study.confirm, study.seeds, entries)])
+
+    def _is_sibling(self, folder: Path) -> bool:
+        """Whether a folder holds another part of this study, whose look is the same."""
+        there, part = read_json(folder / STUDY), self.study.shard
+        return part is not None and there.get("id") == self.id and there.get("shard") not in (None, part)
 
     def phases(self) -> list[Phase]:
         """Return what is done after the dense evaluation, with captions."""
         self.evaluations = Evaluations(self.run, self.plan, self.variants, self.stages, self.schedule)
         self.evaluations.expect(self.plan.cost(len(self.study.seeds or [0]), NUM_CONTROLS * self.study.controls))
-        self._chosen = self.entries
+        place, total = self.study.part
+        self._chosen = self.entries[place::total]
         found: list[Phase] = [
             (
                 f"selection, round {number + 1} of {len(self.plan.rounds)}"
@@ -144,7 +159,8 @@ class StudyExperiment:
 
     def _confirm(self) -> None:
         """Look at the confirmation rows: first the look is written down, so that no crash hides it."""
-        self._write()
+        if self.run.writes:
+            write_json(self.run.folder / STUDY, self.declared())
         self.evaluations.evaluate(self._chosen, CONFIRM, "confirmation")
 
     def _control(self) -> None:
@@ -171,6 +187,7 @@ class StudyExperiment:
             "select": study.select and asdict(study.select),
             "confirm": study.confirm and asdict(study.confirm) | {"top": self.plan.top},
             "seeds": study.seeds or [self.run.data.seed],
+            "id": self.id,
             "shard": study.shard,
             "seed": self.run.data.seed,
             "rounds": [asdict(step) for step in self.plan.rounds],
@@ -179,21 +196,24 @@ class StudyExperiment:
             **(self.looks.to_json() if self.looks is not None else {"looks": {}, "look_ids": {}}),
         }
 
-    def _write(self, outcome: Outcome | None = None) -> None:
-        if self.run.writes:
-            write_json(self.run.folder / STUDY, self.declared() | (outcome.to_json() if outcome is not None else {}))
+    def _write_shard(self) -> dict[str, Any]:
+        """Say that this is a part, of which nothing can be claimed."""
+        answer = f"Part {self.study.shard} of a study; `mlprune report` with the folders of all parts merges them."
+        content = self.declared() | {"gains": self._gains, "answer": answer}
+        write_json(self.run.folder / STUDY, content)
+        print_line(answer, "bold")
+        return content
 
     def write(self) -> dict[str, Any]:
         """Conclude, write study.json and study.csv, show the leaderboard and the answer, and return study.json."""
         folder = self.run.folder
         chosen = [entry.name for entry in self._chosen] if CONFIRM in self.plan.parts else []
-        outcome = conclude(self.judge(), self.entries, self.plan.select_parts, self._gains, chosen, self.looks)
-        self._write(outcome)
-        write_text(folder / "study.csv", to_csv(study_csv([(before_row(line), line.row) for line in outcome.lines])))
-        content: dict[str, Any] = json.loads((folder / STUDY).read_text(encoding="utf-8"))
+        if self.study.shard is not None:
+            return self._write_shard()
+        looks = self.looks.count if self.looks is not None else 1
+        outcome = conclude(self.judge(), self.entries, self.plan.select_parts, self._gains, chosen, looks)
+        content = write_outcome(folder, self.declared(), outcome)
         tables = leaderboard(content)
-        with self.run.viewer("study.tex"):
-            write_text(folder / "study.tex", "\n\n".join(map(to_latex, tables)) + "\n")
         if curves := curves_of(read_sweep(read_run(folder).sweep)):
             tables.append(curves_table(curves))
             with self.run.viewer("figures/sweep.png"), whole_file(folder / "figures" / "sweep.png") as partial:
@@ -202,16 +222,6 @@ class StudyExperiment:
             print_tables(tables)
             print_line(outcome.answer, "bold")
         return content
-
-
-def before_row(line: Line) -> dict[str, Any]:
-    """Return what stands before a row of study.csv: recipe, seed, role, and the values of the grid."""
-    keys = [key.rpartition(".")[2] for key in line.entry.values]
-    values = {
-        last if keys.count(last) == 1 else key: value
-        for (key, value), last in zip(line.entry.values.items(), keys, strict=True)
-    }
-    return {"recipe": line.entry.name, "seed": line.seed, "role": line.role, **values}
 
 
 def entries_of(variants: Sequence[Variant], base: PruningModule) -> list[Entry]:

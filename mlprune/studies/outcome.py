@@ -8,7 +8,6 @@ from mlprune.comparison.difference import Difference
 from mlprune.studies.decision import Claim, Confirmation, decide
 from mlprune.studies.evidence import Evidence, evidence_of
 from mlprune.studies.judging import Entry, Judge
-from mlprune.studies.looks import Looks
 from mlprune.studies.shift import fitted_evidence
 
 CONFIRM, SELECT, CONTROL = "confirm", "select", "control"
@@ -30,6 +29,16 @@ class Line:
     seed: int | str
     role: str
     row: Difference
+
+    @property
+    def before(self) -> dict[str, Any]:
+        """What stands before the row: recipe, seed, role, and the values of the grid."""
+        keys = [key.rpartition(".")[2] for key in self.entry.values]
+        values = {
+            last if keys.count(last) == 1 else key: value
+            for (key, value), last in zip(self.entry.values.items(), keys, strict=True)
+        }
+        return {"recipe": self.entry.name, "seed": self.seed, "role": self.role, **values}
 
 
 @dataclass(frozen=True)
@@ -94,7 +103,7 @@ def conclude(
     parts: Sequence[str],
     gains: Sequence[Mapping[str, float]] = (),
     chosen: Sequence[str] = (),
-    looks: Looks | None = None,
+    looks: int = 1,
 ) -> Outcome:
     """Return what a study found, from its records.
 
@@ -134,7 +143,7 @@ def conclude(
         controls += _constants(judge, by_name[chosen[0]], parts)
     if not confirmed:
         return Outcome(lines, selection, gains, answer=_explored(recipes, selection))
-    decision = decide(confirmed, len(recipes), looks.count if looks is not None else 1)
+    decision = decide(confirmed, len(recipes), looks)
     rows = [own.evidence.row for own in confirmed]
     lines += [Line(by_name[row.system], ALL_SEEDS, CONFIRM, row) for row in rows]
     return Outcome(lines, selection, gains, decision.claims, controls, decision.sentence)

@@ -140,6 +140,7 @@ MISTAKES = {
     "group that is not there": ({"recipes": {"a": {"groups": ["xx"]}}}, ["needs the group 'xx'", "mt"]),
     "one folder for two": ({"recipes": {"a b": {}, "a-b": {}}}, ["folder name", "another name"]),
     "shard": ({"shard": "3/2"}, ["study.shard '3/2'", "1/4"]),
+    "shard of a selection": ({"shard": "1/2"}, ["study.shard", "study.select needs the results of all recipes"]),
     "earlier": ({"earlier": ["nowhere"]}, ["study.earlier", "nowhere"]),
 }
 
@@ -203,3 +204,23 @@ def test_the_papers_table_runs_on_a_tiny_model(mlprune, tiny_folder: Path, tmp_p
     page = html.unescape((RUN / "report.html").read_text(encoding="utf-8"))
     assert study["question"] in page
     assert "fr-en highest dropped" in page
+
+
+def test_parts_of_a_study_merge_to_what_one_run_gives(mlprune, tiny_folder: Path, tmp_path: Path) -> None:
+    config = write(tmp_path, tiny_folder, select=None, seeds=[0], confirm={"rows": "40-79"})
+    assert mlprune("fit", "--config", config, "--trainer.default_root_dir", "whole")[0] == 0
+    for part in ("2/2", "1/2"):
+        status, _, err = mlprune("fit", "--config", config, "--study.shard", part)
+        assert status == 0, err
+    parts = [RUN, RUN.with_name("version_1")]
+    status, _, err = mlprune("report", parts[0], parts[0])
+    assert status == 2
+    assert "parts 2, 2 of 2" in err
+    status, out, err = mlprune("report", *parts)
+    assert status == 0, err
+    merged = Path(out.strip()).parent
+    for name in ("study.json", "study.csv", "study.tex"):
+        assert (merged / name).read_bytes() == Path("whole", RUN, name).read_bytes(), name
+    status, _, err = mlprune("fit", "--config", config, "--study.shard", "1/2")
+    assert status == 2
+    assert "looked at once already" in err
