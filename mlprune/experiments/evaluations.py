@@ -145,7 +145,7 @@ class Evaluations:
             "pattern": describe(pruner.pattern),
             "allocation": describe(pruner.allocation) if pruner.allocation else "uniform",
             "propagate": variant.propagate,
-            "label": ", ".join([*label, *([part] if len(self.plan.parts) > 1 else [])]),
+            "label": "-".join([*label, *([part] if len(self.plan.parts) > 1 else [])]),
         }
 
     def _prune(self, variant: Variant) -> dict[str, Any]:
