@@ -172,7 +172,8 @@ class DryRun:
             item = next(whole.parameters()).dtype.itemsize
             prompts = self.run.data.prompts(shallow, self.run.module.tokenizer).values()
             tokens = sum(len(ids) for own in prompts for ids in own)
-            peak += found.scored + tokens * whole.config.get_text_config().hidden_size * item  # masks, hidden states
+            peak += tokens * whole.config.get_text_config().hidden_size * item  # hidden states
+            peak += found.scored if self.run.device.type == "cpu" else 0  # masks, which are kept there
         return peak + 3 * model if self.epochs else peak  # gradients, and two moments of AdamW
 
     def _disk(self, whole: PreTrainedModel, found: Estimate) -> float:
