@@ -10,8 +10,10 @@ from mlprune.files import whole_folder, write_json
 from mlprune.inputs import INPUTS, evaluated_parts
 from mlprune.run import Run
 from mlprune.runs.inputs import hashes
+from mlprune.runs.unfinished import Unfinished
 
 RESULTS, PREDICTIONS = "results.dense.json", "predictions.dense"
+PRUNED_RESULTS, PRUNED_PREDICTIONS = "results.pruned.json", "predictions.pruned"  # before recovery training
 
 
 def has_dense(folder: Path) -> bool:
@@ -20,10 +22,26 @@ def has_dense(folder: Path) -> bool:
 
 
 def keep_dense(folder: Path) -> None:
-    """Rename the dense model's results; results.json comes last, since its new name marks the step as done."""
-    shutil.rmtree(folder / PREDICTIONS, ignore_errors=True)
-    (folder / "predictions").rename(folder / PREDICTIONS)
-    (folder / "results.json").rename(folder / RESULTS)
+    """Rename the dense model's results."""
+    _rename(folder, RESULTS, PREDICTIONS)
+
+
+def has_pruned(folder: Path) -> bool:
+    """Return whether a run's folder has the results of the pruned model before recovery training."""
+    return (folder / PRUNED_RESULTS).is_file()
+
+
+def keep_pruned(folder: Path) -> None:
+    """Rename the results of the pruned model, which recovery training follows."""
+    _rename(folder, PRUNED_RESULTS, PRUNED_PREDICTIONS)
+    Unfinished(folder).forget_records("pruned")  # the trained model's are kept under the same name
+
+
+def _rename(folder: Path, results: str, predictions: str) -> None:
+    """Rename an evaluation; results.json comes last, since its new name marks the step as done."""
+    shutil.rmtree(folder / predictions, ignore_errors=True)
+    (folder / "predictions").rename(folder / predictions)
+    (folder / "results.json").rename(folder / results)
 
 
 def find_dense(other: Path) -> tuple[Path, Path]:

@@ -7,10 +7,11 @@ from typing import Any
 
 from mlprune.callbacks.base import Schedule
 from mlprune.callbacks.console import print_tables
+from mlprune.callbacks.gradual import GradualPruning
 from mlprune.comparison import read_figures
 from mlprune.errors import UserError
 from mlprune.experiments.comparing import compare_with_dense
-from mlprune.experiments.dense import check_dense, has_dense, keep_dense, take_dense
+from mlprune.experiments.dense import check_dense, has_dense, has_pruned, keep_dense, keep_pruned, take_dense
 from mlprune.experiments.stages import Stages
 from mlprune.experiments.study import StudyExperiment
 from mlprune.log import log
@@ -65,6 +66,8 @@ class Experiment:
         if not was_pruned:
             phases += [self._dense_phase(), ("calibrating and pruning", partial(self.stages.validate, self.pruning))]
         if self.run.trains:
+            if not was_pruned and self.run.data.tasks and not self._prunes_while_training:
+                phases.append(self._pruned_phase())
             phases.append(("recovery training with the masks held", partial(self.stages.train, ckpt_path)))
         if self.run.data.tasks or not was_pruned:
             system = "trained" if self.run.trains else "pruned"
@@ -80,6 +83,22 @@ class Experiment:
             check_dense(other, run)
             return f"taking the dense model's results from {other}", partial(self._take_dense, other)
         return "evaluating the dense model", self._evaluate_dense
+
+    @property
+    def _prunes_while_training(self) -> bool:
+        return any(isinstance(callback, GradualPruning) for callback in self.run.callbacks)
+
+    def _pruned_phase(self) -> Phase:
+        """Evaluate the pruned model before it is trained, unless an earlier start of the run did."""
+        if self.run.resumes and has_pruned(self.run.folder):
+            return "the pruned model was evaluated before", lambda: None
+        return "evaluating the pruned model", self._evaluate_pruned
+
+    def _evaluate_pruned(self) -> None:
+        self.stages.evaluate()
+        if self.run.writes:
+            keep_pruned(self.run.folder)
+        self.run.barrier("pruned")
 
     def _evaluate_dense(self) -> None:
         self.stages.evaluate()

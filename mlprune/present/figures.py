@@ -11,13 +11,14 @@ from mlprune.present.rows import grouped, language_labels, pivot_of, title_of
 from mlprune.text import LONGEST, plot_text
 
 COLORS = ("#8a94a6", "#0b6e99")  # of the first system, and of the last
+BETWEEN = ("#c2410c", "#2e7d32", "#8e24aa", "#b08900")  # of those between them
 
 
 def task_bars(systems: Mapping[str, Sequence[Figure]]) -> dict[str, Picture]:
     """Draw each task's first measure by language with its intervals.
 
     Args:
-        systems: Name to figures; one system or two.
+        systems: Name to figures; any number of systems.
 
     Returns:
         Task to picture.
@@ -43,7 +44,7 @@ def task_bars(systems: Mapping[str, Sequence[Figure]]) -> dict[str, Picture]:
             bars = [_bar(rows.get(language)) for language in languages]
             heights, below, above = zip(*bars, strict=True)
             x = [i + (place - (len(systems) - 1) / 2) * width for i in range(len(languages))]
-            color = COLORS[place - len(systems)]
+            color = _color(place, len(systems))
             axes.bar(
                 x, heights, width, label=plot_text(name), color=color, yerr=(below, above), ecolor="#444", capsize=2
             )
@@ -54,6 +55,12 @@ def task_bars(systems: Mapping[str, Sequence[Figure]]) -> dict[str, Picture]:
         picture.legend(loc="outside lower center", ncols=2, fontsize="small")
         pictures[task] = picture
     return pictures
+
+
+def _color(place: int, num: int) -> str:
+    if place == num - 1:
+        return COLORS[1]
+    return COLORS[0] if place == 0 else BETWEEN[(place - 1) % len(BETWEEN)]
 
 
 def _bar(row: Figure | None) -> tuple[float, float, float]:

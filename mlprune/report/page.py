@@ -24,7 +24,7 @@ from mlprune.report.features import feature_section
 from mlprune.report.figures import layer_figures, result_figures, uniform_sparsity
 from mlprune.report.headline import headline, question
 from mlprune.report.provenance import data_tables
-from mlprune.report.several import Compared, compared, figures_by_system, systems_of
+from mlprune.report.several import Compared, compared, figures_by_system, steps, systems_of
 from mlprune.report.study import study_section
 from mlprune.report.sweep import sweep_section
 from mlprune.report.tables import facts_of, layer_summary, settings_rows
@@ -84,19 +84,20 @@ def _content(runs: Sequence[RunContent]) -> dict[str, Any]:
     run = runs[0] if len(runs) == 1 else None
     rows = read_differences(run.comparison) if run else []
     controls = [row for pair in read_controls(run.comparison) for row in pair] if run else []
-    several = Compared() if run else compared(own_systems)
+    several = [compared(own_systems)] if run is None else steps(own_systems) if len(own_systems) > 2 else []
     comparisons = comparison_tables([row for row in rows if not row.measure.detail])
     details = comparison_tables([row for row in rows if row.measure.detail])
     details += control_tables(run.comparison) if run else []
     tables, layer_rows = figure_tables(_chosen(systems, detail=False)), layer_summary(run)
     figures = result_figures(_chosen(systems, detail=False), rows, chances_of(runs))
     found = findings(rows, headline_tasks(run.final), controls) if run else []
-    answers = _answers_of(several, runs)
+    answers = [one for each in several for one in _answers_of(each, runs)]
     of_tasks = found or (answers[0][2] if answers else [])
     first = [each.key for each in of_tasks] or ([] if comparisons else list(figures)[:3])
     sweep = sweep_section(run) if run else None
     measures = {row.measure for figures in systems.values() for row in figures if not row.measure.detail}
-    shown = [*comparisons, *several.tables, *tables, *layer_rows]
+    comparisons += [table for each in several for table in each.tables]
+    shown = [*comparisons, *tables, *layer_rows]
     return {
         "title": title_of(runs),
         "runs": runs,
@@ -105,14 +106,14 @@ def _content(runs: Sequence[RunContent]) -> dict[str, Any]:
         "answer": answer(found),
         "findings": found,
         "answers_of": answers,
-        "problem": several.problem,
+        "problem": "; ".join(each.problem for each in several if each.problem),
         "picture": sweep["figures"][:3] if sweep else [figures[key] for key in first if key in figures],
         "caption": SWEPT if sweep else CHANGED.format(rows[0].reference, rows[0].system) if found else MEASURED,
         "headlines": [(run.name, headline(run)) for run in runs if headline(run)],
         "words": glossary_of(shown, sorted(measures, key=lambda each: each.name)),
         "settings": settings_rows(runs),
         "data": data_tables(run),
-        "comparisons": [*comparisons, *several.tables],
+        "comparisons": comparisons,
         "tables": tables,
         "detail_lines": detail_lines(rows),
         "details": details or figure_tables(_chosen(systems, detail=True)),
@@ -147,11 +148,11 @@ def _answers_of(several: Compared, runs: Sequence[RunContent]) -> list[tuple[str
 def _examples(run: RunContent) -> dict[str, Any]:
     """Examples that changed, and what was generated."""
     predictions = run.predictions
-    before, after = (*predictions.values(), {}, {})[:2]
-    found = changed_predictions(before, after)
+    sides = list(predictions.values()) or [{}]
+    found = changed_predictions(sides[0], sides[-1])
     return {
         "changes": {kind: examples for kind, examples in found.items() if examples},
-        "names": list(predictions),
+        "names": [next(iter(predictions), ""), next(reversed(predictions), "")],
         "answers": generated_answers(run.final, predictions),
     }
 
@@ -177,7 +178,7 @@ def title_of(runs: Sequence[RunContent]) -> str:
         return "Dense against pruned, by sparsity"
     if run.study:
         return "A study of many recipes"
-    if len(run.results) == 2:
+    if len(run.results) >= 2:
         return f"Dense against {next(reversed(run.results))}"
     if run.results:
         return f"The {next(iter(run.results))} model, evaluated"
@@ -200,5 +201,5 @@ def distinctly_named(runs: Sequence[RunContent]) -> list[RunContent]:
 
 def command(run: RunContent) -> str:
     """Return the command that repeats a run."""
-    subcommand = "fit" if run.sweep or run.study or len(run.results) == 2 else "test" if run.results else "validate"
+    subcommand = "fit" if run.sweep or run.study or len(run.results) >= 2 else "test" if run.results else "validate"
     return f"{program()} {subcommand} --config {shlex.quote(f'{run.name}/config.yaml')}"

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from mlprune.comparison import Difference, compare_all, read_differences, read_figures
 from mlprune.errors import UserError
@@ -93,3 +94,12 @@ def compared(systems: Sequence[System]) -> Compared:
     shown = [row for row in rows if not row.measure.detail]
     pairs = [row for row in map(Difference.from_json, found["matrix"]) if not row.measure.detail]
     return Compared(rows, [*several_tables(shown), *(matrix_tables(pairs, names) if len(names) > 2 else [])])
+
+
+def steps(systems: Sequence[System]) -> list[Compared]:
+    """Compare each system of a run with the one before it: what pruning did, then what training did.
+
+    Args:
+        systems: The run's systems in their order.
+    """
+    return [compared(pair) for pair in pairwise(systems)]

@@ -56,9 +56,9 @@ class RunContent:
         return next(reversed(self.results.values()), {})
 
     def predictions_folder(self, system: str) -> Path:
-        """Return the folder of a system's predictions: of two systems, the first is the dense one."""
-        is_first = len(self.results) > 1 and system == next(iter(self.results))
-        return self.folder / ("predictions.dense" if is_first else "predictions")
+        """Return the folder of a system's predictions; the last system's has no name of its own."""
+        last = next(reversed(self.results), "")
+        return self.folder / ("predictions" if system == last else f"predictions.{system}")
 
     @property
     def pruned(self) -> bool:
@@ -77,7 +77,7 @@ def read_run(folder: Path) -> RunContent:
     """
     results: dict[str, Json] = {}
     predictions: dict[str, Predictions] = {}
-    for kind, default in ((".dense", "dense"), ("", "pruned")):
+    for kind, default in ((".dense", "dense"), (".pruned", "pruned"), ("", "pruned")):
         content = read_json(folder / f"results{kind}.json")
         name = str(content.get("system") or content.get("stage") or default)
         found = read_predictions(folder / f"predictions{kind}")

@@ -16,7 +16,17 @@ from mlprune.files import writing
 CONFIG = "config.yaml"
 UNFINISHED = ".unfinished"
 WORK = (  # what a run computes and a resumed run reuses
-    *("results.json", "predictions", "results.dense.json", "predictions.dense", "recipes", "dense", "checkpoints"),
+    *(
+        "results.json",
+        "predictions",
+        "results.dense.json",
+        "predictions.dense",
+        "results.pruned.json",
+        "predictions.pruned",
+        "recipes",
+        "dense",
+        "checkpoints",
+    ),
     *("masks.safetensors", "statistics.safetensors", "pruned", "smaller", "study.json"),
 )
 # what is there before anything is computed

@@ -122,6 +122,20 @@ def test_a_trained_model_is_called_so_and_its_loss_is_logged(mlprune, tmp_path: 
     page = (run / "report.html").read_text()
     assert "<h1>Dense against trained</h1>" in page
     assert "and the others trained, does it answer better" in page
+    for part in ("<h3>pruned against dense</h3>", "<h3>trained against pruned</h3>"):
+        assert part in page
+    kept = [json.loads((run / f"results{kind}.json").read_text()) for kind in (".dense", ".pruned", "")]
+    assert [own["system"] for own in kept] == ["dense", "pruned", "trained"]
+    assert sorted(path.name for path in (run / "predictions.pruned").iterdir()) == sorted(
+        path.name for path in (run / "predictions").iterdir()
+    )
+    (start,) = json.loads((run / "run.json").read_text())["starts"]
+    assert [phase["name"] for phase in start["phases"]][2:4] == [
+        "evaluating the pruned model",
+        "recovery training with the masks held",
+    ]
+    assert start["training"]["learning_rate"] == 1e-5
+    assert not json.loads((run / "results.json").read_text()).get("warnings")
     assert "then trained with the zeros held" in (run / "pruned/README.md").read_text()
     losses = EventAccumulator(str(run)).Reload().Scalars("fit/loss")
     assert len(losses) == Watch.steps
