@@ -19,7 +19,7 @@ from mlprune.callbacks.base import Analysis
 from mlprune.errors import UserError
 from mlprune.evaluation.tasks import Task
 from mlprune.experiments.costs import BlockClock, Cost, calibration_cost, evaluation_cost, training_cost
-from mlprune.experiments.experiment import check_training
+from mlprune.experiments.experiment import check_training, prunes_while_training
 from mlprune.log import log
 from mlprune.models.blocks import find_blocks
 from mlprune.models.shallow import blueprint, shallow_model
@@ -86,7 +86,8 @@ class DryRun:
         self.study = study if study is not None and study.is_declared and command == "fit" else None
         self.recipes = _recipes(self.study) if self.study is not None else 1
         before, after = int(self.prunes and not dense), len(pruning.sweep or []) or self.recipes
-        self.evaluations = {"fit": before + after, "test": 1}.get(command, 0)
+        between = int(self.prunes and self.epochs > 0 and not prunes_while_training(run))
+        self.evaluations = {"fit": before + between + after, "test": 1}.get(command, 0)
 
     def estimate(self) -> Estimate:
         """Read prompts and examples, time a few blocks, and add up.

@@ -66,7 +66,7 @@ class Experiment:
         if not was_pruned:
             phases += [self._dense_phase(), ("calibrating and pruning", partial(self.stages.validate, self.pruning))]
         if self.run.trains:
-            if not was_pruned and self.run.data.tasks and not self._prunes_while_training:
+            if not was_pruned and self.run.data.tasks and not prunes_while_training(self.run):
                 phases.append(self._pruned_phase())
             phases.append(("recovery training with the masks held", partial(self.stages.train, ckpt_path)))
         if self.run.data.tasks or not was_pruned:
@@ -83,10 +83,6 @@ class Experiment:
             check_dense(other, run)
             return f"taking the dense model's results from {other}", partial(self._take_dense, other)
         return "evaluating the dense model", self._evaluate_dense
-
-    @property
-    def _prunes_while_training(self) -> bool:
-        return any(isinstance(callback, GradualPruning) for callback in self.run.callbacks)
 
     def _pruned_phase(self) -> Phase:
         """Evaluate the pruned model before it is trained, unless an earlier start of the run did."""
@@ -124,6 +120,11 @@ class Experiment:
         with run.viewer("console table"):
             print_tables(figure_tables({run.module.system: read_figures(run.module.results)}))
         return {}
+
+
+def prunes_while_training(run: Run) -> bool:
+    """Return whether sparsity rises during recovery training, so that there is no pruned model before it."""
+    return any(isinstance(callback, GradualPruning) for callback in run.callbacks)
 
 
 def check_training(run: Run) -> None:
