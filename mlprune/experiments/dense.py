@@ -33,8 +33,8 @@ def has_pruned(folder: Path) -> bool:
 
 def keep_pruned(folder: Path) -> None:
     """Rename the results of the pruned model, which recovery training follows."""
+    Unfinished(folder).forget_records("pruned")  # first, since the trained model's are kept under the same name
     _rename(folder, PRUNED_RESULTS, PRUNED_PREDICTIONS)
-    Unfinished(folder).forget_records("pruned")  # the trained model's are kept under the same name
 
 
 def _rename(folder: Path, results: str, predictions: str) -> None:

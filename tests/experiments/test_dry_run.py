@@ -87,7 +87,7 @@ def test_counts_are_those_of_the_run(folder: Path) -> None:
             "fit",
             PruningCallback(pattern=Unstructured(0.5)),
             {"max_epochs": 2},
-            ["starting", "evaluating, 2 times", "calibrating and pruning", "recovery training, 2 epochs"],
+            ["starting", "evaluating, 3 times", "calibrating and pruning", "recovery training, 2 epochs"],
         ),
     ],
     ids=["test", "validate", "sweep", "training"],

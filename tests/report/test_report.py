@@ -446,6 +446,23 @@ def test_systems_of_several_runs_are_compared_with_dense_once_and_with_each_othe
     assert "; p <0.001)" in matrix
 
 
+def test_after_recovery_training_three_systems_are_compared_in_turn(tmp_path: Path) -> None:
+    kinds = {".dense": ("dense", 40), ".pruned": ("pruned", 10), "": ("trained", 50)}
+    for kind, (system, right) in kinds.items():
+        own = results("dense" if system == "dense" else "pruned", right / 60) | {"system": system}
+        given = ["yes"] * right + ["no"] * (60 - right)
+        records = [{"id": str(i), "label": "yes", "prediction": answer} for i, answer in enumerate(given)]
+        lines = "".join(json.dumps(record) + "\n" for record in records)
+        write(tmp_path, {f"results{kind}.json": own, f"predictions{kind}/nli.fr.jsonl": lines})
+    run = read_run(tmp_path)
+    assert list(run.results) == list(run.predictions) == ["dense", "pruned", "trained"]
+    text = " ".join(filter(None, Page(render([run])).text))
+    assert "pruned against dense No: it got worse on nli." in text
+    assert "trained against pruned Yes: it got better on nli." in text
+    assert "Dense against trained" in text
+    assert "correct: yes ; dense: no ; trained: yes" in text
+
+
 def test_runs_without_predictions_are_shown_but_not_compared(tmp_path: Path) -> None:
     for run in "ab":
         write(tmp_path / run, {"results.json": results("pruned", 0.5)})
