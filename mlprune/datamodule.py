@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any, cast
 
 import torch
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -139,6 +139,10 @@ class PruningDataModule(LightningDataModule):
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Move training batches only; examples are moved where they are tokenized."""
         return super().transfer_batch_to_device(batch, device, dataloader_idx) if isinstance(batch, dict) else batch
+
+    def join(self, trainer: Trainer) -> None:
+        """Share batches among a trainer's processes before the trainer has begun a stage."""
+        self.trainer = trainer
 
     @property
     def _place(self) -> tuple[int, int]:

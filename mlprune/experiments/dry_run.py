@@ -101,7 +101,7 @@ class DryRun:
                 "LanguageUnits evaluates several times a language; estimate one evaluation by test --dry-run"
             )
         run, tokenizer = self.run, self.run.module.tokenizer
-        run.data.trainer = run.trainer  # which says how many processes share the batches
+        run.data.join(run.trainer)
         whole = blueprint(run.module.source)
         layers = [layer for block in find_blocks(whole) for layer in block.layers.values()]
         dtype = str(next(whole.parameters()).dtype).removeprefix("torch.")
