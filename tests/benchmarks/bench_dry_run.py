@@ -1,9 +1,9 @@
 """How close ``--dry-run`` comes to what then happens: seconds of every phase, peak memory and disk.
 
-python tests/benchmarks/bench_dry_run.py [--share 1.0]
+python tests/benchmarks/bench_dry_run.py [--share 1.0] [--model demo]
 
-On Gemma 3 270M with the tasks of configs/demo.yaml, or a share of their rows. The estimate and the run follow one
-another in processes of their own, on one thread, and seconds are the processor's, so that other programs do not count.
+With the tasks of configs/demo.yaml, or a share of their rows. The estimate and the run follow one another in processes
+of their own, on one thread, and seconds are the processor's, so that other programs do not count.
 """
 
 import argparse
@@ -42,7 +42,6 @@ def estimated(args: list[str]) -> dict[str, float]:
     """Seconds by phase, memory and disk as a dry run says."""
     time.perf_counter = time.process_time
     from mlprune.cli.command import MlpruneCLI
-    from mlprune.experiments import dry_run
 
     seen: dict[str, float] = {}
 
@@ -56,7 +55,6 @@ def estimated(args: list[str]) -> dict[str, float]:
 
     sys.modules["mlprune.cli.command"].estimate_tables = keep  # type: ignore[attr-defined]
     MlpruneCLI([*args, "--dry-run"])
-    assert dry_run.DEPTH
     return seen | {"itself": time.process_time()}
 
 
@@ -100,7 +98,9 @@ def main() -> None:
         return
     parser = argparse.ArgumentParser()
     parser.add_argument("--share", type=float, default=1.0)
-    args = flags(parser.parse_args().share)
+    parser.add_argument("--model", default="demo")
+    given = parser.parse_args()
+    args = [*flags(given.share), "--model.name", given.model]
     sides = [child(what, args) for what in ("estimated", "happened")]
     for name in dict.fromkeys([*sides[0], *sides[1]]):
         before, after = (side.get(name) for side in sides)
