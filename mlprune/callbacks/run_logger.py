@@ -79,8 +79,9 @@ class RunLogger(Viewer):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Log the settings, once."""
         if self.outlets and not self._settings:
-            self._settings = settings_of(self.run)
-            self.outlets.each(Outlet.settings, self._settings)
+            with self.run.viewer(type(self).__name__):
+                self._settings = settings_of(self.run)
+                self.outlets.each(Outlet.settings, self._settings)
 
     # -- validate -------------------------------------------------------------------------------------------------
 

@@ -109,6 +109,11 @@ MEMBERS: dict[str, tuple[Break, dict[str, Any], str]] = {
         {},
         "TensorBoardLogger failed: cannot be drawn",
     ),
+    "settings": (
+        lambda patch: patch.setattr("mlprune.callbacks.run_logger.settings_of", fails),
+        {},
+        "RunLogger failed: cannot be drawn",
+    ),
     "files of a logger": (
         lambda patch: patch.setattr(CSVLogger, "save", fails),
         {"logger": {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": {"save_dir": "."}}},
