@@ -41,10 +41,12 @@ def main(args: list[str] | None = None) -> int:
     check_folder(folder)
     output = arguments.output or folder.parent / COMPRESSED
     sizes = compress(folder, output)
-    share = 1 - sizes.num_nonzero / max(sizes.num_weights, 1)
-    print(f"{sizes.num_bytes / 1e6:,.1f} MB of weights are {sizes.num_compressed / 1e6:,.1f} MB now, ", end="")
-    print(
-        f"{sizes.num_compressed / max(sizes.num_bytes, 1):.1%}; {share:.1%} of {sizes.num_weights:,} weights are zero"
-    )
+    before, after = sizes.num_bytes / 1e6, sizes.num_compressed / 1e6
+    print(f"{before:,.1f} MB of weights are {after:,.1f} MB now, {after / max(before, 1e-9):.1%}; ", end="")
+    if sizes.num_weights:
+        zeros = 1 - sizes.num_nonzero / sizes.num_weights
+        print(f"{zeros:.1%} of the {sizes.num_weights:,} weights that were compressed are zero")
+    else:
+        print("no matrix has enough zeros to be smaller this way")
     print(f"Written: {output}; load it with mlprune.load_compressed")
     return 0
