@@ -10,6 +10,7 @@ from mlprune.callbacks.calibration import RecipeCalibration
 from mlprune.callbacks.console import print_line, print_tables
 from mlprune.comparison.schema1 import read_sweep
 from mlprune.errors import UserError
+from mlprune.experiments.dense import find_dense
 from mlprune.experiments.evaluations import Evaluations
 from mlprune.experiments.recipe_controls import controls_of
 from mlprune.experiments.stages import Stages
@@ -32,7 +33,7 @@ from mlprune.studies.plan import CONFIRM, make_plan
 from mlprune.studies.rows import check_calibration
 from mlprune.studies.shards import write_outcome
 from mlprune.studies.spec import Study
-from mlprune.studies.store import Store
+from mlprune.studies.store import Store, check_covered
 
 NUM_CONTROLS = 5  # at most, of a recipe
 Phase = tuple[str, Callable[[], None]]  # caption, work
@@ -103,6 +104,8 @@ class StudyExperiment:
             rows = hash_of(examples, self.plan.parts[CONFIRM])
             self.looks = find_looks(rows, plain(study.endpoint), self._earlier(), run.folder)
             self.looks.check(study.look_again)
+        if self.dense is not None:
+            check_covered(find_dense(self.dense)[1], examples, self.plan.parts.values())
         run.data.evaluate_parts(list(self.plan.parts.values()))
 
     def _earlier(self) -> list[Path]:

@@ -1,14 +1,16 @@
 """What a study keeps of every evaluation: a folder a recipe, seed and part of the rows."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mlprune.comparison.reading import measured_tasks, read_predictions, read_results
 from mlprune.comparison.records import TaskRecords
+from mlprune.errors import UserError
 from mlprune.metrics import Record
+from mlprune.studies.rows import Examples, Ids
 
 RECIPES, RESULTS, PREDICTIONS = "recipes", "results.json", "predictions"
 Rights = Mapping[tuple[str, str], Mapping[str, int]]  # task and language to id to the right candidate's position
@@ -58,6 +60,28 @@ def move_evaluation(folder: Path, target: Path) -> None:
 def read_tasks(predictions: Path) -> list[TaskRecords]:
     """Return an evaluation's records with what measures them."""
     return measured_tasks(read_predictions(predictions), read_results(predictions).get("measured_by", {}))
+
+
+def check_covered(dense: Path, examples: Mapping[str, Examples], parts: Iterable[Ids]) -> None:
+    """Raise UserError if another run's dense results lack rows that a study evaluates.
+
+    Args:
+        dense: Its predictions.
+        examples: Task to language to examples.
+        parts: The rows.
+    """
+    known = {
+        own.task: {lang: {r["id"] for r in rows} for lang, rows in own.records.items()} for own in read_tasks(dense)
+    }
+    for task, ids in (item for part in parts for item in part.items()):
+        wanted = set(ids)
+        for lang, rows in examples[task].items():
+            there = known.get(task, {}).get(lang, set())
+            if missing := [row.id for row in rows if row.id in wanted and row.id not in there]:
+                raise UserError(
+                    f"--dense '{dense.parent}' lacks row '{missing[0]}' of task '{task}', language '{lang}', which the "
+                    "study evaluates; leave --dense out"
+                )
 
 
 def joined(parts: Sequence[Sequence[TaskRecords]]) -> list[TaskRecords]:

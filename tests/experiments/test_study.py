@@ -91,6 +91,14 @@ def test_planted_effects_come_to_the_right_sentence_whatever_interrupts(
     assert status == 2
     assert "looked at once already" in err
     assert not Path("whole", RUN).with_name("version_1").exists()
+    (part,) = Path("whole", RUN, "predictions.dense").glob("reviews.fr.jsonl")
+    complete = part.read_text(encoding="utf-8")
+    part.write_text("\n".join(complete.splitlines()[:-1]) + "\n", encoding="utf-8")
+    options = ("--study.look-again", "true", "--dense", Path("whole", RUN))
+    status, _, err = mlprune("fit", "--config", config, *options)
+    assert status == 2
+    assert "lacks row '155' of task 'reviews', language 'fr'" in err
+    part.write_text(complete, encoding="utf-8")
     monkeypatch.setattr(Planted, "predict", predict)
     again = (
         "--study.look-again",
