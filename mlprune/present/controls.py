@@ -9,8 +9,8 @@ from mlprune.present.table import Table
 
 HEADS = ("constants minus", "95% CI", "minus constants", "95% CI")
 NOTE = (
-    "Matched constants give {0} the label shares of {1} on the same rows, without right answers; fitted ones have the "
-    "highest accuracy, on other clusters than those they are judged by. A gain of {1} is called a shift of labels "
+    "Matched constants give {0} the label shares of {1} on the same rows, without right answers; fitted ones the most "
+    "right answers, on other clusters than those they are judged by. A gain of {1} is called a shift of labels "
     "unless it is above {0} with matched constants, pooled and by language."
 )
 
