@@ -64,7 +64,8 @@ LINES: dict[str, str] = {
     "--pruning.importance Wanda --pruning.importance.variant x":
         "pruning.importance.variant: 'x' is not allowed; give true or false",
     "--pruning.importance Wanda --pruning.importance.varint x":
-        "pruning.importance: 'varint' is not an option of the class given; it has variant; did you mean 'variant'?",
+        "pruning.importance: 'varint' is not an option of the class given; it has group, groups, pool, variant; did "
+        "you mean 'variant'?",
     "--pruning.importance {class_path: Wanda, init_args: variant}":
         "pruning.importance: class '...Wanda': init_args are not a mapping; give names and values",
     "--pruning.pattern Unstructured": "pruning.pattern: sparsity is required",
