@@ -47,7 +47,7 @@ def similarity_table(energies: Means) -> dict[str, Any]:
         ``groups``, ``layers``, and ``cosine``: [layer][i][j].
 
     Example:
-        >>> same = {"0": torch.tensor([1.0, 2.0])}
+        >>> same = {"0": torch.tensor([3.0, 4.0])}
         >>> similarity_table({"en": same, "fr": same})["cosine"]
         [[[1.0, 1.0], [1.0, 1.0]]]
     """

@@ -63,7 +63,7 @@ class Study:
     Example:
         >>> Study(grid={"pruning.pattern.sparsity": [0.1, 0.2]}).is_declared
         True
-        >>> Study(confirm=Confirm("0-99"))
+        >>> Study(recipes={"wanda": {}}, confirm=Confirm("0-99"))
         Traceback (most recent call last):
         ...
         mlprune.errors.UserError: study.confirm needs study.endpoint: say what decides before anything runs

@@ -22,7 +22,7 @@ LINES: dict[str, str] = {
     "--data.num_prompt 3": "'data.num_prompt' is not a key; did you mean 'data.num_prompts'?",
     "--seed 3": "'seed' is not a key...",
     "-model.name x": "'-model.name' is not a flag; flags have two dashes",
-    "stray": "'stray' is not a key",
+    "stray": "'stray' is not a key; did you mean 'study'?",
     "--model.name": "model.name needs a value",
     "--data.seed 3": "data.seed follows seed_everything; give that",
     "--model demo": "model: 'demo' is not allowed; give keys and values, or flags such as --model.KEY VALUE",

@@ -97,5 +97,8 @@ def test_no_other_writer_of_json() -> None:
         if "json.dump" in file.read_text("utf-8")
     }
     shapes_only = {"mlprune/pruning/masks.py", "mlprune/pruning/streaming.py", "mlprune/models/shards.py"}
-    hashed = {"mlprune/runs/facts.py"}
-    assert written <= {"mlprune/files.py"} | shapes_only | hashed
+    shapes_only |= {"mlprune/smaller/archive.py"}
+    hashed = {"mlprune/runs/facts.py", "mlprune/smaller/texts.py"}
+    texts_only = {"mlprune/report/take.py", "mlprune/data/tmx.py"}
+    read_before = {"mlprune/cli/push.py", "mlprune/smaller/pieces.py"}  # from JSON
+    assert written <= {"mlprune/files.py"} | shapes_only | hashed | texts_only | read_before
