@@ -1,6 +1,5 @@
 """The matrix of ablated by measured language: what a model loses without a language's units, or as many random ones."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -21,6 +20,7 @@ from mlprune.present import to_csv
 from mlprune.present.ablation import Ablated, ablation_csv, ablation_maps, ablation_tables
 from mlprune.run import Run
 from mlprune.runs.unfinished import Unfinished
+from mlprune.studies.store import RESULTS, move_evaluation
 
 
 class Ablations:
@@ -62,7 +62,7 @@ class Ablations:
                 what = f"the units of {lang}" if name == "units" else "as many random units"
                 if not units:
                     log.info("(%d/%d) %s has no units", number, total, lang)
-                elif self.run.resumes and (self._folder(lang, name) / "results.json").is_file():
+                elif self.run.resumes and (self._folder(lang, name) / RESULTS).is_file():
                     log.info("(%d/%d) evaluated before without %s", number, total, what)
                 else:
                     log.info("(%d/%d) evaluating without %s", number, total, what)
@@ -81,7 +81,7 @@ class Ablations:
         run = self.run
         with self._intervening(intervention):
             run.trainer.test(run.module, datamodule=run.data, verbose=False)
-        self._keep(partial(_move, run.folder, target))
+        self._keep(partial(move_evaluation, run.folder, target))
 
     @contextmanager
     def _intervening(self, intervention: Intervention) -> Iterator[None]:
@@ -128,11 +128,3 @@ class Ablations:
                 found = read_differences(compare(before, after, self.run.data.seed, systems))
                 rows += [Ablated(lang, name, size, row) for row in found]
         return rows
-
-
-def _move(folder: Path, target: Path) -> None:
-    """Move an evaluation's files; results.json comes last, since it marks the evaluation as done."""
-    shutil.rmtree(target, ignore_errors=True)
-    target.mkdir(parents=True)
-    (folder / "predictions").rename(target / "predictions")
-    (folder / "results.json").rename(target / "results.json")

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from mlprune.callbacks.calibration import Job, RecipeCalibration
-from mlprune.experiments.calibrations import Calibrations, needs_statistics
+from mlprune.experiments.calibrations import Calibrations, groups_of, needs_statistics
 from mlprune.experiments.stages import Stages
 from mlprune.experiments.variants import Variant
 from mlprune.log import log
@@ -153,8 +153,9 @@ class Evaluations:
         dense = self.calibrations.of(variant) if needs_statistics(variant) else {}
         if variant.propagate == "dense" or variant.pruner.importance.needs is None:
             return prune_from_statistics(run.model, dense, variant.pruner)
-        groups = variant.pruner.importance.groups or tuple(variant.data.demonstrations)
-        data = variant.data.with_demonstrations({name: variant.data.demonstrations[name] for name in groups})
+        data = variant.data.with_demonstrations(
+            {name: variant.data.demonstrations[name] for name in groups_of(variant)}
+        )
         data.choose_prompts(run.module.tokenizer)
         self.schedule.take(Job(data, variant.pruner, variant.propagate, variant.count_padding, True, dense))
         self.stages.validate(self.schedule)

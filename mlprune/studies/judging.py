@@ -60,18 +60,26 @@ class Judge:
     endpoint: Endpoint | None
     metric: str | None = None
     seed: int = 0
-    _read: dict[str, list[TaskRecords]] = field(default_factory=dict, repr=False)
+    _read: dict[tuple[str, ...], list[TaskRecords]] = field(default_factory=dict, repr=False)  # each file once
 
     def dense(self, entry: Entry) -> list[TaskRecords]:
         """Return the dense model's records, of the model that a recipe prunes."""
-        if entry.dense not in self._read:
+        key = (entry.dense,)
+        if key not in self._read:
             own = self.store.folder / entry.dense / PREDICTIONS if entry.dense else None
-            self._read[entry.dense] = read_tasks(own or self.store.folder / "predictions.dense")
-        return self._read[entry.dense]
+            self._read[key] = read_tasks(own or self.store.folder / "predictions.dense")
+        return self._read[key]
+
+    def records(self, entry: Entry, seed: int, parts: Sequence[str]) -> list[TaskRecords]:
+        """Return a recipe's records with one calibration seed, on some parts of the rows."""
+        key = (entry.folder, str(seed), *parts)
+        if key not in self._read:
+            self._read[key] = self.store.records(entry.folder, seed, parts)
+        return self._read[key]
 
     def differences(self, entry: Entry, seed: int, parts: Sequence[str]) -> list[Difference]:
         """Return all measures of one calibration seed against dense, by task and language."""
-        pair = paired(self.dense(entry), self.store.records(entry.folder, seed, parts))
+        pair = paired(self.dense(entry), self.records(entry, seed, parts))
         rows = [
             row
             for one, two in zip(*pair, strict=True)
@@ -81,7 +89,7 @@ class Judge:
 
     def sides(self, entry: Entry, parts: Sequence[str]) -> list[tuple[list[TaskRecords], list[TaskRecords]]]:
         """Return for each calibration seed the dense model's records and the recipe's, on some parts of the rows."""
-        return [paired(self.dense(entry), self.store.records(entry.folder, seed, parts)) for seed in entry.seeds]
+        return [paired(self.dense(entry), self.records(entry, seed, parts)) for seed in entry.seeds]
 
     def evidence(self, entry: Entry, parts: Sequence[str]) -> list[Evidence]:
         """Return what a recipe did to the study's endpoint on some parts of the rows."""
@@ -97,10 +105,9 @@ class Judge:
     def beyond(self, entry: Entry, control: Entry, parts: Sequence[str]) -> Evidence:
         """Return what a recipe is beyond one of its controls, on average."""
         assert self.endpoint is not None
-        others = {seed: self.store.records(control.folder, seed, parts) for seed in control.seeds}
+        others = {seed: self.records(control, seed, parts) for seed in control.seeds}
         pairs = [
-            paired(others.get(seed, others[control.seeds[0]]), self.store.records(entry.folder, seed, parts))
-            for seed in entry.seeds
+            paired(others.get(seed, others[control.seeds[0]]), self.records(entry, seed, parts)) for seed in entry.seeds
         ]
         references, mine = [one for one, _ in pairs], [two for _, two in pairs]
         endpoint = replace(self.endpoint, average=True)

@@ -55,14 +55,12 @@ def hash_of(examples: Mapping[str, Examples], ids: Ids) -> str:
         examples: Task to language to examples.
         ids: Task to the ids of its rows.
     """
-    found = sorted(
-        digest([lang, *content(example)])
-        for task, own in ids.items()
-        for lang, rows in examples[task].items()
-        for example in rows
-        if example.id in set(own)
-    )
-    return digest(found)
+    found = []
+    for task, own in ids.items():
+        wanted = set(own)
+        for lang, rows in examples[task].items():
+            found += [digest([lang, *content(example)]) for example in rows if example.id in wanted]
+    return digest(sorted(found))
 
 
 def find_looks(rows: str, study: Any, folders: Iterable[Path], own_folder: Path | None = None) -> Looks:

@@ -62,7 +62,8 @@ def in_rounds(ids: Ids, shares: Sequence[float], seed: int) -> list[Part]:
         start = 0
         for part, share in zip(parts, shares, strict=True):
             end = max(round(share * len(own)), 1)
-            part.ids[task] = [row_id for row_id in own if row_id in set(order[start:end])]
+            dealt = set(order[start:end])
+            part.ids[task] = [row_id for row_id in own if row_id in dealt]
             start = end
     return parts
 
