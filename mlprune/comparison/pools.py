@@ -69,6 +69,11 @@ class Pool(ABC):
     def changed(self, other: "Pool") -> NDArray[np.bool_]:
         """Return where another system's rows differ, (c, h)."""
 
+    def _unknown(self, num_draws: int) -> Values:
+        """All measures of all channels, not yet known: NaN."""
+        names = [measure.name for measure in measures_of(self.channels[0].metric)]
+        return {name: np.full((num_draws, len(self.channels)), np.nan) for name in names}
+
 
 class SummedPool(Pool):
     """Rows that add up: any weighting is a matrix product."""
@@ -116,8 +121,7 @@ class SummedPool(Pool):
 
     def _values(self, sums: Array, channels: Sequence[int]) -> Values:
         """The values of channels whose sums stand side by side."""
-        names = [measure.name for measure in measures_of(self.channels[0].metric)]
-        found = {name: np.full((len(sums), len(self.channels)), np.nan) for name in names}
+        found = self._unknown(len(sums))
         start = 0
         for h in channels:
             end = start + self.statistics[h].shape[1]
@@ -133,25 +137,33 @@ def _summed(metric: Metric) -> AdditiveMetric | SummedStates:
     return found
 
 
-class RecomputedPool(Pool):
-    """Rows of a metric that does not add up: computed anew each time, and therefore fewer times."""
+class DrawnPool(Pool):
+    """Rows of a metric that does not add up: each weighting of them costs what the rows cost, so there are fewer."""
 
     num_resamples = 1_000
     num_swaps = 999
     max_assignments = 2**9
 
-    def __init__(self, channels: Sequence[Channel], num_clusters: int) -> None:
-        super().__init__(channels, num_clusters)
-        self.metrics = [single_process(channel.metric).cpu() for channel in channels]
-
     def point(self) -> Values:
         whole = Part(self, slice(None), np.ones((1, self.num_clusters)))
         return {name: values[0] for name, values in self.values([whole]).items()}
 
+    def without(self, clusters: Indices) -> Values:
+        weights = np.ones((len(clusters), self.num_clusters))
+        weights[np.arange(len(clusters)), clusters] = 0
+        return self.values([Part(self, slice(None), weights)])
+
+
+class RecomputedPool(DrawnPool):
+    """Rows of a metric that is computed anew from the rows of each draw."""
+
+    def __init__(self, channels: Sequence[Channel], num_clusters: int) -> None:
+        super().__init__(channels, num_clusters)
+        self.metrics = [single_process(channel.metric).cpu() for channel in channels]
+
     def values(self, parts: Sequence[Part], channels: Sequence[int] | None = None) -> Values:
         num = max(len(part.weights) for part in parts)
-        names = [measure.name for measure in measures_of(self.channels[0].metric)]
-        found = {name: np.full((num, len(self.channels)), np.nan) for name in names}
+        found = self._unknown(num)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a resample may lack a class
             for h in range(len(self.channels)) if channels is None else channels:
@@ -175,9 +187,6 @@ class RecomputedPool(Pool):
         metric.update(rows)
         return read_values(metric, metric.compute())
 
-    def without(self, clusters: Indices) -> Values:
-        return self.values([Part(self, slice(None), _each_left_out(clusters, self.num_clusters))])
-
     def changed(self, other: Pool) -> NDArray[np.bool_]:
         differs = np.zeros((self.num_clusters, len(self.channels)), bool)
         for h, (own, others) in enumerate(zip(self.channels, other.channels, strict=True)):
@@ -186,12 +195,8 @@ class RecomputedPool(Pool):
         return differs
 
 
-class WeightedPool(Pool):
-    """Rows of a metric that does not add up, and that computes many weightings of them at once."""
-
-    num_resamples = 1_000
-    num_swaps = 999
-    max_assignments = 2**9
+class WeightedPool(DrawnPool):
+    """Rows of a metric that computes many weightings of them at once."""
 
     def __init__(self, channels: Sequence[Channel], num_clusters: int) -> None:
         super().__init__(channels, num_clusters)
@@ -200,14 +205,9 @@ class WeightedPool(Pool):
             metric.statistics(channel.rows) for metric, channel in zip(self.metrics, channels, strict=True)
         ]
 
-    def point(self) -> Values:
-        whole = Part(self, slice(None), np.ones((1, self.num_clusters)))
-        return {name: values[0] for name, values in self.values([whole]).items()}
-
     def values(self, parts: Sequence[Part], channels: Sequence[int] | None = None) -> Values:
         num = max(len(part.weights) for part in parts)
-        names = [measure.name for measure in measures_of(self.channels[0].metric)]
-        found = {name: np.full((num, len(self.channels)), np.nan) for name in names}
+        found = self._unknown(num)
         for h in range(len(self.channels)) if channels is None else channels:
             pieces = [_counted(part, h, num) for part in parts]
             rows = np.concatenate([rows for rows, _ in pieces])
@@ -217,9 +217,6 @@ class WeightedPool(Pool):
                 for name, values in self.metrics[h].weighted(rows, weights).items():
                     found[name][start : start + step, h] = values
         return found
-
-    def without(self, clusters: Indices) -> Values:
-        return self.values([Part(self, slice(None), _each_left_out(clusters, self.num_clusters))])
 
     def changed(self, other: Pool) -> NDArray[np.bool_]:
         assert isinstance(other, WeightedPool)
@@ -242,13 +239,6 @@ def _counted(part: Part, h: int, num: int) -> tuple[Array, Array]:
     own = places[part.pool.channels[h].clusters]
     weights = part.weights[:, own[own >= 0]]
     return part.pool.statistics[h][own >= 0], np.broadcast_to(weights, (num, weights.shape[1]))
-
-
-def _each_left_out(clusters: Indices, num_clusters: int) -> Array:
-    """Weights of all clusters, one left out in each draw."""
-    weights = np.ones((len(clusters), num_clusters))
-    weights[np.arange(len(clusters)), clusters] = 0
-    return weights
 
 
 def make_pools(systems: Sequence[Sequence[Channel]], num_clusters: int) -> list[Pool]:
