@@ -170,12 +170,14 @@ def targets_of(channels: Sequence[Channel], stratum: Indices) -> list[Target]:
         chosen.append((AVERAGE, without_pivot))
         if without_pivot != filled:
             chosen.append((AVERAGE_ALL, filled))
-    targets = []
-    for language, own in chosen:
-        clusters = np.unique(np.concatenate([channels[h].clusters for h in own]))
-        groups = [clusters[stratum[clusters] == k] for k in np.unique(stratum[clusters])]
-        targets.append(Target(language, own, clusters, groups))
-    return targets
+    return [target_of(language, own, channels, stratum) for language, own in chosen]
+
+
+def target_of(language: str, own: list[int], channels: Sequence[Channel], stratum: Indices) -> Target:
+    """Return what intervals and p values of some channels are of, under the name of a language or an average."""
+    clusters = np.unique(np.concatenate([channels[h].clusters for h in own]))
+    groups = [clusters[stratum[clusters] == k] for k in np.unique(stratum[clusters])]
+    return Target(language, own, clusters, groups)
 
 
 def _design(clusters: dict[str, Indices]) -> tuple[int, Indices]:

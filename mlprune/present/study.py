@@ -55,15 +55,15 @@ def leaderboard(study: Json) -> list[Table]:
 
 def _interval(row: Json) -> str:
     """The interval over rows and seeds."""
-    return interval_text(_measure(row), row["total_low"], row["total_high"], sign=True)
+    return interval_text(measure_of(row), row["total_low"], row["total_high"], sign=True)
 
 
 def _gain(row: Json) -> tuple[str, ...]:
-    return _name(row), _measure(row).text(row["delta"], sign=True), _interval(row)
+    return _name(row), measure_of(row).text(row["delta"], sign=True), _interval(row)
 
 
 def _confirmed(row: Json, before: Json | None) -> tuple[str, ...]:
-    measure = _measure(row)
+    measure = measure_of(row)
     return (
         _name(row),
         "" if before is None else measure.text(before["delta"], sign=True),
@@ -81,18 +81,19 @@ def _name(row: Json) -> str:
     return str(row["system"])
 
 
-def _measure(row: Json) -> Measure:
+def measure_of(row: Json) -> Measure:
+    """Return the measure of a row of study.json."""
     return Difference.from_json(dict(row)).measure
 
 
 def _what(row: Json) -> str:
-    measure = _measure(row)
+    measure = measure_of(row)
     where = "" if row["language"] == "average" else f", {row['language']}"
     return f"{row['task']} {measure.label}{where}"
 
 
 def _order(row: Json) -> float:
-    better = -1 if _measure(row).higher_is_better is False else 1
+    better = -1 if measure_of(row).higher_is_better is False else 1
     return better * (row["delta"] or 0.0)
 
 

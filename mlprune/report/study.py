@@ -6,9 +6,7 @@ from typing import Any
 import matplotlib
 from markupsafe import Markup
 
-from mlprune.comparison import Difference
-from mlprune.metrics.measure import Measure
-from mlprune.present.study import tables_of
+from mlprune.present.study import measure_of, tables_of
 from mlprune.report.charts import INK, SERIES, SETTINGS, axes_of, line_chart, to_svg
 from mlprune.runs.content import RunContent
 from mlprune.text import plot_text
@@ -64,15 +62,11 @@ def _lines(study: Json) -> list[str]:
     return found
 
 
-def _measure(row: Json) -> Measure:
-    return Difference.from_json(dict(row)).measure
-
-
 def _scatter(study: Json) -> str:
     """Gain on the rows that chose against gain on those that judge: points below the line regressed to the mean."""
     chosen = {(row["system"], row["task"], row["language"]): row["delta"] for row in study.get("selection", [])}
     rows = study["confirmed"]
-    measure = _measure(rows[0])
+    measure = measure_of(rows[0])
     points = {
         row["system"]: (measure.scale * chosen[key], measure.scale * row["delta"])
         for row in rows
@@ -94,7 +88,7 @@ def _scatter(study: Json) -> str:
 def _seeds(study: Json) -> str:
     """Each confirmed recipe's gain by calibration seed, with the interval over rows and seeds."""
     rows = study["confirmed"]
-    measure = _measure(rows[0])
+    measure = measure_of(rows[0])
     with matplotlib.rc_context(SETTINGS):
         figure, axes = axes_of(5.6, 0.8 + 0.4 * len(rows))
         for place, row in enumerate(rows):
@@ -120,10 +114,10 @@ def _curves(study: Json) -> list[tuple[str, str]]:
             value, row = recipe["values"].get(key), rows[recipe["name"]]
             if isinstance(value, int | float) and row["delta"] is not None:
                 others = [recipe["name"].split(", ")[0], *(f"{n} {v}" for n, v in recipe["values"].items() if n != key)]
-                series.setdefault(", ".join(others), []).append((value, _measure(row).scale * row["delta"]))
+                series.setdefault(", ".join(others), []).append((value, measure_of(row).scale * row["delta"]))
         lines: Mapping[str, Sequence[tuple[float, float]]] = {name: sorted(points) for name, points in series.items()}
         if any(len(points) > 1 for points in lines.values()):
-            measure, last = _measure(next(iter(rows.values()))), key.rpartition(".")[2]
+            measure, last = measure_of(next(iter(rows.values()))), key.rpartition(".")[2]
             labels = (last, f"gain, {measure.unit or measure.name}")
             found.append(
                 (

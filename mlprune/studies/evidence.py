@@ -9,9 +9,10 @@ from scipy import stats
 
 from mlprune.comparison.clusters import Indices, cluster_records, strata
 from mlprune.comparison.difference import Difference
-from mlprune.comparison.inference import Estimate, Interval, Target, averaged, intervals, p_values
+from mlprune.comparison.inference import Estimate, Interval, averaged, intervals, p_values
 from mlprune.comparison.pools import make_pools
 from mlprune.comparison.records import Channel, TaskRecords, families
+from mlprune.comparison.rows import target_of
 from mlprune.errors import UserError
 from mlprune.metrics.measure import AVERAGE, Measure, change, measures_of
 from mlprune.studies.endpoint import Endpoint
@@ -130,7 +131,7 @@ def evidence_of(
     found = []
     for places in [list(range(len(names)))] if endpoint.average else [[i] for i in range(len(names))]:
         by_seed = [[len(names) * s + i for i in places] for s in range(len(sides))]
-        targets = [_target(own, before, stratum) for own in ([i for own in by_seed for i in own], *by_seed)]
+        targets = [target_of(AVERAGE, own, before, stratum) for own in ([i for own in by_seed for i in own], *by_seed)]
         one, two = (averaged(pool.point()[endpoint.metric][None], targets)[0].tolist() for pool in pools)
         tasks, languages = (list(dict.fromkeys(part)) for part in zip(*(names[i] for i in places), strict=True))
         interval = intervals(Estimate(pools[1], pools[0]), targets[:1], stratum, seed)[endpoint.metric][0]
@@ -177,12 +178,6 @@ def _wanted(channels: Sequence[Channel], endpoint: Endpoint) -> list[Channel]:
     if endpoint.languages is not None:
         return [channel for channel in filled if channel.language in endpoint.languages]
     return [channel for channel in filled if channel.in_average] or filled
-
-
-def _target(places: list[int], channels: Sequence[Channel], stratum: Indices) -> Target:
-    clusters = np.unique(np.concatenate([channels[i].clusters for i in places]))
-    groups = [clusters[stratum[clusters] == k] for k in np.unique(stratum[clusters])]
-    return Target(AVERAGE, places, clusters, groups)
 
 
 def _measure(channel: Channel, name: str) -> Measure:
