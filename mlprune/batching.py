@@ -4,8 +4,11 @@ A batch's content decides the last bits of what a model computes on it. Batches 
 before anything is dealt to processes, and whole batches are dealt.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import TypeVar
+
+import torch
+from torch.utils.data import Sampler
 
 T = TypeVar("T")
 
@@ -63,3 +66,36 @@ def deal(items: Sequence[T], rank: int, world_size: int) -> list[T]:
         ['b', 'd']
     """
     return list(items[rank::world_size])
+
+
+class EpochShuffle(Sampler[int]):
+    """Positions in random order, another in each epoch, and the same where training resumes at that epoch.
+
+    Args:
+        count: Number of positions.
+        seed: Seed of the orders.
+
+    Example:
+        >>> shuffle = EpochShuffle(5, seed=0)
+        >>> first = list(shuffle)
+        >>> shuffle.set_epoch(1)
+        >>> list(shuffle) != first
+        True
+    """
+
+    def __init__(self, count: int, seed: int) -> None:
+        self.count = count
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch; Lightning calls this before each."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        torch.empty((), dtype=torch.int64).random_(generator=generator)  # as DataLoader's shuffle does before the first
+        yield from torch.randperm(self.count, generator=generator).tolist()

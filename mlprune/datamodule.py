@@ -1,14 +1,14 @@
 """The LightningDataModule: calibration prompts for validate, evaluation sets for test, training batches for fit."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, cast
 
 import torch
 from lightning.pytorch import LightningDataModule, Trainer
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from mlprune.batching import deal, token_batches
+from mlprune.batching import EpochShuffle, deal, token_batches
 from mlprune.data.demonstrations import (
     DemonstrationGroups,
     Demonstrations,
@@ -17,6 +17,7 @@ from mlprune.data.demonstrations import (
     TranslationDemonstrations,
 )
 from mlprune.errors import UserError, did_you_mean
+from mlprune.evaluation.batch import EvaluationBatch, all_text, strings_of
 from mlprune.evaluation.tasks import Task
 from mlprune.log import log
 from mlprune.models.tokenizer import check_words
@@ -25,21 +26,6 @@ from mlprune.pruning import Statistic
 from mlprune.pruning.prune import pad_right
 
 NUM_PROMPTS = 100  # of a group, where nobody says how many; as in the paper
-
-
-class EvaluationBatch:
-    """Examples of one task and language, with their positions in the corpus.
-
-    A plain object, which Lightning hands on as it is; into tuples and dataclasses it would look for tensors to cast.
-    ``records`` are the examples' records once there are any: predicted, or by an earlier start of the run.
-    """
-
-    def __init__(self, task: Task, lang: str, positions: list[int], examples: list[Any]) -> None:
-        self.task = task
-        self.lang = lang
-        self.positions = positions
-        self.examples = examples
-        self.records: list[dict[str, Any]] | None = None
 
 
 class PruningDataModule(LightningDataModule):
@@ -306,7 +292,7 @@ class PruningDataModule(LightningDataModule):
             for lang, examples in self._examples.get(task.name, {}).items()
             for text in [
                 *(text for pair in task.shots_for(lang) for text in pair),
-                *(text for example in examples.values() for text in _strings_of(example)),
+                *(text for example in examples.values() for text in strings_of(example)),
             ]
         ]
         return list(dict.fromkeys([*sides, *found]))
@@ -386,50 +372,6 @@ class PruningDataModule(LightningDataModule):
         own = [pad_right([torch.tensor(ids) for ids in batch]) for batch in self.training_batches()]
         items = [{"input_ids": ids, "attention_mask": mask} for ids, mask in own]
         return DataLoader(cast(Dataset[Any], items), batch_size=None, sampler=EpochShuffle(len(items), self.seed))
-
-
-class EpochShuffle(Sampler[int]):
-    """Positions in random order, another in each epoch, and the same where training resumes at that epoch.
-
-    Args:
-        count: Number of positions.
-        seed: Seed of the orders.
-
-    Example:
-        >>> shuffle = EpochShuffle(5, seed=0)
-        >>> first = list(shuffle)
-        >>> shuffle.set_epoch(1)
-        >>> list(shuffle) != first
-        True
-    """
-
-    def __init__(self, count: int, seed: int) -> None:
-        self.count = count
-        self.seed = seed
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch; Lightning calls this before each."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(self.seed + self.epoch)
-        torch.empty((), dtype=torch.int64).random_(generator=generator)  # as DataLoader's shuffle does before the first
-        yield from torch.randperm(self.count, generator=generator).tolist()
-
-
-def all_text(example: Any) -> str:
-    """Return all text in an example of any task."""
-    return "\n".join(_strings_of(example))
-
-
-def _strings_of(example: Any) -> list[str]:
-    values = example.values() if isinstance(example, dict) else vars(example).values()
-    parts = [part for value in values for part in (value if isinstance(value, list | tuple) else [value])]
-    return [part for part in parts if isinstance(part, str)]
 
 
 def _groups(given: Mapping[str, DemonstrationGroups], key: str) -> dict[str, Demonstrations]:

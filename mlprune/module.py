@@ -12,8 +12,9 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mlprune.comparison import read_figures
-from mlprune.datamodule import EvaluationBatch, PruningDataModule
+from mlprune.datamodule import PruningDataModule
 from mlprune.distributed import gather_objects
+from mlprune.evaluation.batch import EvaluationBatch
 from mlprune.evaluation.recheck import recheck_all
 from mlprune.evaluation.results import summarize
 from mlprune.interventions import Intervention

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from mlprune.datamodule import EvaluationBatch, all_text
+from mlprune.evaluation.batch import EvaluationBatch, all_text
 from mlprune.evaluation.tasks import Task
 from mlprune.evaluation.tasks.generated import GeneratedTask
 from mlprune.models.blocks import find_blocks, model_device
