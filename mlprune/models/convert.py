@@ -13,8 +13,9 @@ import torch
 from safetensors.torch import save_file
 
 from mlprune.errors import UserError, one_line
-from mlprune.files import whole_folder, write_json
+from mlprune.files import whole_folder
 from mlprune.invocation import program
+from mlprune.models.folder import INDEX, SINGLE, write_index
 
 SKIPPED = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx")
 
@@ -41,13 +42,12 @@ def _fill(folder: Path, files: list[Path], source: Path) -> None:
     total = 0
     for position, file in enumerate(files, start=1):
         tensors = _read(file)
-        name = "model.safetensors" if len(files) == 1 else f"model-{position:05d}-of-{len(files):05d}.safetensors"
+        name = SINGLE if len(files) == 1 else f"model-{position:05d}-of-{len(files):05d}.safetensors"
         save_file(tensors, folder / name, metadata={"format": "pt"})
         index |= dict.fromkeys(tensors, name)
         total += sum(tensor.nbytes for tensor in tensors.values())
     if len(files) > 1:
-        content = {"metadata": {"total_size": total}, "weight_map": index}
-        write_json(folder / "model.safetensors.index.json", content)
+        write_index(folder / INDEX, index, total)
     for file in source.iterdir():
         if file.is_file() and file.suffix not in SKIPPED and not file.name.endswith(".bin.index.json"):
             shutil.copy2(file, folder / file.name)

@@ -5,11 +5,14 @@ Names that a file of the folder gives are plain names inside it: nothing outside
 
 import json
 import re
-from collections.abc import Iterable
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from mlprune.errors import UserError
+from mlprune.files import write_json
 
 CONFIG = "config.json"
 SINGLE = "model.safetensors"
@@ -162,6 +165,33 @@ def weight_map(index: Path) -> dict[str, str]:
         if not is_plain(name) or not name.endswith(".safetensors"):
             raise UserError(f"'{index}' names {name!r:.80}; files are plain names of *.safetensors in its folder")
     return found
+
+
+def write_index(
+    index: Path, places: Mapping[str, str], num_bytes: int, metadata: Mapping[str, Any] | None = None
+) -> None:
+    """Write an index of shards.
+
+    Args:
+        index: The file.
+        places: The file of its folder that holds each tensor.
+        num_bytes: Size of all tensors.
+        metadata: What else the index says.
+    """
+    write_json(index, {"metadata": {**(metadata or {}), "total_size": num_bytes}, "weight_map": {**places}})
+
+
+def copy_rest(source: Path, target: Path, rewritten: Sequence[str] = ()) -> None:
+    """Copy what is no weights, such as a tokenizer, code and notices.
+
+    Args:
+        source: A model's folder.
+        target: An existing folder.
+        rewritten: Patterns of further names that are not copied.
+    """
+    for file in source.iterdir():
+        if file.is_file() and not any(fnmatch(file.name, pattern) for pattern in (*WEIGHTS, *rewritten)):
+            shutil.copyfile(file, target / file.name)
 
 
 def is_plain(name: object) -> bool:

@@ -4,10 +4,8 @@ The rest of the model is read when its forward is first called, so an output hea
 never resident.
 """
 
-import shutil
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,12 +17,12 @@ from transformers.core_model_loading import build_glob_alternation
 from transformers.initialization import no_init_weights
 
 from mlprune.errors import UserError
-from mlprune.files import new_folder, write_json, writing
+from mlprune.files import new_folder, writing
 from mlprune.models.blocks import Block, find_blocks, look_at, undecided
 from mlprune.models.checkpoint import Checkpoint, read_checkpoint
 from mlprune.models.config import auto_class
 from mlprune.models.conversion import Conversion
-from mlprune.models.folder import WEIGHTS, read_object, weights_file
+from mlprune.models.folder import copy_rest, read_object, weights_file, write_index
 from mlprune.models.integrity import not_finite
 from mlprune.models.saving import check_disk
 from mlprune.models.shards import ShardWriter, is_finite
@@ -300,15 +298,12 @@ class StreamedModel:
     def _copy_rest(self, folder: Path) -> None:
         """Copy everything that is not weights; config and index say what was written."""
         assert self.writer is not None
-        for file in self.reader.folder.iterdir():
-            if file.is_file() and not any(fnmatch(file.name, pattern) for pattern in WEIGHTS):
-                shutil.copyfile(file, folder / file.name)
+        copy_rest(self.reader.folder, folder)
         self.model.config.save_pretrained(folder)
         if (name := weights_file(self.reader.folder)).endswith(".index.json"):
             metadata = read_object(self.reader.folder / name).get("metadata", {})
             places = {tensor: entry.file for tensor, entry in self.reader.entries.items()}
-            metadata["total_size"] = self.writer.bytes_written
-            write_json(folder / name, {"metadata": metadata, "weight_map": places})
+            write_index(folder / name, places, self.writer.bytes_written, metadata)
 
     def abandon(self) -> None:
         """Remove what was written so far."""

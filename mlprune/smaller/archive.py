@@ -8,10 +8,8 @@ are not all zero, in its own dtype. Any other tensor is stored as it is. The hea
 
 import json
 import math
-import shutil
 import tempfile
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +18,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from mlprune.errors import UserError
-from mlprune.files import whole_folder, write_json
-from mlprune.models.folder import WEIGHTS, is_plain, weights_file
+from mlprune.files import whole_folder
+from mlprune.models.folder import copy_rest, is_plain, weights_file, write_index
 from mlprune.models.loading import ModelSource
 from mlprune.models.saving import check_disk
 from mlprune.models.shards import Entry, ShardReader, ShardWriter
@@ -110,7 +108,7 @@ def compress(source: str | Path, target: str | Path) -> Sizes:
                     writer.write(f"{name}.values", values)
                 else:
                     writer.copy(name, reader)
-        _copy_rest(source, partial)
+        copy_rest(source, partial)
     weights = sum(math.prod(reader.entries[name].shape) for name in packed)
     whole = sum(entry.end - entry.start for entry in reader.entries.values())
     return Sizes(whole, total, weights, sum(packed.values()))
@@ -153,12 +151,6 @@ def _metadata(reader: ShardReader, file: str, packed: dict[str, int]) -> dict[st
     }
 
 
-def _copy_rest(source: Path, folder: Path) -> None:
-    for file in source.iterdir():
-        if file.is_file() and not any(fnmatch(file.name, pattern) for pattern in WEIGHTS):
-            shutil.copyfile(file, folder / file.name)
-
-
 def restore(archive: str | Path, target: str | Path) -> None:
     """Write an archive as the checkpoint that it was made of, every tensor to the bit.
 
@@ -188,8 +180,8 @@ def restore(archive: str | Path, target: str | Path) -> None:
         index = reader.metadata[files[0]]["index"]
         if is_plain(index) and index.endswith(".index.json"):
             places = {name: file for file, layout in layouts.items() for name in layout}
-            write_json(partial / index, {"metadata": {"total_size": writer.bytes_written}, "weight_map": places})
-        _copy_rest(archive, partial)
+            write_index(partial / index, places, writer.bytes_written)
+        copy_rest(archive, partial)
 
 
 def _plain_name(file: str) -> str:

@@ -10,11 +10,10 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from mlprune.errors import UserError
-from mlprune.files import write_json
 from mlprune.models.checkpoint import Checkpoint
 from mlprune.models.conversion import Conversion
 from mlprune.models.encoder import has_encoder
-from mlprune.models.folder import read_object, weights_file
+from mlprune.models.folder import read_object, weights_file, write_index
 from mlprune.models.shards import Entry, ShardWriter
 
 BUFFER = re.compile(r"(.*\.)?final_logits_bias")  # of BART's relatives, (1, V)
@@ -151,5 +150,5 @@ def write_weights(checkpoint: Checkpoint, tables: Tables, kept: Sequence[int], f
                 writer.copy(name, reader)
     if (index := weights_file(reader.folder)).endswith(".index.json"):
         places = {name: entry.file for name, entry in reader.entries.items()}
-        metadata = read_object(reader.folder / index).get("metadata", {}) | {"total_size": writer.bytes_written}
-        write_json(folder / index, {"metadata": metadata, "weight_map": places})
+        metadata = read_object(reader.folder / index).get("metadata", {})
+        write_index(folder / index, places, writer.bytes_written, metadata)

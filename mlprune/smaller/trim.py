@@ -1,10 +1,8 @@
 """Vocabulary trimming: a model with only the tokens that some languages' texts need."""
 
 import json
-import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,7 @@ from mlprune.languages import is_language
 from mlprune.log import log
 from mlprune.models.card import CARD, Facts
 from mlprune.models.checkpoint import GENERATION, Checkpoint, read_checkpoint
-from mlprune.models.folder import CONFIG, WEIGHTS
+from mlprune.models.folder import CONFIG, copy_rest
 from mlprune.models.loading import ModelSource
 from mlprune.models.saving import check_disk
 from mlprune.models.tokenizer import load_tokenizer
@@ -123,7 +121,7 @@ def trim_vocabulary(
         _check_texts(tokenizer, load_tokenizer(str(partial), source.name, _options(source)), given, new)
         _write_configs(checkpoint, tables, new, partial)
         write_weights(checkpoint, tables, kept, partial)
-        _copy_rest(checkpoint.folder, partial)
+        copy_rest(checkpoint.folder, partial, REWRITTEN)
         read_checkpoint(partial, source.trust_remote_code)  # fits its configuration
         base_facts = {"base_model": source.name, "hub_id": source.hub_id}
         write_json(partial / FACTS, {**base_facts, **trimmed.to_json(), **facts})
@@ -219,10 +217,3 @@ def _write_configs(checkpoint: Checkpoint, tables: Tables, new: NewIds, folder: 
     if (checkpoint.folder / GENERATION).is_file():
         settings = GenerationConfig.from_pretrained(checkpoint.folder)
         renumber_generation(settings, change).save_pretrained(folder)
-
-
-def _copy_rest(source: Path, folder: Path) -> None:
-    """Copy what is neither weights nor rewritten, such as code and notices."""
-    for file in source.iterdir():
-        if file.is_file() and not any(fnmatch(file.name, pattern) for pattern in (*WEIGHTS, *REWRITTEN)):
-            shutil.copyfile(file, folder / file.name)
