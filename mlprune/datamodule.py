@@ -235,6 +235,13 @@ class PruningDataModule(LightningDataModule):
         reader = PromptReader(model, tokenizer, self.max_tokens)
         return reader.batches(self._groups(), self.prompts(model, tokenizer), self.max_batch_tokens, measured)
 
+    def batches_of(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, measured: Statistic | None = None
+    ) -> list[dict[str, Any]]:
+        """:meth:`calibration_batches` of another model than the run's, whose token ids are not kept."""
+        reader, groups = PromptReader(model, tokenizer, self.max_tokens), self._groups()
+        return reader.batches(groups, reader.prompts(groups), self.max_batch_tokens, measured)
+
     def _groups(self) -> dict[str, tuple[Demonstrations, list[Prompt]]]:
         return {group: (own, self.chosen[group]) for group, own in self.demonstrations.items()}
 

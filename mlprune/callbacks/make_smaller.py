@@ -5,12 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from lightning.pytorch import LightningModule, Trainer
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from mlprune.batching import deal
 from mlprune.callbacks.base import RunCallback
 from mlprune.callbacks.console import print_line, print_tables
 from mlprune.log import log
 from mlprune.models.loading import ModelSource
-from mlprune.smaller import Reduction
+from mlprune.pruning import Statistic
+from mlprune.smaller import Prompts, Reduction
+from mlprune.smaller.base import Batches
 
 SMALLER = "smaller"  # folder in the run's
 
@@ -18,7 +22,8 @@ SMALLER = "smaller"  # folder in the run's
 class MakeSmaller(RunCallback):
     """Takes the steps of ``model.smaller`` when the first stage begins; the run's model is then what they wrote.
 
-    One process takes a step, the others wait. What an earlier start of the run wrote is used again.
+    All processes measure what a step has to see the model do; one writes, the others wait. What an earlier start of the
+    run wrote is used again.
     """
 
     def __init__(self) -> None:
@@ -40,8 +45,7 @@ class MakeSmaller(RunCallback):
         self._is_done = True
         source = run.module.source
         for place, step in enumerate(run.module.smaller):
-            if run.writes:
-                self._take(step, source, self._folder(place))
+            self._take(step, source, self._folder(place))
             run.barrier(f"smaller-{place}")
             source = replace(source, name=str(self._folder(place)), revision=None)
         self._use_last()
@@ -50,16 +54,29 @@ class MakeSmaller(RunCallback):
         return self.run.folder / SMALLER / f"{place + 1}-{self.run.module.smaller[place].name}"
 
     def _take(self, step: Reduction, source: ModelSource, target: Path) -> None:
+        """Let every process measure, and one write."""
         run = self.run
-        if target.exists() and run.resumes:
+        if run.trainer.strategy.broadcast(target.exists() and run.resumes):
+            return
+        log.info("making the model smaller: %s", type(step).__name__)
+        measured = step.measure(source, self._prompts())
+        if not run.writes:
             return
         shutil.rmtree(target, ignore_errors=True)
-        log.info("making the model smaller: %s", type(step).__name__)
-        tables = step.reduce(source, target, run.data.texts())
+        tables = step.reduce(source, target, run.data.texts(), measured)
         with run.viewer("console table"):
             print_line("")
             print_line(f"{run.module.given.name}, {step.name}", "bold")
             print_tables(tables)
+
+    def _prompts(self) -> Prompts:
+        run = self.run
+
+        def batches(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, measured: Statistic | None) -> Batches:
+            found = run.data.batches_of(model, tokenizer, measured)
+            return deal(found, run.trainer.global_rank, run.trainer.world_size)
+
+        return Prompts(run.groups, batches, run.device)
 
     def _use_last(self) -> None:
         module = self.run.module

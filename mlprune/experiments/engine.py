@@ -300,7 +300,7 @@ class Engine:
         if module.smaller and self.dense is not None:
             raise UserError("--dense does not go with model.smaller: the dense model of this run is its smaller one")
         for step in module.smaller:
-            step.check(module.source)
+            step.check(module.source, self.run.groups)
 
     def _add_study(self) -> StudyExperiment:
         """Build the recipes, and let what calibrates for them hear of the run right after the pruning callback."""

@@ -1,7 +1,7 @@
 """Models made really smaller: what is left out is not stored and not computed."""
 
-from mlprune.smaller.base import Reduction
+from mlprune.smaller.base import Prompts, Reduction
 from mlprune.smaller.trim import Trimmed, trim_vocabulary
 from mlprune.smaller.vocabulary import TrimVocabulary
 
-__all__ = ["Reduction", "TrimVocabulary", "Trimmed", "trim_vocabulary"]
+__all__ = ["Prompts", "Reduction", "TrimVocabulary", "Trimmed", "trim_vocabulary"]

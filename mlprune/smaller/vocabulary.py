@@ -78,7 +78,7 @@ class TrimVocabulary(Reduction):
         return texts_for(corpora, [lang for lang in chosen if lang not in self.languages])
 
     @override
-    def check(self, source: ModelSource) -> None:
+    def check(self, source: ModelSource, groups: Sequence[str] = ()) -> None:
         _ = self._texts, self._elsewhere
         pieces_of(source.load_tokenizer())
         tables_of(source.checkpoint)
@@ -88,7 +88,7 @@ class TrimVocabulary(Reduction):
         return {"texts": self._texts, "elsewhere": self._elsewhere}
 
     @override
-    def reduce(self, source: ModelSource, target: Path, texts: Sequence[str] = ()) -> list[Table]:
+    def reduce(self, source: ModelSource, target: Path, texts: Sequence[str] = (), measured: Any = None) -> list[Table]:
         given: Mapping[str, Sequence[str]] = {**self._texts, PROMPTS: [*self._texts[PROMPTS], *texts]}
         facts = {"languages": self.languages, "corpora": self.corpora, "prompts": self.prompts}
 
