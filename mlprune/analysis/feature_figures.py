@@ -230,6 +230,25 @@ def unit_curves(chosen: Mapping[str, Mapping[int, Sequence[int]]], blocks: int) 
     return figure
 
 
+def influence_curves(influences: Mapping[str, Mapping[str, float]]) -> Figure:
+    """Draw the influence of every block, a line a group, on a log axis.
+
+    Args:
+        influences: From :func:`mlprune.analysis.influence.block_influence`.
+    """
+    figure, grid = _grid(1, 6.0, 3.2)
+    for number, (group, own) in enumerate(influences.items()):
+        line = {"color": COLORS[number % len(COLORS)], "linestyle": "-:"[number // len(COLORS) % 2]}
+        grid[0].plot(list(own.values()), marker=".", label=plot_text(group), **line)
+    grid[0].set_yscale("log")
+    grid[0].xaxis.set_major_locator(MaxNLocator(integer=True))
+    grid[0].set_xlabel("block")
+    grid[0].set_ylabel("1 - cosine of input and output")
+    grid[0].set_title("influence of each block", fontsize="medium")
+    figure.legend(loc="outside lower center", ncols=6, fontsize="small")
+    return figure
+
+
 def _grid(count: int, width: float, height: float, columns: int = COLUMNS) -> tuple[Figure, list[Any]]:
     columns = min(columns, count)
     rows = math.ceil(count / columns)

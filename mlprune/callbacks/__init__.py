@@ -2,6 +2,7 @@
 
 from mlprune.callbacks.ablation import FeatureAblation
 from mlprune.callbacks.base import RunCallback, Viewer
+from mlprune.callbacks.block_influence import BlockInfluence
 from mlprune.callbacks.console import ResultsTable
 from mlprune.callbacks.evaluated_features import EvaluatedFeatures
 from mlprune.callbacks.experts import ExpertPruning
@@ -21,6 +22,7 @@ from mlprune.callbacks.sigterm import EndOnSigterm
 from mlprune.callbacks.tensorboard import TensorBoard
 
 __all__ = [
+    "BlockInfluence",
     "EndOnSigterm",
     "EvaluatedFeatures",
     "ExpertPruning",
