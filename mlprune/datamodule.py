@@ -1,5 +1,6 @@
 """The LightningDataModule: calibration prompts for validate, evaluation sets for test, training batches for fit."""
 
+import sys
 from collections.abc import Collection, Mapping
 from typing import Any, cast
 
@@ -21,7 +22,8 @@ from mlprune.evaluation.batch import EvaluationBatch, all_text, strings_of
 from mlprune.evaluation.tasks import Task
 from mlprune.log import log
 from mlprune.models.tokenizer import check_words
-from mlprune.prompts import PromptReader, texts_of
+from mlprune.models.tokens import encode
+from mlprune.prompts import PromptReader, texts_of, within
 from mlprune.pruning import Statistic
 from mlprune.pruning.prune import pad_right
 
@@ -47,6 +49,8 @@ class PruningDataModule(LightningDataModule):
         max_batch_chars: Character budget of an evaluation batch.
         language_names: Code to the name that demonstrations and translations call a language by, such as
             ``{wo: Wolof}``, where it is not the usual English one.
+        num_tokens: Tokens of all calibration prompts together of each group that does not say, so that different texts
+            can be compared at the same number; all that the prompts have if omitted.
 
     Raises:
         UserError: If a number is out of range, two tasks share a name, or a corpus lacks a language.
@@ -67,10 +71,11 @@ class PruningDataModule(LightningDataModule):
         max_batch_tokens: int = 2048,
         max_batch_chars: int = 4096,
         language_names: dict[str, str] | None = None,
+        num_tokens: int | None = None,
     ) -> None:
         super().__init__()
         self.allow_zero_length_dataloader_with_multiple_devices = True
-        counts = {"num_prompts": num_prompts, "max_tokens": max_tokens, "limit": limit}
+        counts = {"num_prompts": num_prompts, "max_tokens": max_tokens, "num_tokens": num_tokens, "limit": limit}
         counts |= {"max_batch_tokens": max_batch_tokens, "max_batch_chars": max_batch_chars}
         for key, value in counts.items():
             if value is not None and value < 1:
@@ -80,6 +85,7 @@ class PruningDataModule(LightningDataModule):
         self.tasks = tasks or []
         self.num_prompts = num_prompts
         self.max_tokens = max_tokens
+        self.num_tokens = num_tokens
         self.seed = seed
         self.max_batch_tokens = max_batch_tokens
         self.max_batch_chars = max_batch_chars
@@ -176,6 +182,9 @@ class PruningDataModule(LightningDataModule):
                     chosen[group] = demonstrations.prompts(tokenizer, error.enough_for, seed, exclude)
             except UserError as error:
                 raise UserError(f"data, group '{group}': {error}") from error
+            if (budget := demonstrations.num_tokens or self.num_tokens) is not None:  # refused before weights are read
+                limit = self._limit(demonstrations)
+                within([encode(tokenizer, own.text, sys.maxsize)[:limit] for own in chosen[group]], budget, group)
         return chosen
 
     def with_demonstrations(
@@ -193,6 +202,7 @@ class PruningDataModule(LightningDataModule):
             max_batch_tokens=self.max_batch_tokens,
             max_batch_chars=self.max_batch_chars,
             language_names={lang: name for lang, name in self.language_names.items() if lang in written},
+            num_tokens=self.num_tokens,
         )
 
     def calibration_texts(self) -> dict[str, list[str]]:
@@ -216,7 +226,7 @@ class PruningDataModule(LightningDataModule):
             tokenizer: Its tokenizer.
         """
         if self._prompts is None:
-            self._prompts = PromptReader(model, tokenizer, self.max_tokens).prompts(self._groups())
+            self._prompts = PromptReader(model, tokenizer, self.max_tokens, self.num_tokens).prompts(self._groups())
         return self._prompts
 
     def calibration_batches(
@@ -232,7 +242,7 @@ class PruningDataModule(LightningDataModule):
         Raises:
             UserError: If the model does not say what its decoder starts from.
         """
-        reader = PromptReader(model, tokenizer, self.max_tokens)
+        reader = PromptReader(model, tokenizer, self.max_tokens, self.num_tokens)
         return reader.batches(self._groups(), self.prompts(model, tokenizer), self.max_batch_tokens, measured)
 
     def batches_of(
@@ -363,7 +373,7 @@ class PruningDataModule(LightningDataModule):
             prompts = self.prompts(model, tokenizer)
         else:
             groups = {group: (own, self.chosen_training[group]) for group, own in self.training.items()}
-            prompts = PromptReader(model, tokenizer, self.max_tokens).prompts(groups)
+            prompts = PromptReader(model, tokenizer, self.max_tokens, self.num_tokens).prompts(groups)
         rows = [ids for own in prompts.values() for ids in own if len(ids) > 1]
         batches = token_batches(list(map(len, rows)), self.max_batch_tokens)
         self._training_batches = [[rows[i] for i in batch] for batch in batches]

@@ -30,12 +30,20 @@ class PromptReader:
         model: The model, for the size of its vocabulary and the start of its decoder.
         tokenizer: Its tokenizer.
         max_tokens: Longest prompt of a group that does not say, in tokens; the rest of a longer one is cut off.
+        num_tokens: Tokens of all prompts of a group that does not say together; all of them if omitted.
     """
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        max_tokens: int,
+        num_tokens: int | None = None,
+    ) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.max_tokens = max_tokens
+        self.num_tokens = num_tokens
 
     def prompts(self, groups: Groups) -> dict[str, list[list[int]]]:
         """Return the token ids of every group's prompts; of encoder-decoder models, of what the encoder reads.
@@ -109,12 +117,43 @@ class PromptReader:
         cut = sum(len(tokens) > limit for tokens in ids)
         if cut:
             log.info("group '%s': %d of %d prompts were cut to %d tokens", group, cut, len(ids), limit)
-        tokens = sum(min(len(tokens), limit) for tokens in ids)
-        log.info("group '%s': %d prompts, %d tokens", group, len(ids), tokens)
         ids = [tokens[:limit] for tokens in ids]
+        if (budget := own.num_tokens or self.num_tokens) is not None:
+            if has_encoder(self.model):
+                raise UserError(f"group '{group}': num_tokens is for models that continue text; leave it out")
+            ids = within(ids, budget, group)
+        log.info("group '%s': %d prompts, %d tokens", group, len(ids), sum(map(len, ids)))
         return [tokens[:-1] for tokens in ids] if target and not has_languages(self.tokenizer) else ids
 
 
 def texts_of(prompts: list[Prompt], side: int | None = None) -> list[str]:
     """Return the texts of prompts: whole, or what the encoder (0) or the decoder (1) reads."""
     return [prompt.text if side is None or prompt.sides is None else prompt.sides[side] for prompt in prompts]
+
+
+def within(ids: list[list[int]], budget: int, group: str) -> list[list[int]]:
+    """Return the first prompts that have so many tokens together, the last of them cut.
+
+    Args:
+        ids: Token ids of each prompt.
+        budget: Tokens of all together.
+        group: Their group, for the message.
+
+    Raises:
+        UserError: If they have fewer.
+
+    Example:
+        >>> within([[1, 2, 3], [4, 5, 6], [7]], 5, "mt")
+        [[1, 2, 3], [4, 5]]
+    """
+    found, left = [], budget
+    for tokens in ids:
+        if left > 0:
+            found.append(tokens[:left])
+            left -= len(tokens)
+    if left > 0:
+        raise UserError(
+            f"group '{group}': num_tokens {budget}: its {len(ids)} prompts have {budget - left}; give at most so many, "
+            "or a higher num_prompts"
+        )
+    return found

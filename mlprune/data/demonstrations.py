@@ -4,7 +4,7 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 from transformers import PreTrainedTokenizerBase
 
@@ -13,6 +13,8 @@ from mlprune.data.usable import Needs, UsableRows
 from mlprune.errors import UserError
 from mlprune.languages import language
 from mlprune.models.tokens import separator_text
+
+Pairing = Literal["right", "shuffled", "wrong"]
 
 
 @dataclass(frozen=True)
@@ -51,20 +53,28 @@ class Demonstrations(DemonstrationGroups):
         num_prompts: Number of prompts; ``data.num_prompts`` if omitted.
         max_tokens: Longer prompts are cut, and the number of cut prompts is reported; ``data.max_tokens`` if omitted.
         seed: Seed of the choice of rows; ``data.seed`` if omitted.
+        num_tokens: Tokens of all prompts together: those behind are left out, and the one at the end is cut, so that
+            different texts can be compared at the same number of tokens; ``data.num_tokens`` if omitted.
     """
 
     language_names: Mapping[str, str] = {}  # code to name where it is not the usual one; set by the data module
 
     def __init__(
-        self, corpus: Corpus, num_prompts: int | None = None, max_tokens: int | None = None, seed: int | None = None
+        self,
+        corpus: Corpus,
+        num_prompts: int | None = None,
+        max_tokens: int | None = None,
+        seed: int | None = None,
+        num_tokens: int | None = None,
     ) -> None:
-        for key, value in (("num_prompts", num_prompts), ("max_tokens", max_tokens)):
+        for key, value in (("num_prompts", num_prompts), ("max_tokens", max_tokens), ("num_tokens", num_tokens)):
             if value is not None and value < 1:
                 raise UserError(f"{type(self).__name__}: {key} {value} is not allowed; give at least 1")
         self.corpus = corpus
         self.num_prompts = num_prompts
         self.max_tokens = max_tokens
         self.seed = seed
+        self.num_tokens = num_tokens
 
     def groups(self, name: str) -> "dict[str, Demonstrations]":
         return {name: self}
@@ -135,6 +145,7 @@ class _ShotDemonstrations(Demonstrations):
         unusable = usable.unusable(languages[0]) | set(exclude)
         chosen = choose([row_id for row_id in ids if row_id not in unusable], num_prompts, seed, self.shots)
         texts = [[row["text"].strip() for row in usable.take(lang, chosen)] for lang in languages]
+        texts[1:] = [self._paired(sentences) for sentences in texts[1:]]
         prompts = []
         for start in range(0, len(chosen), self.shots):
             row_ids = tuple(chosen[start : start + self.shots])
@@ -146,6 +157,10 @@ class _ShotDemonstrations(Demonstrations):
             sides = ("".join(parts[::2]), "".join(parts[1::2])) if len(languages) == 2 else None
             prompts.append(Prompt("".join(parts), row_ids, sides))
         return prompts
+
+    def _paired(self, sentences: list[str]) -> list[str]:
+        """The sentences that stand beside those of the first language, in order."""
+        return sentences
 
     def _label(self, lang: str) -> str:
         """What stands before a sentence."""
@@ -162,22 +177,48 @@ class TranslationDemonstrations(_ShotDemonstrations):
     Args:
         source_lang: Code of the language translated from.
         target_lang: Code of the language translated into.
+        pairing: ``right``: each sentence with its translation. To see what translation matters, the same sentences
+            made worse on purpose: ``shuffled``: each with the translation of the next one in its prompt; ``wrong``:
+            with that of one in the next prompt.
         options: ``shots`` (sentence pairs in a prompt), ``corpus`` (a parallel one), ``separator``, and those of
             :class:`Demonstrations`.
 
     Raises:
         UserError: If a language is not known, both are the same, or a number is out of range.
+
+    Example:
+        >>> from transformers import ByT5Tokenizer
+        >>> demonstrations = TranslationDemonstrations("fr", shots=2, pairing="shuffled")
+        >>> (prompt,) = demonstrations.prompts(ByT5Tokenizer(), 1, seed=0)
+        >>> prompt.text.count("French: "), prompt.text.count("English: ")
+        (2, 2)
     """
 
-    def __init__(self, source_lang: str, target_lang: str = "en", **options: Any) -> None:
+    def __init__(self, source_lang: str, target_lang: str = "en", pairing: Pairing = "right", **options: Any) -> None:
         if source_lang == target_lang:
             raise UserError(f"TranslationDemonstrations: source_lang and target_lang are both '{source_lang}'")
+        if pairing not in get_args(Pairing):
+            allowed = ", ".join(get_args(Pairing))
+            raise UserError(f"TranslationDemonstrations: pairing '{pairing}' is not allowed; give one of {allowed}")
         self.source_lang = source_lang
         self.target_lang = target_lang
+        self.pairing = pairing
         super().__init__(**options)
+        if pairing == "shuffled" and self.shots < 2:
+            raise UserError("TranslationDemonstrations: pairing 'shuffled' needs shots of at least 2")
 
     def languages(self) -> tuple[str, ...]:
         return (self.source_lang, self.target_lang)
+
+    def _paired(self, sentences: list[str]) -> list[str]:
+        if self.pairing == "wrong":
+            if len(sentences) == self.shots:
+                raise UserError("TranslationDemonstrations: pairing 'wrong' needs num_prompts of at least 2")
+            return sentences[self.shots :] + sentences[: self.shots]
+        if self.pairing == "shuffled":
+            prompts = [sentences[start : start + self.shots] for start in range(0, len(sentences), self.shots)]
+            return [sentence for own in prompts for sentence in (*own[1:], own[0])]
+        return sentences
 
 
 class MonolingualDemonstrations(_ShotDemonstrations):

@@ -1,12 +1,12 @@
 """Calibrations of dense models that recipes share: each group of prompts is read once, for all that look at it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 
 from torch import Tensor
 
 from mlprune.callbacks.calibration import Job, RecipeCalibration
 from mlprune.experiments.stages import Stages
-from mlprune.experiments.variants import Variant, demonstrations_key
+from mlprune.experiments.variants import Variant, demonstrations_key, prompt_settings
 from mlprune.log import log
 from mlprune.pruning import (
     Importance,
@@ -57,14 +57,15 @@ class Calibrations:
 
     def prepare(self, variants: Iterable[Variant]) -> None:
         """Calibrate what some variants need and is not known yet, each model, seed and kind of statistic once."""
-        parts: dict[str, list[Variant]] = {}
+        parts: dict[tuple[str, Hashable], list[Variant]] = {}
         for variant in variants:
             if needs_statistics(variant):
-                parts.setdefault(_key(variant), []).append(variant)
-        for key, own in parts.items():
+                parts.setdefault((_key(variant), prompt_settings(variant.data)), []).append(variant)
+        for (key, _), own in parts.items():
             self._calibrate(key, own)
 
     def _calibrate(self, key: str, variants: list[Variant]) -> None:
+        """Calibrate what variants need that choose prompts alike."""
         run, first, file = self.run, variants[0], self.run.folder / self._files[key]
         if key not in self._held and run.resumes and file.is_file():
             self._held[key] = load_statistics(file)
@@ -98,7 +99,7 @@ class Calibrations:
 def needs_statistics(variant: Variant) -> bool:
     """Return whether a variant needs statistics of the dense model."""
     allocation = variant.pruner.allocation
-    if variant.pruner.importance.needs is None:
+    if variant.pruner.importance.needs is None or not variant.prunes:
         return False
     return variant.propagate == "dense" or (allocation is not None and allocation.needs_statistics)
 
@@ -109,9 +110,8 @@ def groups_of(variant: Variant) -> list[str]:
 
 
 def _key(variant: Variant) -> str:
-    source, needs = variant.module.source, variant.pruner.importance.needs
-    settings = [source.name, source.dtype, source.revision, variant.seed, variant.count_padding]
-    return digest([*settings, variant.data.max_batch_tokens, needs and needs.name])
+    needs, data = variant.pruner.importance.needs, variant.data
+    return digest([variant.model, variant.seed, variant.count_padding, data.max_batch_tokens, needs and needs.name])
 
 
 def _renamed(own: LayerStatistics, names: Mapping[str, str]) -> LayerStatistics:

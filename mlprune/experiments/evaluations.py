@@ -138,9 +138,10 @@ class Evaluations:
         """What is known of how the model is pruned, and under which name it is evaluated."""
         pruner = variant.pruner
         seeds = {own.seed for variants in self.variants.values() for own in variants}
+        pruned = sum(int((~mask).sum()) for mask in masks.values())
         label = [variant.recipe.folder, *([f"seed-{variant.seed}"] if len(seeds) > 1 else [])]
         return {
-            "sparsity": sum(int((~mask).sum()) for mask in masks.values()) / sum(map(Tensor.numel, masks.values())),
+            "sparsity": pruned / max(sum(map(Tensor.numel, masks.values())), 1),
             "importance": describe(pruner.importance),
             "pattern": describe(pruner.pattern),
             "allocation": describe(pruner.allocation) if pruner.allocation else "uniform",
@@ -150,6 +151,8 @@ class Evaluations:
 
     def _prune(self, variant: Variant) -> dict[str, Any]:
         run = self.run
+        if not variant.prunes:
+            return {}
         dense = self.calibrations.of(variant) if needs_statistics(variant) else {}
         if variant.propagate == "dense" or variant.pruner.importance.needs is None:
             return prune_from_statistics(run.model, dense, variant.pruner)

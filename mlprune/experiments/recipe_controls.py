@@ -12,8 +12,9 @@ from mlprune.data.demonstrations import (
 )
 from mlprune.datamodule import PruningDataModule
 from mlprune.errors import UserError
-from mlprune.experiments.variants import Variant, depends_on_seed
+from mlprune.experiments.variants import Variant, depends_on_seed, prompt_settings
 from mlprune.inputs import plain
+from mlprune.log import log
 from mlprune.pruning import Importance, Magnitude, Pattern, Pruner, Random, Unstructured
 from mlprune.runs.facts import digest
 from mlprune.studies.recipes import Recipe
@@ -24,7 +25,8 @@ def controls_of(variants: Sequence[Variant]) -> list[Variant]:
 
     They are random scores and magnitudes at the same sparsity, the same recipe from monolingual text and from code
     where it reads translations, and the highest scores dropped where it drops the lowest. Monolingual prompts have as
-    many shots, and thus about half as many tokens.
+    many shots, and thus about half as many tokens; where the recipe says ``num_tokens``, twice as many shots and just
+    as many tokens.
 
     Args:
         variants: The variants of all confirmed recipes.
@@ -32,7 +34,7 @@ def controls_of(variants: Sequence[Variant]) -> list[Variant]:
     found: list[Variant] = []
     known: set[str] = set()
     first: dict[str, Variant] = {}
-    for variant in variants:
+    for variant in (own for own in variants if own.prunes):
         first.setdefault(variant.recipe.folder, variant)
         for control in _controls(variant):
             if variant is not first[variant.recipe.folder] and not depends_on_seed(control):
@@ -48,9 +50,9 @@ def _settings(variant: Variant) -> list[object]:
     """What else decides a variant's masks."""
     pruner = variant.pruner
     reads = {group: plain(own) for group, own in variant.data.demonstrations.items()}
-    calibrated = [reads, variant.seed, variant.propagate] if pruner.importance.needs is not None else []
+    calibrated = [reads, *prompt_settings(variant.data), variant.propagate] if pruner.importance.needs else []
     regular = [[found.pattern for found in kind] for kind in (pruner.include, pruner.exclude)]
-    return [*calibrated, regular, plain(pruner.allocation), variant.module.source.name, plain(variant.interventions)]
+    return [*calibrated, regular, plain(pruner.allocation), variant.model, plain(variant.interventions)]
 
 
 def _controls(variant: Variant) -> list[Variant]:
@@ -63,7 +65,13 @@ def _controls(variant: Variant) -> list[Variant]:
     if own.needs is not None:
         for name, texts in (("monolingual text", _monolingual), ("code", _code)):
             if (data := _reading(variant.data, texts)) is not None:
-                found.append(replace(_named(variant, name, pruner), data=data))
+                control = replace(_named(variant, name, pruner), data=data)
+                try:
+                    data.choose_prompts(variant.module.tokenizer)
+                except UserError as error:  # a corpus with too few rows
+                    log.warning("warning: control '%s' is left out: %s", control.recipe.name, error)
+                else:
+                    found.append(control)
     pattern = pruner.pattern
     if isinstance(pattern, Unstructured) and pattern.drop == "lowest" and not own.lowest_only:
         highest = Unstructured(pattern.sparsity, pattern.scope, "highest")
@@ -85,28 +93,31 @@ def _pruner(own: Pruner, importance: Importance, pattern: Pattern) -> Pruner:
 
 
 def _reading(
-    data: PruningDataModule, texts: Callable[[TranslationDemonstrations], Demonstrations]
+    data: PruningDataModule, texts: Callable[[TranslationDemonstrations, int | None], Demonstrations]
 ) -> PruningDataModule | None:
     """The data with other texts in place of translations; None where there are none."""
     replaced = {
-        group: texts(own) if isinstance(own, TranslationDemonstrations) else own
+        group: texts(own, own.num_tokens or data.num_tokens) if isinstance(own, TranslationDemonstrations) else own
         for group, own in data.demonstrations.items()
     }
     changed = any(replaced[group] is not own for group, own in data.demonstrations.items())
     return data.with_demonstrations(replaced) if changed else None
 
 
-def _monolingual(own: TranslationDemonstrations) -> Demonstrations:
+def _monolingual(own: TranslationDemonstrations, num_tokens: int | None) -> Demonstrations:
     return MonolingualDemonstrations(
         own.source_lang,
-        shots=own.shots,
+        shots=own.shots if num_tokens is None else 2 * own.shots,
         corpus=own.corpus,
         separator=own.separator,
         num_prompts=own.num_prompts,
         max_tokens=own.max_tokens,
         seed=own.seed,
+        num_tokens=num_tokens,
     )
 
 
-def _code(own: TranslationDemonstrations) -> Demonstrations:
-    return CodeDemonstrations(num_prompts=own.num_prompts, max_tokens=own.max_tokens, seed=own.seed)
+def _code(own: TranslationDemonstrations, num_tokens: int | None) -> Demonstrations:
+    return CodeDemonstrations(
+        num_prompts=own.num_prompts, max_tokens=own.max_tokens, seed=own.seed, num_tokens=num_tokens
+    )

@@ -98,7 +98,7 @@ class StudyExperiment:
         self.plan = make_plan(study, run.data.tasks, examples, len(self.entries), run.data.seed)
         for variant in self.variants:
             variant.data.choose_prompts(variant.module.tokenizer)
-            if study.endpoint is not None and variant.pruner.importance.needs is not None:
+            if study.endpoint is not None and variant.prunes and variant.pruner.importance.needs is not None:
                 check_calibration(examples, self.plan.parts.values(), variant.data.calibration_texts())
         if CONFIRM in self.plan.parts:
             rows = hash_of(examples, self.plan.parts[CONFIRM])

@@ -35,6 +35,7 @@ class Variant:
         propagate: As in :class:`mlprune.callbacks.PruningCallback`.
         count_padding: As there.
         interventions: What changes activations while it is evaluated.
+        model: Key of the model's settings; that of the run's own model is empty.
     """
 
     recipe: Recipe
@@ -45,6 +46,12 @@ class Variant:
     propagate: Propagate
     count_padding: bool = False
     interventions: list[Intervention] = field(default_factory=list)
+    model: str = ""
+
+    @property
+    def prunes(self) -> bool:
+        """Whether any weight is pruned: a recipe may only intervene, or use another model."""
+        return self.pruner.pattern.sparsity > 0
 
     @property
     def caption(self) -> str:
@@ -127,8 +134,18 @@ class Builder:
             self._data[key] = own.with_demonstrations(own.demonstrations, seed)
         if isinstance(pruner.importance, Random):
             pruner.importance.seed += seed
-        module, propagate = self._modules[self._model_key(settings)], pruning.propagation.name
-        return Variant(recipe, seed, module, self._data[key], pruner, propagate, pruning.count_padding, interventions)
+        model = self._model_key(settings)
+        return Variant(
+            recipe,
+            seed,
+            self._modules[model],
+            self._data[key],
+            pruner,
+            pruning.propagation.name,
+            pruning.count_padding,
+            interventions,
+            "" if self._modules[model] is self.run.module else model,
+        )
 
     def _parsed(self, recipe: Recipe, settings: Mapping[str, Any]) -> Namespace:
         try:
@@ -142,7 +159,8 @@ class Builder:
 
 def depends_on_seed(variant: Variant) -> bool:
     """Return whether another calibration seed gives other masks."""
-    return variant.pruner.importance.needs is not None or isinstance(variant.pruner.importance, Random)
+    importance = variant.pruner.importance
+    return variant.prunes and (importance.needs is not None or isinstance(importance, Random))
 
 
 def sweep_variants(run: Run, pruning: PruningCallback) -> list[Variant]:
@@ -169,4 +187,9 @@ def sweep_variants(run: Run, pruning: PruningCallback) -> list[Variant]:
 
 def demonstrations_key(data: PruningDataModule, group: str) -> str:
     """Return the hash of a group's demonstrations and of the settings that choose its prompts."""
-    return digest([plain(data.demonstrations[group]), data.num_prompts, data.max_tokens, data.seed])
+    return digest([plain(data.demonstrations[group]), *prompt_settings(data)])
+
+
+def prompt_settings(data: PruningDataModule) -> tuple[int | None, ...]:
+    """Return what decides, besides demonstrations and tasks, which prompts a data module chooses."""
+    return data.num_prompts, data.max_tokens, data.num_tokens, data.seed

@@ -15,6 +15,7 @@ SHORT = {  # keys that recipes may give by their last part
     "demonstrations": "data.demonstrations",
     "num_prompts": "data.num_prompts",
     "max_tokens": "data.max_tokens",
+    "num_tokens": "data.num_tokens",
     "interventions": "model.interventions",
     "model": "model.name",
     "dtype": "model.dtype",

@@ -37,6 +37,37 @@ def test_monolingual_prompt_has_as_many_sentences_as_shots() -> None:
     assert len(prompt.row_ids) == 3
 
 
+@pytest.mark.parametrize(("pairing", "moved"), [("right", 0), ("shuffled", 1), ("wrong", 2)])
+def test_pairs_are_made_worse_of_the_same_sentences(pairing: str, moved: int) -> None:
+    prompts = TranslationDemonstrations("fr", shots=2, pairing=pairing).prompts(TOKENIZER, 3, seed=0)
+    french, english = texts("fr"), texts("en")
+    order = [row for prompt in prompts for row in prompt.row_ids]
+    beside = [order[(i + moved) % 6] if pairing != "shuffled" else order[i ^ 1] for i in range(6)]
+    said = "".join(f"French: {french[a]}</s>English: {english[b]}</s>" for a, b in zip(order, beside, strict=True))
+    assert "".join(prompt.text for prompt in prompts) == said
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_prompts_have_the_number_of_tokens_that_was_asked_for(own: bool) -> None:
+    from tiny import tiny_model
+
+    from mlprune.datamodule import PruningDataModule
+
+    def data(num_tokens: int) -> PruningDataModule:
+        groups = {
+            "mt": TranslationDemonstrations("fr", shots=1, num_tokens=num_tokens if own else None),
+            "fr": MonolingualDemonstrations("fr", shots=2, num_tokens=num_tokens if own else None),
+        }
+        return PruningDataModule(groups, num_prompts=9, max_tokens=90, num_tokens=None if own else num_tokens)
+
+    few = data(256)
+    few.choose_prompts(TOKENIZER)
+    found = few.prompts(tiny_model("llama"), TOKENIZER)
+    assert {group: list(map(len, ids)) for group, ids in found.items()} == {"mt": [90, 90, 76], "fr": [90, 90, 76]}
+    with pytest.raises(UserError, match="group 'mt': num_tokens 900: its 9 prompts have 810; give at most so many"):
+        data(900).choose_prompts(TOKENIZER)
+
+
 @pytest.mark.parametrize("pair", [("fr", "en"), ("zh", "sw"), ("en", "hi")])
 def test_any_pair_and_no_sentence_twice(pair: tuple[str, str]) -> None:
     prompts = TranslationDemonstrations(*pair, shots=4).prompts(TOKENIZER, 15, seed=1)
@@ -98,6 +129,13 @@ def test_calibration_few_shot_and_test_rows_are_disjoint(tiny_folder) -> None:
             "has no language 'frr'; it has en, es, fr, ",
         ),  # North Frisian
         (lambda: TranslationDemonstrations("en"), "are both 'en'"),
+        (lambda: TranslationDemonstrations("fr", pairing="bad"), "pairing 'bad' is not allowed; give one of right, "),
+        (lambda: TranslationDemonstrations("fr", pairing="shuffled", shots=1), "needs shots of at least 2"),
+        (
+            lambda: TranslationDemonstrations("fr", pairing="wrong").prompts(TOKENIZER, 1, 0),
+            "num_prompts of at least 2",
+        ),
+        (lambda: MonolingualDemonstrations("fr", num_tokens=0), "num_tokens 0"),
         (lambda: TranslationDemonstrations("fr", shots=0), "shots 0 is not allowed; give at least 1"),
         (lambda: TranslationDemonstrations("de").check(), "has no language 'de'; it has en"),
         (lambda: MonolingualDemonstrations("fr", num_prompts=0), "num_prompts 0"),

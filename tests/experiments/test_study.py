@@ -176,6 +176,7 @@ def test_recipes_differ_in_classes_with_arguments(mlprune, tiny_folder: Path, tm
     config["data"]["tasks"] = [{"class_path": kind, "init_args": options | {"languages": ["fr"], "rows": "3-8"}}]
     endpoint = {"metric": "accuracy", "tasks": ["reviews"], "languages": ["fr"]}
     recipes = {"ria": {"importance": ria}, "lrp2": {"intervention": lrp2}}
+    recipes |= {"few": {"num_prompts": 3}, "short": {"num_tokens": 64}, "none": {"pattern.sparsity": 0.0}}
     config["study"] = {"endpoint": endpoint, "controls": False, "recipes": recipes}
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     status, _, err = mlprune("fit", "--config", tmp_path / "study.yaml")
@@ -189,6 +190,8 @@ def test_recipes_differ_in_classes_with_arguments(mlprune, tiny_folder: Path, tm
         for name in recipes
     }
     assert found["ria"] is None
+    for said in ("group 'mt': 5 prompts, 500 tokens", "group 'mt.1': 3 prompts, 300 tokens", ": 1 prompts, 64 tokens"):
+        assert err.count(said) == 1, "what recipes share is calibrated once, and what differs by itself"
     assert len(found["lrp2"]["LRP2"]["reviews"]["fr"]["pairs"]) == 6
 
 
