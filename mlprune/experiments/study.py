@@ -26,7 +26,7 @@ from mlprune.run import Run
 from mlprune.runs.content import read_run
 from mlprune.runs.facts import digest
 from mlprune.runs.reading import SCHEMA_VERSION, read_json
-from mlprune.studies.judging import Entry, Judge, next_round
+from mlprune.studies.judging import Entry, Judge, against_of, next_round
 from mlprune.studies.looks import STUDY, Looks, find_looks, hash_of
 from mlprune.studies.outcome import conclude
 from mlprune.studies.plan import CONFIRM, make_plan
@@ -68,14 +68,15 @@ class StudyExperiment:
         self.dense = dense
         self.base = run.module
         self.entries = entries_of(self.variants, self.base)
+        self.against = against_of(self.entries, study.endpoint)
         self.looks: Looks | None = None
         self._chosen: list[Entry] = []
         self._gains: list[dict[str, float]] = []
 
     def check(self) -> None:
         """Raise UserError if recipes do not fit the model or the prompts; before anything is read of the rows."""
-        if self.study.part[1] > len(self.entries):
-            raise UserError(f"study.shard {self.study.shard}: there are {len(self.entries)} recipes; give fewer parts")
+        if self.study.part[1] > len(self.judged):
+            raise UserError(f"study.shard {self.study.shard}: there are {len(self.judged)} recipes; give fewer parts")
         for variant in self.variants:
             source = variant.module.source
             if source.recipe():
@@ -95,7 +96,7 @@ class StudyExperiment:
         for own in {id(own): own for variant in self.variants for own in variant.interventions}.values():
             own.prepare(run.data.tasks, run.module.tokenizer)
         examples = {task.name: run.data.examples(task) for task in run.data.tasks}
-        self.plan = make_plan(study, run.data.tasks, examples, len(self.entries), run.data.seed)
+        self.plan = make_plan(study, run.data.tasks, examples, len(self.judged), run.data.seed)
         for variant in self.variants:
             variant.data.choose_prompts(variant.module.tokenizer)
             if study.endpoint is not None and variant.prunes and variant.pruner.importance.needs is not None:
@@ -119,6 +120,16 @@ class StudyExperiment:
         return [folder for folder in found if not self._is_sibling(folder)]
 
     @property
+    def judged(self) -> list[Entry]:
+        """The recipes that are judged: all but the one that they are judged against."""
+        return [entry for entry in self.entries if entry is not self.against]
+
+    @property
+    def references(self) -> list[Entry]:
+        """What recipes are judged against, where it is a recipe."""
+        return [self.against] if self.against is not None else []
+
+    @property
     def id(self) -> str:
         """What all parts of a study have in common."""
         study, entries = self.study, [entry.to_json() for entry in self.entries if entry.control is None]
@@ -134,7 +145,7 @@ class StudyExperiment:
         self.evaluations = Evaluations(self.run, self.plan, self.variants, self.stages, self.schedule)
         self.evaluations.expect(self.plan.cost(len(self.study.seeds or [0]), NUM_CONTROLS * self.study.controls))
         place, total = self.study.part
-        self._chosen = self.entries[place::total]
+        self._chosen = self.judged[place::total]
         found: list[Phase] = [
             (
                 f"selection, round {number + 1} of {len(self.plan.rounds)}"
@@ -151,7 +162,7 @@ class StudyExperiment:
 
     def _select(self, number: int) -> None:
         parts = self.plan.select_parts
-        self.evaluations.evaluate(self._chosen, parts[number], f"round {number + 1}")
+        self.evaluations.evaluate([*self.references, *self._chosen], parts[number], f"round {number + 1}")
         if self.study.endpoint is None:
             return
         judge, seen = self.judge(), parts[: number + 1]
@@ -164,7 +175,7 @@ class StudyExperiment:
         """Look at the confirmation rows: first the look is written down, so that no crash hides it."""
         if self.run.writes:
             write_json(self.run.folder / STUDY, self.declared())
-        self.evaluations.evaluate(self._chosen, CONFIRM, "confirmation")
+        self.evaluations.evaluate([*self.references, *self._chosen], CONFIRM, "confirmation")
 
     def _control(self) -> None:
         """Evaluate the controls of the confirmed recipes on the rows that these were judged by."""
@@ -178,7 +189,7 @@ class StudyExperiment:
     def judge(self) -> Judge:
         """Return what reads the records."""
         metric = self.study.select.metric if self.study.select is not None else None
-        return Judge(Store(self.run.folder), self.study.endpoint, metric, self.run.data.seed)
+        return Judge(Store(self.run.folder), self.study.endpoint, metric, self.run.data.seed, self.against)
 
     def declared(self) -> dict[str, Any]:
         """Return the part of study.json that is known before anything is concluded."""

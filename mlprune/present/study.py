@@ -89,7 +89,8 @@ def measure_of(row: Json) -> Measure:
 def _what(row: Json) -> str:
     measure = measure_of(row)
     where = "" if row["language"] == "average" else f", {row['language']}"
-    return f"{row['task']} {measure.label}{where}"
+    reference = "" if row["reference"] == "dense" else f", against {row['reference']}"
+    return f"{row['task']} {measure.label}{where}{reference}"
 
 
 def _order(row: Json) -> float:

@@ -50,7 +50,8 @@ def _lines(study: Json) -> list[str]:
         tasks = ", ".join(endpoint["tasks"] or ["all tasks"])
         languages = ", ".join(endpoint["languages"] or ["all languages but the pivot"])
         how = "their average decides" if endpoint["average"] else "each decides for itself"
-        found.append(f"Declared before anything ran: {endpoint['metric']} of {tasks} in {languages}; {how}.")
+        against = f" against {endpoint['against']}" if endpoint.get("against") else ""
+        found.append(f"Declared before anything ran: {endpoint['metric']} of {tasks} in {languages}{against}; {how}.")
     steps = [f"{step['recipes']} recipes on {step['rows']} rows" for step in study.get("rounds", [])]
     if study.get("confirm") and steps:
         found.append(f"Selection: {', then '.join(steps)}; {study['confirm']['top']} confirmed on other rows.")

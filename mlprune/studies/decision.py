@@ -137,6 +137,8 @@ def _said(claim: Claim, family: int) -> str:
     size = f"n = {row.n}" + ("" if row.clusters in (None, row.n) else f" in {row.clusters} clusters")
     where = "" if row.language == "average" else f" in {row.language}"
     said = f"{claim.recipe} changed {row.task} {measure.title or measure.name}{where} by {measure.amount(row.delta)}"
+    reference = "the dense model" if row.reference == "dense" else row.reference
+    said += "" if row.reference == "dense" else f" against {row.reference}"
     said += f" ({_interval(evidence)}, {p}, {size})"
     if claim.verdict == "too few to tell":
         least = evidence.detectable
@@ -145,7 +147,7 @@ def _said(claim: Claim, family: int) -> str:
     shift = claim.confirmation.shift
     if claim.verdict == "a shift of labels" and shift is not None:
         return (
-            f"{said}: a shift of labels, for the dense model with constants added to its labels' scores changed by "
+            f"{said}: a shift of labels, for {reference} with constants added to its labels' scores changed by "
             f"{measure.amount(shift.matched.row.delta)}, and the recipe goes beyond that by "
             f"{measure.amount(shift.beyond.row.delta)} ({_interval(shift.beyond)})"
         )

@@ -13,9 +13,11 @@ class Endpoint:
         languages: Their languages, or pairs such as ``en-fr`` for measures of pairs; all but English if omitted.
         average: One average over tasks and languages decides; if false, each task and language is a claim of its own,
             corrected for all others.
+        against: The recipe that the others are judged against; the dense model if omitted.
     """
 
     metric: str = "accuracy"
     tasks: list[str] | None = None
     languages: list[str] | None = None
     average: bool = True
+    against: str | None = None

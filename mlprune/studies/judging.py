@@ -7,6 +7,7 @@ from typing import Any
 from mlprune.comparison.difference import Difference
 from mlprune.comparison.records import TaskRecords
 from mlprune.comparison.rows import corrected, differences_of
+from mlprune.errors import UserError, did_you_mean
 from mlprune.metrics import RightProbability
 from mlprune.studies.decision import Shift
 from mlprune.studies.endpoint import Endpoint
@@ -54,12 +55,14 @@ class Judge:
         endpoint: What decides; None where nothing was declared.
         metric: What recipes are chosen by; None for the soft score where there is one.
         seed: Seed of resampling and swapping.
+        against: The recipe that the others are judged against; None for the dense model.
     """
 
     store: Store
     endpoint: Endpoint | None
     metric: str | None = None
     seed: int = 0
+    against: Entry | None = None
     _read: dict[tuple[str, ...], list[TaskRecords]] = field(default_factory=dict, repr=False)  # each file once
 
     def dense(self, entry: Entry) -> list[TaskRecords]:
@@ -87,34 +90,50 @@ class Judge:
         ]
         return corrected(rows)
 
+    @property
+    def reference(self) -> str:
+        """The name of what recipes are judged against."""
+        return self.against.name if self.against is not None else "dense"
+
     def sides(self, entry: Entry, parts: Sequence[str]) -> list[tuple[list[TaskRecords], list[TaskRecords]]]:
-        """Return for each calibration seed the dense model's records and the recipe's, on some parts of the rows."""
-        return [paired(self.dense(entry), self.records(entry, seed, parts)) for seed in entry.seeds]
+        """Return for each calibration seed the reference's records and the recipe's, on some parts of the rows."""
+        if self.against is None:
+            return [paired(self.dense(entry), self.records(entry, seed, parts)) for seed in entry.seeds]
+        return self._against(self.against, entry, parts)
+
+    def _against(
+        self, other: Entry, entry: Entry, parts: Sequence[str]
+    ) -> list[tuple[list[TaskRecords], list[TaskRecords]]]:
+        """Another recipe's records and a recipe's; seed by seed where the other has as many."""
+        others = {seed: self.records(other, seed, parts) for seed in other.seeds}
+        return [
+            paired(others.get(seed, others[other.seeds[0]]), self.records(entry, seed, parts)) for seed in entry.seeds
+        ]
 
     def evidence(self, entry: Entry, parts: Sequence[str]) -> list[Evidence]:
         """Return what a recipe did to the study's endpoint on some parts of the rows."""
         assert self.endpoint is not None
-        sides = self.sides(entry, parts)
-        return evidence_of(sides[0][0], [own for _, own in sides], self.endpoint, entry.name, seed=self.seed)
+        return self._evidence(self.sides(entry, parts), self.endpoint, entry.name, self.reference)
+
+    def _evidence(
+        self, sides: Sequence[tuple[list[TaskRecords], list[TaskRecords]]], endpoint: Endpoint, name: str, other: str
+    ) -> list[Evidence]:
+        references, own = [one for one, _ in sides], [two for _, two in sides]
+        return evidence_of(references[0], own, endpoint, name, other, self.seed, references)
 
     def shifts(self, entry: Entry, parts: Sequence[str]) -> Sequence[Shift | None]:
         """Return what constants explain of each piece of a recipe's evidence; None where there are none."""
         assert self.endpoint is not None
-        return shifts_of(self.sides(entry, parts), self.endpoint, entry.name, self.seed)
+        return shifts_of(self.sides(entry, parts), self.endpoint, entry.name, self.seed, self.reference)
 
     def beyond(self, entry: Entry, control: Entry, parts: Sequence[str]) -> Evidence:
         """Return what a recipe is beyond one of its controls, on average."""
         assert self.endpoint is not None
-        others = {seed: self.records(control, seed, parts) for seed in control.seeds}
-        pairs = [
-            paired(others.get(seed, others[control.seeds[0]]), self.records(entry, seed, parts)) for seed in entry.seeds
-        ]
-        references, mine = [one for one, _ in pairs], [two for _, two in pairs]
         endpoint = replace(self.endpoint, average=True)
-        return evidence_of(references[0], mine, endpoint, entry.name, control.name, self.seed, references)[0]
+        return self._evidence(self._against(control, entry, parts), endpoint, entry.name, control.name)[0]
 
     def gain(self, entry: Entry, parts: Sequence[str]) -> float:
-        """Return by how much a recipe is better than dense in what recipes are chosen by."""
+        """Return by how much a recipe is better than the reference in what recipes are chosen by."""
         assert self.endpoint is not None
         endpoint = replace(self.endpoint, metric=self.metric or SOFT, average=True)
         sides = self.sides(entry, parts)
@@ -124,8 +143,29 @@ class Judge:
                 sides = soft
             else:
                 endpoint = replace(endpoint, metric=self.endpoint.metric)
-        row = evidence_of(sides[0][0], [own for _, own in sides], endpoint, entry.name, seed=self.seed)[0].row
+        row = self._evidence(sides, endpoint, entry.name, self.reference)[0].row
         return (row.delta or 0.0) * (-1 if row.measure.higher_is_better is False else 1)
+
+
+def against_of(entries: Sequence[Entry], endpoint: Endpoint | None) -> Entry | None:
+    """Return the recipe that the others are judged against; None for the dense model.
+
+    Args:
+        entries: All recipes.
+        endpoint: What decides.
+
+    Raises:
+        UserError: If there is no such recipe, or no other.
+    """
+    if endpoint is None or endpoint.against is None:
+        return None
+    name, by_name = endpoint.against, {entry.name: entry for entry in entries}
+    if name not in by_name:
+        hint = did_you_mean(name, by_name)
+        raise UserError(f"study.endpoint.against: '{name}' is not a recipe; give one of {', '.join(by_name)}{hint}")
+    if len(by_name) == 1:
+        raise UserError(f"study.endpoint.against: '{name}' is the only recipe; give study.recipes another one")
+    return by_name[name]
 
 
 def with_soft(tasks: Sequence[TaskRecords]) -> list[TaskRecords]:

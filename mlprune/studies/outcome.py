@@ -117,7 +117,9 @@ def conclude(
     """
     lines: list[Line] = []
     selection: dict[str, list[Evidence]] = {}
-    recipes = [entry for entry in entries if entry.control is None]
+    recipes = [entry for entry in entries if entry.control is None and entry is not judge.against]
+    for role, seen in ((SELECT, parts), (CONFIRM, [CONFIRM] if chosen else [])):
+        lines += _lines(judge, judge.against, role, seen) if judge.against is not None else []
     for entry in recipes if parts else []:
         seen = parts[: sum(entry.name in own for own in gains) if judge.endpoint is not None else len(parts)]
         lines += _lines(judge, entry, SELECT, seen)
@@ -139,7 +141,7 @@ def conclude(
             own = judge.evidence(entry, [CONFIRM])[0]
             controls.append(Beside(own, judge.beyond(by_name[entry.control], entry, [CONFIRM])))
             lines.append(Line(entry, ALL_SEEDS, CONTROL, own.row))
-    if confirmed and parts:
+    if confirmed and parts and judge.against is None:
         controls += _constants(judge, by_name[chosen[0]], parts)
     if not confirmed:
         return Outcome(lines, selection, gains, answer=_explored(recipes, selection))

@@ -11,7 +11,7 @@ from mlprune.present.study import leaderboard, study_csv
 from mlprune.present.table import to_csv, to_latex
 from mlprune.runs.reading import read_json
 from mlprune.studies.endpoint import Endpoint
-from mlprune.studies.judging import Entry, Judge
+from mlprune.studies.judging import Entry, Judge, against_of
 from mlprune.studies.looks import STUDY
 from mlprune.studies.outcome import CONFIRM, Outcome, conclude
 from mlprune.studies.store import RECIPES, Store
@@ -70,10 +70,12 @@ def merge_shards(folders: Sequence[Path], target: Path) -> None:
         endpoint = Endpoint(**first["endpoint"]) if first["endpoint"] else None
         rounds = zip(*(content["gains"] for content in contents), strict=True)
         gains = [{name: gain for own in found for name, gain in own.items()} for found in rounds]
-        gains = [{entry.name: own[entry.name] for entry in entries} for own in gains]
+        against = against_of(entries, endpoint)
+        judged = [entry.name for entry in entries if entry is not against]
+        gains = [{name: own[name] for name in judged} for own in gains]
         parts = [name for name in first["sizes"] if name != CONFIRM]
-        chosen = [entry.name for entry in entries] if CONFIRM in first["sizes"] else []
+        chosen = judged if CONFIRM in first["sizes"] else []
         looks = max(first["looks"].values(), default=1)
-        judge = Judge(Store(partial), endpoint, None, first["seed"])
+        judge = Judge(Store(partial), endpoint, None, first["seed"], against)
         declared = {name: first[name] for name in first if name not in Outcome([]).to_json()} | {"shard": None}
         write_outcome(partial, declared, conclude(judge, entries, parts, gains, chosen, looks))

@@ -14,17 +14,18 @@ Side = Sequence[TaskRecords]
 
 
 def shifts_of(
-    sides: Sequence[tuple[Side, Side]], endpoint: Endpoint, recipe: str, seed: int = 0
+    sides: Sequence[tuple[Side, Side]], endpoint: Endpoint, recipe: str, seed: int = 0, reference: str = "dense"
 ) -> list[Shift] | list[None]:
     """Return what constants with the recipe's own label shares explain of each piece of its evidence.
 
     Of constants that all languages share and constants of each language, the ones that leave less of the gain count.
 
     Args:
-        sides: For each calibration seed the dense model's records and the recipe's, of the same examples in one order.
+        sides: For each calibration seed the reference's records and the recipe's, of the same examples in one order.
         endpoint: What decides.
         recipe: The recipe's name.
         seed: Seed of resampling and swapping.
+        reference: The reference's name.
 
     Returns:
         One for each piece of evidence; None where the endpoint is no accuracy, or a task has no fixed set of labels.
@@ -40,10 +41,10 @@ def shifts_of(
         if any(control is None for found in controls for control in found):
             return [None]
         shifted = [[control.records for control in found if control is not None] for found in controls]
-        system = named("dense", next(control.name for found in controls for control in found if control is not None))
+        system = named(reference, next(control.name for found in controls for control in found if control is not None))
         plain = [[one for one in dense if _decides(one, endpoint)] for dense, _ in sides]
         own = [[two for two in side if _decides(two, endpoint)] for _, side in sides]
-        alone = evidence_of(plain[0], shifted, endpoint, system, seed=seed)
+        alone = evidence_of(plain[0], shifted, endpoint, system, reference, seed, plain)
         beyond = evidence_of(shifted[0], own, endpoint, recipe, system, seed, shifted)
         kinds.append([Shift(*pair) for pair in zip(alone, beyond, strict=True)])
     return [min(pair, key=lambda shift: _low(shift.beyond)) for pair in zip(*kinds, strict=True)]

@@ -124,6 +124,22 @@ def test_planted_effects_come_to_the_right_sentence_whatever_interrupts(
     assert "looked at 2 times" in (RUN / "report.html").read_text(encoding="utf-8")
 
 
+def test_recipes_are_judged_against_one_of_them(mlprune, tiny_folder: Path, tmp_path: Path) -> None:
+    endpoint = {**STUDY["endpoint"], "against": "nothing"}
+    config = write(tmp_path, tiny_folder, endpoint=endpoint, confirm={"rows": "40-155", "top": 1}, seeds=[0])
+    status, _, err = mlprune("fit", "--config", config)
+    assert status == 0, err
+    study = read(RUN)
+    assert [list(own) for own in study["gains"]] == [["skill", "shift"]]
+    (row,) = study["confirmed"]
+    assert (row["system"], row["reference"], row["verdict"]) == ("skill", "nothing", "helped")
+    assert study["answer"].startswith("Of 2 recipes, 1 was judged once")
+    assert "against nothing (95% CI" in study["answer"]
+    rows = list(csv.DictReader((RUN / "study.csv").read_text(encoding="utf-8").splitlines()))
+    judged = {row["recipe"] for row in rows if row["role"] == "confirm" and row["reference"] == "dense"}
+    assert judged == {"nothing", "skill"}, "the reference is judged too, against the dense model"
+
+
 def changed(**parts: Any) -> dict[str, Any]:
     """The study with some of its parts changed key by key."""
     return {name: {**STUDY[name], **part} if isinstance(part, dict) else part for name, part in parts.items()}
@@ -133,6 +149,11 @@ MISTAKES = {
     "metric": (changed(endpoint={"metric": "acuracy"}), ["endpoint.metric", "'acuracy'", "did you mean 'accuracy'"]),
     "task": (changed(endpoint={"tasks": ["review"]}), ["endpoint.tasks", "'review'", "did you mean 'reviews'"]),
     "language": (changed(endpoint={"languages": ["fr", "de"]}), ["endpoint.languages", "'de'", "es"]),
+    "against nobody": (changed(endpoint={"against": "skil"}), ["endpoint.against", "'skil'", "did you mean 'skill'"]),
+    "against itself": (
+        {**changed(endpoint={"against": "a"}), "recipes": {"a": {}}, "confirm": {"rows": "40-155"}},
+        ["endpoint.against", "only recipe"],
+    ),
     "rows that overlap": (changed(select={"rows": "0-40"}), ["both have row '40'", "must not have chosen"]),
     "rows that are not there": (changed(confirm={"rows": "40-400"}), ["there is no row 400"]),
     "selected by nothing": (changed(select={"metric": "luck"}), ["select.metric", "'luck'"]),
