@@ -156,7 +156,7 @@ class PruningDataModule(LightningDataModule):
         if self.chosen:
             return
         self.chosen = self._choose(self.demonstrations, tokenizer)
-        check_words(tokenizer, {f"calibration, {group}": texts_of(own) for group, own in self.chosen.items()})
+        check_words(tokenizer, {f"calibration, {group}": texts_of(prompts) for group, prompts in self.chosen.items()})
         for group, prompts in self.chosen.items():
             self.calibration_rows[group] = [prompt.row_ids for prompt in prompts]
 
@@ -184,7 +184,7 @@ class PruningDataModule(LightningDataModule):
                 raise UserError(f"data, group '{group}': {error}") from error
             if (budget := demonstrations.num_tokens or self.num_tokens) is not None:  # refused before weights are read
                 limit = self._limit(demonstrations)
-                within([encode(tokenizer, own.text, sys.maxsize)[:limit] for own in chosen[group]], budget, group)
+                within([encode(tokenizer, prompt.text, sys.maxsize)[:limit] for prompt in chosen[group]], budget, group)
         return chosen
 
     def with_demonstrations(
@@ -209,10 +209,10 @@ class PruningDataModule(LightningDataModule):
         """Return group to the corpus texts in its chosen prompts; whole prompts where they have no languages."""
         found: dict[str, list[str]] = {}
         for group, prompts in self.chosen.items():
-            own = self.demonstrations[group]
+            demonstrations = self.demonstrations[group]
             ids = [row_id for prompt in prompts for row_id in prompt.row_ids]
-            if languages := own.languages():
-                usable = own.usable(languages)
+            if languages := demonstrations.languages():
+                usable = demonstrations.usable(languages)
                 found[group] = [row["text"] for lang in languages for row in usable.take(lang, ids)]
             else:
                 found[group] = [prompt.text for prompt in prompts]
@@ -253,7 +253,7 @@ class PruningDataModule(LightningDataModule):
         return reader.batches(groups, reader.prompts(groups), self.max_batch_tokens, measured)
 
     def _groups(self) -> dict[str, tuple[Demonstrations, list[Prompt]]]:
-        return {group: (own, self.chosen[group]) for group, own in self.demonstrations.items()}
+        return {group: (demonstrations, self.chosen[group]) for group, demonstrations in self.demonstrations.items()}
 
     def _limit(self, demonstrations: Demonstrations) -> int:
         return demonstrations.max_tokens or self.max_tokens
@@ -334,8 +334,8 @@ class PruningDataModule(LightningDataModule):
             batches += [[places[i] for i in batch] for batch in deal(formed, *self._place)]
         parts = []
         for lang, examples in by_language.items():
-            own = [[i for i in batch if ids[i] in examples] for batch in batches]
-            parts.append([EvaluationBatch(task, lang, part, [examples[ids[i]] for i in part]) for part in own if part])
+            kept = [[i for i in batch if ids[i] in examples] for batch in batches]
+            parts.append([EvaluationBatch(task, lang, part, [examples[ids[i]] for i in part]) for part in kept if part])
         return parts
 
     # -- recovery training ----------------------------------------------------------------------------------------
@@ -360,7 +360,9 @@ class PruningDataModule(LightningDataModule):
             self.choose_prompts(tokenizer)
         elif not self.chosen_training:
             self.chosen_training = self._choose(self.training, tokenizer)
-            check_words(tokenizer, {f"training, {group}": texts_of(own) for group, own in self.chosen_training.items()})
+            check_words(
+                tokenizer, {f"training, {group}": texts_of(prompts) for group, prompts in self.chosen_training.items()}
+            )
 
     def tokenize_training(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
         """Form the batches of recovery training.
@@ -372,9 +374,11 @@ class PruningDataModule(LightningDataModule):
         if self.training is self.demonstrations:
             prompts = self.prompts(model, tokenizer)
         else:
-            groups = {group: (own, self.chosen_training[group]) for group, own in self.training.items()}
+            groups = {
+                group: (demonstrations, self.chosen_training[group]) for group, demonstrations in self.training.items()
+            }
             prompts = PromptReader(model, tokenizer, self.max_tokens, self.num_tokens).prompts(groups)
-        rows = [ids for own in prompts.values() for ids in own if len(ids) > 1]
+        rows = [ids for group in prompts.values() for ids in group if len(ids) > 1]
         batches = token_batches(list(map(len, rows)), self.max_batch_tokens)
         self._training_batches = [[rows[i] for i in batch] for batch in batches]
 
@@ -386,8 +390,8 @@ class PruningDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches of recovery training, in another order in each epoch."""
-        own = [pad_right([torch.tensor(ids) for ids in batch]) for batch in self.training_batches()]
-        items = [{"input_ids": ids, "attention_mask": mask} for ids, mask in own]
+        batches = [pad_right([torch.tensor(ids) for ids in batch]) for batch in self.training_batches()]
+        items = [{"input_ids": ids, "attention_mask": mask} for ids, mask in batches]
         return DataLoader(cast(Dataset[Any], items), batch_size=None, sampler=EpochShuffle(len(items), self.seed))
 
 
@@ -395,10 +399,10 @@ def _groups(given: Mapping[str, DemonstrationGroups], key: str) -> dict[str, Dem
     """All calibration groups; a mix is one for each of its languages."""
     groups: dict[str, Demonstrations] = {}
     for name, demonstrations in given.items():
-        for group, own in demonstrations.groups(name).items():
+        for group, source in demonstrations.groups(name).items():
             if group in groups:
                 raise UserError(f"data.{key}: '{name}' and another entry both have the group '{group}'; rename one")
-            groups[group] = own
+            groups[group] = source
     return groups
 
 

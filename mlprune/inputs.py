@@ -90,8 +90,8 @@ def prompt_parts(data: PruningDataModule) -> dict[str, Part]:
         ("training texts", data.training, data.chosen_training),
     ):
         for group, prompts in chosen.items():
-            own = demonstrations[group]
-            origins = dict.fromkeys(_origin(own.corpus, lang) for lang in own.languages())
+            source = demonstrations[group]
+            origins = dict.fromkeys(_origin(source.corpus, lang) for lang in source.languages())
             parts[f"{kind} of group {group}"] = Part(digest(plain(prompts)), ", ".join(filter(None, origins)))
     return parts
 

@@ -134,13 +134,13 @@ def same_language(code: str, codes: Iterable[str]) -> list[str]:
     codes = list(codes)
     if code in codes or not is_language(code):
         return [code] * (code in codes)
-    own = language(code)
+    tag = language(code)
     return [
         other
         for other in codes
         if is_language(other)
-        and (language(other).flores, language(other).primary) == (own.flores, own.primary)
-        and (own.region is None or language(other).region in (None, own.region))
+        and (language(other).flores, language(other).primary) == (tag.flores, tag.primary)
+        and (tag.region is None or language(other).region in (None, tag.region))
     ]
 
 

@@ -200,7 +200,11 @@ class PruningModule(LightningModule):
         rechecked = self._recheck(data) if self.recheck else {}
         self.results = summarize(data.tasks, self.records, self.system, data.seed)
         self.results |= {"rechecked": rechecked} if rechecked else {}
-        found = {type(own).__name__: section for own in self.interventions if (section := own.results())}
+        found = {
+            type(intervention).__name__: section
+            for intervention in self.interventions
+            if (section := intervention.results())
+        }
         self.results |= {"interventions": found} if found else {}
         figures = scalars(self.pruning_stage, self.results)
         self.log_dict(figures, rank_zero_only=False, sync_dist=False, logger=False)  # callbacks know under which names

@@ -55,7 +55,10 @@ class PromptReader:
             UserError: If prompts are longer than the model takes.
         """
         side = 0 if has_encoder(self.model) else None
-        return {group: self._read(group, own, texts_of(chosen, side)) for group, (own, chosen) in groups.items()}
+        return {
+            group: self._read(group, demonstrations, texts_of(chosen, side))
+            for group, (demonstrations, chosen) in groups.items()
+        }
 
     def batches(
         self,
@@ -76,23 +79,29 @@ class PromptReader:
             UserError: If the model does not say what its decoder starts from.
         """
         rows: list[dict[str, Any]] = [
-            {"input_ids": torch.tensor([ids]), "group": group} for group, own in prompts.items() for ids in own
+            {"input_ids": torch.tensor([ids]), "group": group} for group, rows in prompts.items() for ids in rows
         ]
         if has_encoder(self.model):
-            decoder = [ids for group, (own, chosen) in groups.items() for ids in self._decoder(group, own, chosen)]
+            decoder = [
+                ids
+                for group, (demonstrations, chosen) in groups.items()
+                for ids in self._decoder(group, demonstrations, chosen)
+            ]
             for row, ids in zip(rows, decoder, strict=True):
                 row["decoder_input_ids"] = torch.tensor([ids])
         return form_batches(self.model, rows, max_tokens, measured)
 
-    def _decoder(self, group: str, own: Demonstrations, chosen: list[Prompt]) -> list[list[int]]:
+    def _decoder(self, group: str, demonstrations: Demonstrations, chosen: list[Prompt]) -> list[list[int]]:
         """The token ids that the decoder reads with a group's prompts."""
-        with self._between_languages(own):
+        with self._between_languages(demonstrations):
             lead = self._decoder_lead()
-        return [[*lead, *ids] for ids in self._read(f"{group}, decoder", own, texts_of(chosen, 1), target=True)]
+        return [
+            [*lead, *ids] for ids in self._read(f"{group}, decoder", demonstrations, texts_of(chosen, 1), target=True)
+        ]
 
-    def _between_languages(self, own: Demonstrations) -> AbstractContextManager[None]:
+    def _between_languages(self, demonstrations: Demonstrations) -> AbstractContextManager[None]:
         """While open, a tokenizer that knows languages reads and writes those of the demonstrations."""
-        codes = own.languages()
+        codes = demonstrations.languages()
         return between(self.tokenizer, codes[0], codes[-1]) if codes else nullcontext()
 
     def _decoder_lead(self) -> list[int]:
@@ -100,10 +109,12 @@ class PromptReader:
         start, lead = decoder_start(self.model, self.tokenizer) if has_languages(self.tokenizer) else (None, [])
         return [decoder_start_of(self.model) if start is None else start, *lead]
 
-    def _read(self, group: str, own: Demonstrations, texts: list[str], target: bool = False) -> list[list[int]]:
+    def _read(
+        self, group: str, demonstrations: Demonstrations, texts: list[str], target: bool = False
+    ) -> list[list[int]]:
         """Token ids of texts; of a decoder's (``target``) without the last one, which is only predicted."""
-        rows, limit = embedding_rows(self.model), own.max_tokens or self.max_tokens
-        with self._between_languages(own):
+        rows, limit = embedding_rows(self.model), demonstrations.max_tokens or self.max_tokens
+        with self._between_languages(demonstrations):
             if target and has_languages(self.tokenizer):
                 encoder = TextEncoder(self.tokenizer, target=True)  # what the tokenizer puts around stands elsewhere
                 ids = [encoder(text, special_tokens=False) for text in texts]
@@ -118,7 +129,7 @@ class PromptReader:
         if cut:
             log.info("group '%s': %d of %d prompts were cut to %d tokens", group, cut, len(ids), limit)
         ids = [tokens[:limit] for tokens in ids]
-        if (budget := own.num_tokens or self.num_tokens) is not None:
+        if (budget := demonstrations.num_tokens or self.num_tokens) is not None:
             if has_encoder(self.model):
                 raise UserError(f"group '{group}': num_tokens is for models that continue text; leave it out")
             ids = within(ids, budget, group)

@@ -218,8 +218,8 @@ def unit_curves(chosen: Mapping[str, Mapping[int, Sequence[int]]], blocks: int) 
         blocks: Number of blocks.
     """
     figure, grid = _grid(1, 6.0, 3.2)
-    for number, (lang, own) in enumerate(chosen.items()):
-        counts = [len(own.get(block, ())) for block in range(blocks)]
+    for number, (lang, units) in enumerate(chosen.items()):
+        counts = [len(units.get(block, ())) for block in range(blocks)]
         line = {"color": COLORS[number % len(COLORS)], "linestyle": "-:"[number // len(COLORS) % 2]}
         grid[0].plot(counts, marker=".", label=f"{lang} ({sum(counts)})", **line)
     grid[0].xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -237,9 +237,9 @@ def influence_curves(influences: Mapping[str, Mapping[str, float]]) -> Figure:
         influences: From :func:`mlprune.analysis.influence.block_influence`.
     """
     figure, grid = _grid(1, 6.0, 3.2)
-    for number, (group, own) in enumerate(influences.items()):
+    for number, (group, values) in enumerate(influences.items()):
         line = {"color": COLORS[number % len(COLORS)], "linestyle": "-:"[number // len(COLORS) % 2]}
-        grid[0].plot(list(own.values()), marker=".", label=plot_text(group), **line)
+        grid[0].plot(list(values.values()), marker=".", label=plot_text(group), **line)
     grid[0].set_yscale("log")
     grid[0].xaxis.set_major_locator(MaxNLocator(integer=True))
     grid[0].set_xlabel("block")

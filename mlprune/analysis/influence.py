@@ -122,9 +122,9 @@ class InfluenceSums:
         parts = gather_objects((self._sums, self._tokens))
         self._sums, self._tokens = {}, {}
         for sums, tokens in parts:
-            for group, own in sums.items():
+            for group, by_block in sums.items():
                 known, count = self._sums.setdefault(group, {}), self._tokens.setdefault(group, {})
-                for path, values in own.items():
+                for path, values in by_block.items():
                     known[path] = known.get(path, []) + values
                     count[path] = count.get(path, 0) + tokens[group][path]
 
@@ -135,8 +135,8 @@ class InfluenceSums:
             UserError: If one is not a number, as hidden states are not.
         """
         return {
-            group: {path: self._mean(group, path) for path in (block.path for block in self.blocks) if path in own}
-            for group, own in self._sums.items()
+            group: {path: self._mean(group, path) for path in (block.path for block in self.blocks) if path in values}
+            for group, values in self._sums.items()
         }
 
     def _mean(self, group: str, path: str) -> float:
@@ -188,7 +188,7 @@ def least_influential(influences: Influences) -> list[str]:
         ['h.1', 'h.0']
     """
     paths = next(iter(influences.values()), {})
-    return sorted(paths, key=lambda path: math.fsum(own[path] for own in influences.values()))
+    return sorted(paths, key=lambda path: math.fsum(values[path] for values in influences.values()))
 
 
 def influence_csv(influences: Influences) -> str:
@@ -203,5 +203,5 @@ def influence_csv(influences: Influences) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(("block", "path", *influences))
     for place, path in enumerate(next(iter(influences.values()), {})):
-        writer.writerow((place, path, *(f"{own[path]:.9g}" for own in influences.values())))
+        writer.writerow((place, path, *(f"{values[path]:.9g}" for values in influences.values())))
     return out.getvalue()

@@ -24,9 +24,9 @@ def layers_by_kind(inputs: Mapping[str, Tensor]) -> dict[str, list[str]]:
         place = LayerPath.of(path)
         paths.setdefault((place.stack, place.layer), []).append(path)
     together: list[list[tuple[str, str]]] = []
-    for key, own in paths.items():
+    for key, kind_paths in paths.items():
         for group in together:
-            if key[0] == group[0][0] and _same([inputs[p] for p in paths[group[0]]], [inputs[p] for p in own]):
+            if key[0] == group[0][0] and _same([inputs[p] for p in paths[group[0]]], [inputs[p] for p in kind_paths]):
                 group.append(key)
                 break
         else:

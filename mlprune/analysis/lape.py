@@ -43,7 +43,8 @@ class ActivationCounts:
         first = self.layers[0].stack
         in_decoder = has_encoder(model)
         self._masks = [
-            "decoder_attention_mask" if in_decoder and own.stack != first else "attention_mask" for own in self.layers
+            "decoder_attention_mask" if in_decoder and layer.stack != first else "attention_mask"
+            for layer in self.layers
         ]
         self._counts: dict[str, list[Tensor]] = {}  # a block: its units' counts, and last the tokens
 
@@ -56,7 +57,9 @@ class ActivationCounts:
         """
         group = str(batch.get("group", "default"))
         inputs = forward_inputs(batch, model_device(self.model), count_padding=False)
-        counts = self._counts.setdefault(group, [torch.zeros(own.width + 1, dtype=torch.int64) for own in self.layers])
+        counts = self._counts.setdefault(
+            group, [torch.zeros(layer.width + 1, dtype=torch.int64) for layer in self.layers]
+        )
 
         def counting(position: int) -> Any:
             def look(module: nn.Module, args: Any, output: Tensor) -> None:
@@ -69,7 +72,7 @@ class ActivationCounts:
 
         base = self.model.base_model
         assert isinstance(base, nn.Module)
-        handles = [own.module.register_forward_hook(counting(i)) for i, own in enumerate(self.layers)]
+        handles = [layer.module.register_forward_hook(counting(i)) for i, layer in enumerate(self.layers)]
         try:
             base(**inputs, use_cache=False)
         finally:
@@ -87,12 +90,12 @@ class ActivationCounts:
 
     def over_zero(self, groups: Sequence[str]) -> Tensor:
         """Return the counts, int64 (U, L), block after block."""
-        return torch.stack([torch.cat([own[:-1] for own in self._counts[group]]) for group in groups], dim=1)
+        return torch.stack([torch.cat([counts[:-1] for counts in self._counts[group]]) for group in groups], dim=1)
 
     def tokens(self, groups: Sequence[str]) -> Tensor:
         """Return the tokens that each unit saw, int64 (U, L)."""
-        per_block = [[own[-1:].expand(len(own) - 1) for own in self._counts[group]] for group in groups]
-        return torch.stack([torch.cat(own) for own in per_block], dim=1)
+        per_block = [[counts[-1:].expand(len(counts) - 1) for counts in self._counts[group]] for group in groups]
+        return torch.stack([torch.cat(parts) for parts in per_block], dim=1)
 
     def probabilities(self, groups: Sequence[str]) -> Tensor:
         """Return the activation probabilities, float64 (U, L), block after block.
@@ -164,9 +167,9 @@ def select_units(
     belongs = probabilities[chosen] > _quantile(probabilities, bar_rate)
     found: Chosen = {lang: {} for lang in languages}
     starts = [sum(widths[:block]) for block in range(len(widths))]
-    for unit, own in zip(chosen.tolist(), belongs.tolist(), strict=True):
+    for unit, member in zip(chosen.tolist(), belongs.tolist(), strict=True):
         block = max(k for k, start in enumerate(starts) if start <= unit)
-        for lang, is_own in zip(languages, own, strict=True):
+        for lang, is_own in zip(languages, member, strict=True):
             if is_own:
                 found[lang].setdefault(block, []).append(unit - starts[block])
     return found
@@ -192,7 +195,7 @@ def random_units(chosen: Chosen, lang: str, widths: Sequence[int], seed: int = 0
         {0: [2]}
     """
     generator = random.Random(f"{seed}:{lang}")
-    taken = {(block, unit) for own in chosen.values() for block, units in own.items() for unit in units}
+    taken = {(block, unit) for blocks in chosen.values() for block, units in blocks.items() for unit in units}
     found = {}
     for block, units in chosen[lang].items():
         others = [unit for unit in range(widths[block]) if (block, unit) not in taken]

@@ -77,15 +77,15 @@ class Magnitudes:
         group = str(batch.get("group", "default"))
         inputs = forward_inputs(batch, model_device(self.model), count_padding=False)
         masks = {name: mask.bool() for name, mask in inputs.items() if name.endswith("attention_mask")}
-        own, other = masks.get("attention_mask"), masks.get("decoder_attention_mask")
+        attention_mask, other = masks.get("attention_mask"), masks.get("decoder_attention_mask")
         base = self.model.base_model
         assert isinstance(base, nn.Module)
-        with self._watching(group, [mask for mask in (own, other) if mask is not None]):
+        with self._watching(group, [mask for mask in (attention_mask, other) if mask is not None]):
             output = base(**inputs, use_cache=False, output_hidden_states=True)
         self._prompts[group] = self._prompts.get(group, 0) + inputs["input_ids"].shape[0]
         sums = self._hidden.setdefault(group, {})
-        stacks = [("", getattr(output, "hidden_states", None), own)]
-        stacks += [("encoder ", getattr(output, "encoder_hidden_states", None), own)]
+        stacks = [("", getattr(output, "hidden_states", None), attention_mask)]
+        stacks += [("encoder ", getattr(output, "encoder_hidden_states", None), attention_mask)]
         stacks += [("decoder ", getattr(output, "decoder_hidden_states", None), other)]
         for prefix, states, mask in stacks:
             for position, hidden in enumerate(states or ()):
@@ -169,7 +169,7 @@ def _summed(parts: list[dict[str, dict[str, Tensor]]]) -> dict[str, dict[str, Te
     total: dict[str, dict[str, Tensor]] = {}
     for part in parts:
         for group, layers in part.items():
-            own = total.setdefault(group, {})
+            summed = total.setdefault(group, {})
             for layer, value in layers.items():
-                own[layer] = own[layer] + value if layer in own else value
+                summed[layer] = summed[layer] + value if layer in summed else value
     return total

@@ -30,7 +30,7 @@ def cosines(energies: Mapping[str, Tensor]) -> Tensor:
         tensor([[1.0000, 0.6000],
                 [0.6000, 1.0000]], dtype=torch.float64)
     """
-    rows = torch.stack([own.double().flatten() for own in energies.values()])
+    rows = torch.stack([energy.double().flatten() for energy in energies.values()])
     lengths = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
     rows = rows / lengths.clamp(min=torch.finfo(torch.float64).tiny)
     alike: Tensor = rows @ rows.T
@@ -68,9 +68,9 @@ def energies_by_group(statistics: Mapping[str, LayerStatistics]) -> Means:
         >>> energies_by_group({"fc": seen})
         {'en': {'fc': tensor([1., 1.])}}
     """
-    energies = {path: own.energies().means for path, own in statistics.items()}
-    groups = dict.fromkeys(group for own in energies.values() for group in own)
-    return {group: {path: own[group] for path, own in energies.items()} for group in groups}
+    energies = {path: layer.energies().means for path, layer in statistics.items()}
+    groups = dict.fromkeys(group for means in energies.values() for group in means)
+    return {group: {path: means[group] for path, means in energies.items()} for group in groups}
 
 
 def similarity_csv(*tables: Mapping[str, Any]) -> str:

@@ -96,7 +96,7 @@ def influence_table(influences: Influences) -> Table:
     """
     ranks = {path: str(place + 1) for place, path in enumerate(least_influential(influences))}
     rows = [
-        (str(place), path, *(f"{own[path]:.4f}" for own in influences.values()), ranks[path])
+        (str(place), path, *(f"{values[path]:.4f}" for values in influences.values()), ranks[path])
         for place, path in enumerate(next(iter(influences.values()), {}))
     ]
     notes = [

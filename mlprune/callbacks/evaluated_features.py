@@ -53,8 +53,8 @@ class EvaluatedFeatures(RunCallback):
         rows = embedding_rows(self.run.model)
         ids = [encode(module.tokenizer, evaluated_text(example), rows)[:limit] for example in batch.examples]
         for start in range(0, len(ids), 8):  # few at a time, for memory
-            own = [torch.tensor(row) for row in ids[start : start + 8]]
-            tokens, mask = pad_right(own)
+            prompts = [torch.tensor(row) for row in ids[start : start + 8]]
+            tokens, mask = pad_right(prompts)
             group = f"{batch.task.name},{batch.lang}"
             self._magnitudes.add({"input_ids": tokens, "attention_mask": mask, "group": group})
 
@@ -66,7 +66,9 @@ class EvaluatedFeatures(RunCallback):
         self._magnitudes = None
         if not self.run.writes:
             return
-        rows = {(stage, *group.split(",")): own for stage, means in self._means.items() for group, own in means.items()}
+        rows = {
+            (stage, *group.split(",")): mean for stage, means in self._means.items() for group, mean in means.items()
+        }
         write_text(self.run.folder / "features.test.csv", csv_text(rows, ("stage", "task", "language")))
         if len(self._means) == 2:
             save_figures(self.run, {"features.test": partial(stage_curves, self._means, self.percent)})

@@ -204,7 +204,7 @@ def expert_maps(scores: Scores, groups: list[str]) -> Figure:
     for axes, (path, found) in zip(panels, scores.items(), strict=False):
         rows = [found.means[group][:, 0] for group in groups]
         axes.imshow(
-            [(own / own.max().clamp(min=1e-30)).tolist() for own in rows], aspect="auto", cmap="viridis", vmin=0
+            [(row / row.max().clamp(min=1e-30)).tolist() for row in rows], aspect="auto", cmap="viridis", vmin=0
         )
         axes.set_yticks(range(len(groups)), groups, fontsize=8)
         axes.set_xlabel("expert", fontsize=8)

@@ -194,8 +194,8 @@ class FeatureAnalysis(Analysis):
         for layer, (title, part) in zip(layers, parts.items(), strict=True):
             name = layer.partition(",")[0].replace(": ", ".")
             drawn[f"overlap.linear.{name}"] = partial(overlap_maps, part, title)
-        for name, own in inputs.items():
-            drawn[f"top{self.top}.linear.{name}"] = partial(top_lines, own, layers, name, self.top)
+        for name, means in inputs.items():
+            drawn[f"top{self.top}.linear.{name}"] = partial(top_lines, means, layers, name, self.top)
         return drawn
 
 

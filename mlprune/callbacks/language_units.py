@@ -63,17 +63,17 @@ class LanguageUnits(Analysis):
     def join(self, run: Run) -> None:
         """Check that every group of demonstrations is one language."""
         super().join(run)
-        languages = {group: own.languages() for group, own in run.data.demonstrations.items()}
-        for group, own in languages.items():
-            if len(own) != 1:
-                named = f"in {' and '.join(own)}" if own else "in no language"
+        languages = {group: demonstrations.languages() for group, demonstrations in run.data.demonstrations.items()}
+        for group, langs in languages.items():
+            if len(langs) != 1:
+                named = f"in {' and '.join(langs)}" if langs else "in no language"
                 raise UserError(
                     f"LanguageUnits: data.demonstrations, group '{group}' is {named}; give MonolingualDemonstrations, "
                     "one for each language"
                 )
         if len(set(languages.values())) < max(len(languages), 2):
             raise UserError("LanguageUnits: data.demonstrations needs at least two languages, each in one group")
-        self._languages = {group: own[0] for group, own in languages.items()}
+        self._languages = {group: langs[0] for group, langs in languages.items()}
 
     def num_steps(self) -> int:
         """One step for the whole model."""
@@ -108,7 +108,7 @@ class LanguageUnits(Analysis):
         self.widths = [layer.width for layer in counts.layers]
         names = [self._languages[group] for group in groups]
         self.chosen = select_units(probabilities, names, self.widths, **self.rates)
-        found = {lang: sum(map(len, own.values())) for lang, own in self.chosen.items()}
+        found = {lang: sum(map(len, blocks.values())) for lang, blocks in self.chosen.items()}
         log.info("units by language: %s", ", ".join(f"{lang} {number}" for lang, number in found.items()))
         if self.run.writes:
             self._write(self.run, names, probabilities)

@@ -58,9 +58,9 @@ def layout_of(rows: Sequence[Figure], kinds: Iterable[str] = (), groups: Iterabl
     """
     averages: dict[str, list[str]] = {}
     languages: Layout = {}
-    for (task, _), own in grouped(_main(rows)).items():
-        title = title_of(task, own[0].measure)
-        for label, row in zip(language_labels([row.language for row in own]), own, strict=True):
+    for (task, _), task_rows in grouped(_main(rows)).items():
+        title = title_of(task, task_rows[0].measure)
+        for label, row in zip(language_labels([row.language for row in task_rows]), task_rows, strict=True):
             if row.value is not None:
                 chart = averages if row.language == AVERAGE else languages.setdefault(title, {})
                 chart[title if row.language == AVERAGE else label] = [_tag(row)]

@@ -57,7 +57,7 @@ def card_facts(run: Run) -> Facts:
     """Return what a run knows of its model beside the recipe: its base, its data and their languages."""
     data = run.data
     demonstrations = [*data.demonstrations.values(), *data.training.values()]
-    used = [(own.corpus, lang) for own in demonstrations for lang in own.languages()]
+    used = [(source.corpus, lang) for source in demonstrations for lang in source.languages()]
     used += [(task.corpus, lang) for task in data.tasks for lang in task.languages]
     names = [corpus.hub_id(lang) for corpus, lang in used]
     return Facts(
@@ -67,9 +67,9 @@ def card_facts(run: Run) -> Facts:
         list(dict.fromkeys(name for name in names if name)),
         {
             group: ", ".join(
-                [describe(own), *(public_origin(own.corpus, lang) for lang in dict.fromkeys(own.languages()))]
+                [describe(source), *(public_origin(source.corpus, lang) for lang in dict.fromkeys(source.languages()))]
             )
-            for group, own in data.demonstrations.items()
+            for group, source in data.demonstrations.items()
         },
     )
 

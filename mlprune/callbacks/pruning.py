@@ -101,7 +101,7 @@ class PruningCallback(Schedule):
         Raises:
             UserError: If a sparsity or another setting is not allowed in a sweep.
         """
-        own, levels = self.pruner, self.sweep or []
+        pruner, levels = self.pruner, self.sweep or []
         names = [f"{level:g}" for level in levels]  # of their folders
         if not levels or len(set(names)) < len(levels):
             raise UserError(f"pruning.sweep {levels}: give at least one sparsity, each once, to six digits")
@@ -109,13 +109,13 @@ class PruningCallback(Schedule):
             raise UserError(
                 f"pruning.sweep needs pruning.propagate dense, not {self.propagation.name}: one calibration for all"
             )
-        if not isinstance(own.pattern, Unstructured):
+        if not isinstance(pruner.pattern, Unstructured):
             raise UserError(
-                f"pruning.sweep needs pruning.pattern Unstructured; {type(own.pattern).__name__} has its own"
+                f"pruning.sweep needs pruning.pattern Unstructured; {type(pruner.pattern).__name__} has its own"
             )
-        patterns = [Unstructured(level, own.pattern.scope, own.pattern.drop) for level in levels]
-        include, exclude = ([found.pattern for found in kind] for kind in (own.include, own.exclude))
-        return [Pruner(own.importance, pattern, own.allocation, include, exclude) for pattern in patterns]
+        patterns = [Unstructured(level, pruner.pattern.scope, pruner.pattern.drop) for level in levels]
+        include, exclude = ([found.pattern for found in kind] for kind in (pruner.include, pruner.exclude))
+        return [Pruner(pruner.importance, pattern, pruner.allocation, include, exclude) for pattern in patterns]
 
     # -- what is checked before the model is loaded ---------------------------------------------------------------
 

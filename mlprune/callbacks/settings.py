@@ -69,7 +69,7 @@ def _learning_rate(run: Run) -> float:
 def _languages(run: Run) -> list[str]:
     """Those evaluated; without tasks, those of the prompts."""
     tasks = [lang for task in run.data.tasks for lang in task.languages]
-    prompts = [lang for own in run.data.demonstrations.values() for lang in own.languages()]
+    prompts = [lang for demonstrations in run.data.demonstrations.values() for lang in demonstrations.languages()]
     return list(dict.fromkeys(tasks or prompts))
 
 

@@ -39,7 +39,9 @@ class OneLineParser(LightningArgumentParser):
     def format_help(self, *args: Any, **kwargs: Any) -> str:
         """The help, in which the trainer's many options come after those of this package."""
         groups = self._action_groups
-        self._action_groups = sorted(groups, key=lambda own: any(each.dest == "trainer" for each in own._group_actions))
+        self._action_groups = sorted(
+            groups, key=lambda group: any(each.dest == "trainer" for each in group._group_actions)
+        )
         return str(super().format_help(*args, **kwargs))
 
     def describe_subcommands(self, texts: dict[str, str]) -> None:

@@ -24,19 +24,19 @@ def chance_levels(predictions: Predictions, measured: Mapping[str, Any]) -> Leve
         0.25
     """
     found: Levels = {}
-    for own in measured_tasks(predictions, dict(measured)):
-        for measure, levels in _by_measure(own).items():
-            without_pivot = [level for lang, level in levels.items() if lang != own.pivot]
+    for task in measured_tasks(predictions, dict(measured)):
+        for measure, levels in _by_measure(task).items():
+            without_pivot = [level for lang, level in levels.items() if lang != task.pivot]
             averages = {AVERAGE: without_pivot, AVERAGE_ALL: list(levels.values())}
             levels |= {name: sum(values) / len(values) for name, values in averages.items() if values}
-            found |= {(own.task, measure, lang): level for lang, level in levels.items()}
+            found |= {(task.task, measure, lang): level for lang, level in levels.items()}
     return found
 
 
-def _by_measure(own: TaskRecords) -> dict[str, dict[str, float]]:
+def _by_measure(task: TaskRecords) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
-    for lang, records in own.records.items():
-        for metric in own.metrics[lang]:
+    for lang, records in task.records.items():
+        for metric in task.metrics[lang]:
             levels = _guessed(metric, records)
             if levels:
                 found.setdefault(measures_of(metric)[0].name, {})[lang] = sum(levels) / len(levels)

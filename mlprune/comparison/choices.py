@@ -12,21 +12,21 @@ Choices = NDArray[np.int64]
 SAME = 1e-9  # relative: margins that are equal but for rounding
 
 
-def choose(scores: Array, constants: Array, own: Choices) -> Choices:
+def choose(scores: Array, constants: Array, chosen: Choices) -> Choices:
     """Return the labels with the highest scores once constants are added; of equal ones the system's own choice.
 
     Args:
         scores: (n, k).
         constants: (k,).
-        own: What the system chose without constants, (n,).
+        chosen: What the system chose without constants, (n,).
 
     Example:
         >>> choose(np.array([[0.0, -1.0], [0.0, -3.0], [0.0, -2.0]]), np.array([0.0, 2.0]), np.zeros(3, int)).tolist()
         [1, 0, 0]
     """
     shifted = scores + constants
-    kept = shifted[np.arange(len(scores)), own] == shifted.max(1, initial=-np.inf)
-    return np.where(kept, own, shifted.argmax(1)).astype(np.int64)
+    kept = shifted[np.arange(len(scores)), chosen] == shifted.max(1, initial=-np.inf)
+    return np.where(kept, chosen, shifted.argmax(1)).astype(np.int64)
 
 
 def cuts(margins: Array) -> tuple[Array, Choices]:

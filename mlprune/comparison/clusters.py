@@ -56,7 +56,7 @@ def strata(clusters: Iterable[Indices], num_clusters: int) -> Indices:
         >>> strata([np.array([0, 1]), np.array([1]), np.array([2, 3])], 4).tolist()
         [0, 0, 1, 1]
     """
-    joined = [(int(cluster), lang) for lang, own in enumerate(clusters) for cluster in np.unique(own)]
+    joined = [(int(cluster), lang) for lang, ids in enumerate(clusters) for cluster in np.unique(ids)]
     return _components(joined, num_clusters)
 
 

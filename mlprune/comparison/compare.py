@@ -55,7 +55,7 @@ def compare(before: Path, after: Path, seed: int = 0, systems: tuple[str, str] =
         "schema_version": SCHEMA_VERSION,
         "systems": list(systems),
         **schema1.comparison_sections(found.shared, rows),
-        "headline": headline(rows, [own.task for own in found.shared if own.headline], found.controls),
+        "headline": headline(rows, [task.task for task in found.shared if task.headline], found.controls),
         "differences": [row.to_json() for row in rows],
         "controls": [row.to_json() for row in found.controls],
         "constants": found.constants,
@@ -85,7 +85,7 @@ def compare_all(folders: Sequence[Path], systems: Sequence[str], seed: int = 0) 
         (i, j): _compared(loaded[i], loaded[j], (systems[i], systems[j]), seed, controlled=i == 0)
         for i, j in itertools.combinations(range(len(loaded)), 2)
     }
-    tasks = {own.task for pair in pairs.values() for own in pair.shared if own.headline}
+    tasks = {task.task for pair in pairs.values() for task in pair.shared if task.headline}
     with_first = corrected([row for (i, _), pair in pairs.items() if i == 0 for row in pair.rows])
     averages = corrected([row for pair in pairs.values() for row in pair.rows if row.language == AVERAGE])
     controls = {systems[j]: pair.controls for (i, j), pair in pairs.items() if i == 0}
@@ -93,9 +93,9 @@ def compare_all(folders: Sequence[Path], systems: Sequence[str], seed: int = 0) 
     return {
         "schema_version": SCHEMA_VERSION,
         "systems": list(systems),
-        "headlines": [headline(own, tasks, controls[name]) for name, own in own_rows.items()],
+        "headlines": [headline(differences, tasks, controls[name]) for name, differences in own_rows.items()],
         "differences": [row.to_json() for row in with_first],
-        "controls": [row.to_json() for own in controls.values() for row in own],
+        "controls": [row.to_json() for rows in controls.values() for row in rows],
         "matrix": [row.to_json() for row in averages],
     }
 
@@ -115,18 +115,18 @@ def _compared(before: System, after: System, systems: tuple[str, str], seed: int
     predictions, measured = zip(before, after, strict=True)
     for task in sorted(predictions[0].keys() ^ predictions[1].keys()):
         log.warning("%s: only in %s", task, systems[0] if task in predictions[0] else systems[1])
-    sides = [measured_tasks(own, measured[0] | measured[1]) for own in predictions]
-    after_by_task = {own.task: own for own in sides[1]}
+    sides = [measured_tasks(side, measured[0] | measured[1]) for side in predictions]
+    after_by_task = {task.task: task for task in sides[1]}
     found = _Pair()
-    for own in sides[0]:
-        if own.task in after_by_task:
-            pair = shared_records(own, after_by_task[own.task], systems)
+    for first in sides[0]:
+        if first.task in after_by_task:
+            pair = shared_records(first, after_by_task[first.task], systems)
             if pair[0].records:
                 found.shared.append(pair[0])
                 found.rows += differences_of(*pair, systems, seed)
                 controls = controls_of(*pair, seed) if controlled else []
                 found.controls += control_rows(*pair, controls, systems, seed)
-                found.constants += [{"task": own.task, **entry} for each in controls for entry in each.to_json()]
+                found.constants += [{"task": first.task, **entry} for each in controls for entry in each.to_json()]
     if not found.rows:
         raise UserError(f"'{systems[0]}' and '{systems[1]}' have no example in common; evaluate both on the same tasks")
     return found
@@ -141,7 +141,7 @@ def shared_records(before: TaskRecords, after: TaskRecords, systems: Sequence[st
     for lang in sorted(before.records.keys() ^ after.records.keys()):
         log.warning("%s.%s: only in %s", before.task, lang, systems[0] if lang in before.records else systems[1])
     pairs = {lang: _pairs(before, after, lang) for lang in before.records if lang in after.records}
-    sides = [{lang: [pair[i] for pair in own] for lang, own in pairs.items() if own} for i in (0, 1)]
+    sides = [{lang: [pair[i] for pair in rows] for lang, rows in pairs.items() if rows} for i in (0, 1)]
     return replace(before, records=sides[0]), replace(before, records=sides[1])
 
 

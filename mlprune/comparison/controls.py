@@ -57,20 +57,20 @@ def matched(dense: TaskRecords, other: TaskRecords, by_language: bool = False) -
     Returns:
         None where rows have candidates of their own.
     """
-    own, wanted = labelled(dense), labelled(other)
-    if own is None or wanted is None or sorted(own.labels) != sorted(wanted.labels):
+    arrays, wanted = labelled(dense), labelled(other)
+    if arrays is None or wanted is None or sorted(arrays.labels) != sorted(wanted.labels):
         return None
-    order = np.array([own.labels.index(label) for label in wanted.labels])
+    order = np.array([arrays.labels.index(label) for label in wanted.labels])
 
     def match(languages: Sequence[str]) -> Array:
-        chosen = order[np.concatenate([wanted.own[lang] for lang in languages])]
-        counts = np.bincount(chosen, minlength=len(own.labels))
-        return matched_constants(*_pooled(own, languages)[:2], counts)
+        chosen = order[np.concatenate([wanted.chosen[lang] for lang in languages])]
+        counts = np.bincount(chosen, minlength=len(arrays.labels))
+        return matched_constants(*_pooled(arrays, languages)[:2], counts)
 
-    groups = _groups(own, by_language)
+    groups = _groups(arrays, by_language)
     found = {lang: constants for group in groups for constants in [match(group)] for lang in group}
-    listed = [_listed(own, group, found[group[0]]) for group in groups]
-    return Control(_name(MATCHED, by_language), with_constants(dense, own, found), listed)
+    listed = [_listed(arrays, group, found[group[0]]) for group in groups]
+    return Control(_name(MATCHED, by_language), with_constants(dense, arrays, found), listed)
 
 
 def fitted(dense: TaskRecords, selection: TaskRecords, by_language: bool = False) -> Control | None:
@@ -84,14 +84,19 @@ def fitted(dense: TaskRecords, selection: TaskRecords, by_language: bool = False
     Returns:
         None where rows have candidates of their own.
     """
-    own, chosen = labelled(dense), labelled(selection)
-    if own is None or chosen is None or own.labels != chosen.labels or not own.scores.keys() <= chosen.scores.keys():
+    arrays, chosen = labelled(dense), labelled(selection)
+    if (
+        arrays is None
+        or chosen is None
+        or arrays.labels != chosen.labels
+        or not arrays.scores.keys() <= chosen.scores.keys()
+    ):
         return None
-    groups = _groups(own, by_language)
+    groups = _groups(arrays, by_language)
     parts = [fitted_constants(*_pooled(chosen, group)) for group in groups]
     found = {lang: part for group, part in zip(groups, parts, strict=True) for lang in group}
-    listed = [_listed(own, group, part) for group, part in zip(groups, parts, strict=True)]
-    return Control(_name(FITTED, by_language), with_constants(dense, own, found), listed)
+    listed = [_listed(arrays, group, part) for group, part in zip(groups, parts, strict=True)]
+    return Control(_name(FITTED, by_language), with_constants(dense, arrays, found), listed)
 
 
 def cross_fitted(dense: TaskRecords, by_language: bool = False, seed: int = 0) -> Control | None:
@@ -107,51 +112,51 @@ def cross_fitted(dense: TaskRecords, by_language: bool = False, seed: int = 0) -
     Returns:
         None where rows have candidates of their own, or there are fewer than two clusters.
     """
-    own = labelled(dense)
+    arrays = labelled(dense)
     folds = _folds(cluster_records(dense.records, dense.aligned), seed)
     num = 1 + max((int(fold.max(initial=-1)) for fold in folds.values()), default=-1)
-    if own is None or num < 2:
+    if arrays is None or num < 2:
         return None
-    added = {lang: np.zeros_like(scores) for lang, scores in own.scores.items()}
+    added = {lang: np.zeros_like(scores) for lang, scores in arrays.scores.items()}
     listed = []
-    for group in _groups(own, by_language):
+    for group in _groups(arrays, by_language):
         inside = np.concatenate([folds[lang] for lang in group])
         for fold in range(num):
-            constants = fitted_constants(*(part[inside != fold] for part in _pooled(own, group)))
-            listed.append(_listed(own, group, constants) | {"fold": fold})
+            constants = fitted_constants(*(part[inside != fold] for part in _pooled(arrays, group)))
+            listed.append(_listed(arrays, group, constants) | {"fold": fold})
             for lang in group:
                 added[lang][folds[lang] == fold] = constants
-    return Control(_name(FITTED, by_language), with_constants(dense, own, added), listed)
+    return Control(_name(FITTED, by_language), with_constants(dense, arrays, added), listed)
 
 
-def _groups(own: Labelled, by_language: bool) -> list[list[str]]:
+def _groups(arrays: Labelled, by_language: bool) -> list[list[str]]:
     """Languages that share constants."""
-    languages = list(own.scores)
+    languages = list(arrays.scores)
     return [[lang] for lang in languages] if by_language else [languages]
 
 
-def _pooled(own: Labelled, languages: Sequence[str]) -> tuple[Array, Choices, Choices]:
+def _pooled(arrays: Labelled, languages: Sequence[str]) -> tuple[Array, Choices, Choices]:
     """Scores, choices and right labels of some languages together."""
     scores, chosen, right = (
-        np.concatenate([part[lang] for lang in languages]) for part in (own.scores, own.own, own.right)
+        np.concatenate([part[lang] for lang in languages]) for part in (arrays.scores, arrays.chosen, arrays.right)
     )
     return scores, chosen, right
 
 
 def _folds(clusters: Mapping[str, Indices], seed: int) -> dict[str, Indices]:
     """Language to the fold of each record: clusters dealt at random, evenly."""
-    num = 1 + max((int(own.max(initial=-1)) for own in clusters.values()), default=-1)
+    num = 1 + max((int(ids.max(initial=-1)) for ids in clusters.values()), default=-1)
     dealt = np.random.default_rng(seed).permutation(num) % FOLDS
-    return {lang: dealt[own] for lang, own in clusters.items()}
+    return {lang: dealt[ids] for lang, ids in clusters.items()}
 
 
 def _name(kind: str, by_language: bool) -> str:
     return kind + BY_LANGUAGE * by_language
 
 
-def _listed(own: Labelled, group: Sequence[str], constants: Array) -> dict[str, Any]:
-    language = group[0] if len(group) == 1 < len(own.scores) else POOLED
-    return {"language": language, "constants": dict(zip(own.labels, constants.tolist(), strict=True))}
+def _listed(arrays: Labelled, group: Sequence[str], constants: Array) -> dict[str, Any]:
+    language = group[0] if len(group) == 1 < len(arrays.scores) else POOLED
+    return {"language": language, "constants": dict(zip(arrays.labels, constants.tolist(), strict=True))}
 
 
 def controls_of(before: TaskRecords, after: TaskRecords, seed: int = 0) -> list[Control]:
@@ -182,7 +187,7 @@ def control_rows(
         seed: Seed of resampling and swapping.
     """
     rows = []
-    plain = [accuracy_only(own, own.records) for own in (before, after)]
+    plain = [accuracy_only(task, task.records) for task in (before, after)]
     for control in controls:
         name = named(systems[0], control.name)
         gains = differences_of(plain[0], control.records, (systems[0], name), seed)

@@ -12,7 +12,7 @@ from mlprune.metrics.additive import Array
 MOST_ROUNDS = 50
 
 
-def fitted_constants(scores: Array, own: Choices, right: Choices) -> Array:
+def fitted_constants(scores: Array, chosen: Choices, right: Choices) -> Array:
     """Return the constants that give the highest accuracy; of equally good ones the smallest.
 
     One label's constant after another is set to the best value, halfway between two neighboring margins at which
@@ -22,7 +22,7 @@ def fitted_constants(scores: Array, own: Choices, right: Choices) -> Array:
 
     Args:
         scores: (n, k).
-        own: What the system chose, (n,).
+        chosen: What the system chose, (n,).
         right: The right labels, (n,); -1 where it is none of them.
 
     Example:
@@ -32,21 +32,23 @@ def fitted_constants(scores: Array, own: Choices, right: Choices) -> Array:
     """
     num_labels = scores.shape[1]
     start = np.zeros(num_labels)
-    ends = [_ascended(scores, own, right, start)]
+    ends = [_ascended(scores, chosen, right, start)]
     if num_labels > 2 and (right >= 0).all():
         ends.append(
-            _ascended(scores, own, right, matched_constants(scores, own, np.bincount(right, minlength=num_labels)))
+            _ascended(
+                scores, chosen, right, matched_constants(scores, chosen, np.bincount(right, minlength=num_labels))
+            )
         )
-    hits = [int((choose(scores, constants, own) == right).sum()) for constants in ends]
+    hits = [int((choose(scores, constants, chosen) == right).sum()) for constants in ends]
     best = min(range(len(ends)), key=lambda i: (-hits[i], size(ends[i])))
     found: Array = ends[best] - ends[best][0] + 0.0  # which makes 0.0 of -0.0
     return found
 
 
-def _ascended(scores: Array, own: Choices, right: Choices, constants: Array) -> Array:
+def _ascended(scores: Array, chosen: Choices, right: Choices, constants: Array) -> Array:
     """The constants where no change of a single one gives more right answers, or as many with smaller constants."""
     labels = range(1, 2) if len(constants) == 2 else range(len(constants))
-    hits = int((choose(scores, constants, own) == right).sum())
+    hits = int((choose(scores, constants, chosen) == right).sum())
     for _ in range(MOST_ROUNDS):
         before = (-hits, size(constants))
         for label in labels:

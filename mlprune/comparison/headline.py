@@ -48,7 +48,7 @@ def headline(rows: Sequence[Difference], tasks: Collection[str], controls: Seque
     places: dict[str, list[Difference]] = {}
     for row in chosen:
         places.setdefault(_where(row, chosen, rows), []).append(row)
-    return " ".join(_sentence(where, own, beside, controls) for where, own in places.items())
+    return " ".join(_sentence(where, rows, beside, controls) for where, rows in places.items())
 
 
 def _where(row: Difference, chosen: Sequence[Difference], rows: Sequence[Difference]) -> str:

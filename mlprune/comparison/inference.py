@@ -112,8 +112,8 @@ def intervals(estimate: Estimate, targets: Sequence[Target], stratum: Indices, s
         clusters = np.unique(np.concatenate([targets[i].clusters for i in few]))
         left_out = estimate.without(clusters)
         for name, values in left_out.items():
-            for i, own in zip(few, averaged(values, [targets[i] for i in few]).T, strict=True):
-                groups = [own[np.searchsorted(clusters, group)] for group in targets[i].groups]
+            for i, column in zip(few, averaged(values, [targets[i] for i in few]).T, strict=True):
+                groups = [column[np.searchsorted(clusters, group)] for group in targets[i].groups]
                 found[name][i] = t_interval(float(point[name][i]), groups)
     return found
 
@@ -147,12 +147,12 @@ def t_interval(value: float, left_out: Sequence[Array]) -> Interval:
         >>> round(low, 2), round(high, 2)  # 1 -+ 12.71 * 0.5
         (-5.35, 7.35)
     """
-    freedom = [len(own) - 1 for own in left_out]
-    variances = [(len(own) - 1) * float(own.var()) for own in left_out]
+    freedom = [len(column) - 1 for column in left_out]
+    variances = [(len(column) - 1) * float(column.var()) for column in left_out]
     variance = sum(variances)
     if sum(freedom) == 0 or not np.isfinite(value + variance):
         return None
-    below = sum(own**2 / max(f, 1) for own, f in zip(variances, freedom, strict=True))
+    below = sum(variance**2 / max(f, 1) for variance, f in zip(variances, freedom, strict=True))
     t = stats.t.ppf(0.975, variance**2 / below if below else sum(freedom))
     half = float(t * np.sqrt(variance))
     return value - half, value + half
@@ -171,9 +171,9 @@ def resamples(stratum: Indices, num: int, seed: int) -> Iterator[Array]:
     for start in range(0, num, rows):
         count = min(rows, num - start)
         weights = np.zeros((count, len(stratum)))
-        for own in groups:
-            picks = generator.integers(0, len(own), size=(count, len(own))) + len(own) * np.arange(count)[:, None]
-            weights[:, own] = np.bincount(picks.ravel(), minlength=count * len(own)).reshape(count, len(own))
+        for group in groups:
+            picks = generator.integers(0, len(group), size=(count, len(group))) + len(group) * np.arange(count)[:, None]
+            weights[:, group] = np.bincount(picks.ravel(), minlength=count * len(group)).reshape(count, len(group))
         yield weights
 
 
@@ -200,12 +200,12 @@ def p_values(before: Pool, after: Pool, targets: Sequence[Target], seed: int) ->
         Measure to a p value a target; None where there is no difference to test.
     """
     changed = before.changed(after)
-    own = [np.flatnonzero(changed[:, target.channels].any(1)) for target in targets]
-    exact = [i for i, clusters in enumerate(own) if 2 ** len(clusters) <= before.max_assignments]
+    where = [np.flatnonzero(changed[:, target.channels].any(1)) for target in targets]
+    exact = [i for i, clusters in enumerate(where) if 2 ** len(clusters) <= before.max_assignments]
     drawn = [i for i in range(len(targets)) if i not in exact]
     found: dict[str, list[float | None]] = {}
     for chosen in [[i] for i in exact] + ([drawn] if drawn else []):
-        clusters = np.unique(np.concatenate([own[i] for i in chosen]))
+        clusters = np.unique(np.concatenate([where[i] for i in chosen]))
         swaps = all_swaps(len(clusters)) if chosen != drawn else random_swaps(len(clusters), before.num_swaps, seed)
         extra = 0 if chosen != drawn else 1
         tested = _swapped(before, after, [targets[i] for i in chosen], clusters, swaps, extra)

@@ -20,13 +20,13 @@ class Labelled:
     Args:
         labels: The labels.
         scores: (n, k).
-        own: What was chosen, (n,).
+        chosen: What was chosen, (n,).
         right: What is right, (n,); -1 where it is none of the labels.
     """
 
     labels: list[str]
     scores: dict[str, Array]
-    own: dict[str, Choices]
+    chosen: dict[str, Choices]
     right: dict[str, Choices]
 
 
@@ -40,7 +40,7 @@ def labelled(task: TaskRecords) -> Labelled | None:
         >>> record = {"id": "0", "label": "good", "prediction": "bad", "scores": [-1.0, -2.0]}
         >>> metrics = [Accuracy(), LabelShares(["bad", "good"])]
         >>> found = labelled(TaskRecords("reviews", {"fr": [record]}, {"fr": metrics}))
-        >>> found.labels, found.own["fr"].tolist(), found.right["fr"].tolist()
+        >>> found.labels, found.chosen["fr"].tolist(), found.right["fr"].tolist()
         (['bad', 'good'], [0], [1])
     """
     orders = {lang: labels_of(task, lang) for lang in task.records}
@@ -54,9 +54,9 @@ def labelled(task: TaskRecords) -> Labelled | None:
             return None
         scores = np.array(rows, dtype=np.float64)
         found.scores[lang] = scores[:, [orders[lang].index(label) for label in labels]]
-        found.own[lang] = _positions([record.get("prediction") for record in records], labels)
+        found.chosen[lang] = _positions([record.get("prediction") for record in records], labels)
         found.right[lang] = _positions([record.get("label") for record in records], labels)
-        if not np.isfinite(scores).all() or (found.own[lang] < 0).any():
+        if not np.isfinite(scores).all() or (found.chosen[lang] < 0).any():
             return None
     return found
 
@@ -73,23 +73,23 @@ def _positions(names: Sequence[Any], labels: Sequence[str]) -> Choices:
     return np.array([places.get(name, -1) for name in names], dtype=np.int64)
 
 
-def with_constants(task: TaskRecords, own: Labelled, constants: Mapping[str, Array]) -> TaskRecords:
+def with_constants(task: TaskRecords, arrays: Labelled, constants: Mapping[str, Array]) -> TaskRecords:
     """Return a system's records with constants added to its labels' scores, and the answers that follow.
 
     Only accuracy is measured of them.
 
     Args:
         task: The system's records.
-        own: The same as arrays.
+        arrays: Its records as arrays.
         constants: Language to constants: (k,), or (n, k) where they differ by record.
     """
     records = {}
     for lang, rows in task.records.items():
-        shifted = own.scores[lang] + constants[lang]
-        order = [own.labels.index(label) for label in labels_of(task, lang)]
-        chosen = choose(own.scores[lang], constants[lang], own.own[lang])
+        shifted = arrays.scores[lang] + constants[lang]
+        order = [arrays.labels.index(label) for label in labels_of(task, lang)]
+        chosen = choose(arrays.scores[lang], constants[lang], arrays.chosen[lang])
         records[lang] = [
-            row | {"scores": scores, "prediction": own.labels[answer]}
+            row | {"scores": scores, "prediction": arrays.labels[answer]}
             for row, scores, answer in zip(rows, shifted[:, order].tolist(), chosen, strict=True)
         ]
     return accuracy_only(task, records)

@@ -11,7 +11,7 @@ from mlprune.metrics.additive import Array
 MOST_STEPS = 50
 
 
-def matched_constants(scores: Array, own: Choices, counts: Choices) -> Array:
+def matched_constants(scores: Array, chosen: Choices, counts: Choices) -> Array:
     """Return the constants with which every label is chosen as often as wanted; no right answers are needed.
 
     First, all labels that are chosen too rarely are raised together, until together they are chosen as often as they
@@ -27,7 +27,7 @@ def matched_constants(scores: Array, own: Choices, counts: Choices) -> Array:
 
     Args:
         scores: (n, k).
-        own: What the system chose, (n,).
+        chosen: What the system chose, (n,).
         counts: How often each label is to be chosen, (k,); they add up to n.
 
     Example:
@@ -37,33 +37,33 @@ def matched_constants(scores: Array, own: Choices, counts: Choices) -> Array:
     """
     best = descended = np.zeros(scores.shape[1])
     for _ in range(MOST_STEPS):
-        missing = _missing(scores, descended, own, counts)
+        missing = _missing(scores, descended, chosen, counts)
         if not missing.any():
             break
-        descended = _raised(scores, descended, own, missing)
-        best = min(best, descended, key=lambda found: _rank(scores, found, own, counts))
-    if len(counts) > 2 and _missing(scores, best, own, counts).any():
-        moved = _assigned(scores, choose(scores, best, own), counts)
-        best = min(best, _between(scores, moved), key=lambda found: _rank(scores, found, own, counts))
+        descended = _raised(scores, descended, chosen, missing)
+        best = min(best, descended, key=lambda found: _rank(scores, found, chosen, counts))
+    if len(counts) > 2 and _missing(scores, best, chosen, counts).any():
+        moved = _assigned(scores, choose(scores, best, chosen), counts)
+        best = min(best, _between(scores, moved), key=lambda found: _rank(scores, found, chosen, counts))
     found: Array = best - best[0] + 0.0  # which makes 0.0 of -0.0
     return found
 
 
-def _missing(scores: Array, constants: Array, own: Choices, counts: Choices) -> Choices:
+def _missing(scores: Array, constants: Array, chosen: Choices, counts: Choices) -> Choices:
     """How many choices each label lacks, (k,); they add up to zero."""
-    lacking: Choices = counts - np.bincount(choose(scores, constants, own), minlength=len(counts))
+    lacking: Choices = counts - np.bincount(choose(scores, constants, chosen), minlength=len(counts))
     return lacking
 
 
-def _rank(scores: Array, constants: Array, own: Choices, counts: Choices) -> tuple[int, float]:
+def _rank(scores: Array, constants: Array, chosen: Choices, counts: Choices) -> tuple[int, float]:
     """By how many choices the counts are missed, and the constants' size; the smaller the better."""
-    return int(np.abs(_missing(scores, constants, own, counts)).sum()), size(constants)
+    return int(np.abs(_missing(scores, constants, chosen, counts)).sum()), size(constants)
 
 
-def _raised(scores: Array, constants: Array, own: Choices, missing: Choices) -> Array:
+def _raised(scores: Array, constants: Array, chosen: Choices, missing: Choices) -> Array:
     """The constants once the labels that are chosen too rarely are raised together."""
     rare = missing > 0
-    shifted = (scores + constants)[~rare[choose(scores, constants, own)]]
+    shifted = (scores + constants)[~rare[choose(scores, constants, chosen)]]
     steps, won = cuts(np.sort(shifted[:, ~rare].max(1) - shifted[:, rare].max(1)))
     closest = np.abs(won[1:] - missing[rare].sum()).argmin() + 1  # the first cut raises nothing
     raised: Array = constants + rare * steps[closest]

@@ -103,13 +103,13 @@ class SummedPool(Pool):
         return {name: np.array([float(values.get(name, np.nan)) for values in found]) for name in names}
 
     def values(self, parts: Sequence[Part], channels: Sequence[int] | None = None) -> Values:
-        own = range(len(self.channels)) if channels is None else channels
-        used = np.concatenate([np.arange(self.columns[h].start, self.columns[h].stop) for h in own])
+        chosen = range(len(self.channels)) if channels is None else channels
+        used = np.concatenate([np.arange(self.columns[h].start, self.columns[h].stop) for h in chosen])
         sums = np.zeros((1, len(used)))
         for pool, clusters, weights in parts:
             assert isinstance(pool, SummedPool)
             sums = sums + weights @ pool.table[clusters][:, used]
-        return self._values(sums, own)
+        return self._values(sums, chosen)
 
     def without(self, clusters: Indices) -> Values:
         return self._values(self.table.sum(0) - self.table[clusters], range(len(self.channels)))
@@ -189,9 +189,9 @@ class RecomputedPool(DrawnPool):
 
     def changed(self, other: Pool) -> NDArray[np.bool_]:
         differs = np.zeros((self.num_clusters, len(self.channels)), bool)
-        for h, (own, others) in enumerate(zip(self.channels, other.channels, strict=True)):
-            places = [a != b for a, b in zip(own.rows, others.rows, strict=True)]
-            differs[own.clusters[np.array(places, bool)], h] = True
+        for h, (ours, others) in enumerate(zip(self.channels, other.channels, strict=True)):
+            places = [a != b for a, b in zip(ours.rows, others.rows, strict=True)]
+            differs[ours.clusters[np.array(places, bool)], h] = True
         return differs
 
 
@@ -221,8 +221,8 @@ class WeightedPool(DrawnPool):
     def changed(self, other: Pool) -> NDArray[np.bool_]:
         assert isinstance(other, WeightedPool)
         differs = np.zeros((self.num_clusters, len(self.channels)), bool)
-        for h, (own, others) in enumerate(zip(self.statistics, other.statistics, strict=True)):
-            differs[self.channels[h].clusters[(own != others).any(1)], h] = True
+        for h, (ours, others) in enumerate(zip(self.statistics, other.statistics, strict=True)):
+            differs[self.channels[h].clusters[(ours != others).any(1)], h] = True
         return differs
 
 
@@ -236,9 +236,9 @@ def _counted(part: Part, h: int, num: int) -> tuple[Array, Array]:
     assert isinstance(part.pool, WeightedPool)
     places = np.full(part.pool.num_clusters, -1)
     places[part.clusters] = np.arange(part.weights.shape[1])
-    own = places[part.pool.channels[h].clusters]
-    weights = part.weights[:, own[own >= 0]]
-    return part.pool.statistics[h][own >= 0], np.broadcast_to(weights, (num, weights.shape[1]))
+    taken = places[part.pool.channels[h].clusters]
+    weights = part.weights[:, taken[taken >= 0]]
+    return part.pool.statistics[h][taken >= 0], np.broadcast_to(weights, (num, weights.shape[1]))
 
 
 def make_pools(systems: Sequence[Sequence[Channel]], num_clusters: int) -> list[Pool]:

@@ -73,16 +73,16 @@ def read_systems(folders: Sequence[Path]) -> list[System]:
         {} if any(folder.glob("*.jsonl")) and not list(folder.glob("samples_*")) else sample_files(folder)
         for folder in folders
     ]
-    own = {i: read_predictions(folder) for i, folder in enumerate(folders) if not files[i]}
-    run = next((folders[i] for i in own), None)
+    runs = {i: read_predictions(folder) for i, folder in enumerate(folders) if not files[i]}
+    run = next((folders[i] for i in runs), None)
     found: list[System] = []
     measured: dict[str, Any] = {} if run is None else read_results(run).get("measured_by", {})  # of samples too
     for i, folder in enumerate(folders):
-        if i in own:
-            found.append((own[i], read_results(folder).get("measured_by", {})))
+        if i in runs:
+            found.append((runs[i], read_results(folder).get("measured_by", {})))
             continue
         samples = read_samples(files[i])
-        predictions = by_language(samples) if run is None else as_in(samples, next(iter(own.values())))
+        predictions = by_language(samples) if run is None else as_in(samples, next(iter(runs.values())))
         measured = measured or measured_by(files[i], predictions)
         found.append((predictions, measured))
     return found
@@ -99,13 +99,13 @@ def measured_tasks(predictions: Predictions, measured: dict[str, Any]) -> list[T
     """
     found = []
     for task in [*(task for task in measured if task in predictions), *(predictions.keys() - measured.keys())]:
-        own = predictions[task]
+        languages = predictions[task]
         if task not in measured:
-            found += [guessed] if (guessed := schema1.guess_task(task, own)) else []
+            found += [guessed] if (guessed := schema1.guess_task(task, languages)) else []
             continue
-        order = [*measured[task]["metrics"], *own]
+        order = [*measured[task]["metrics"], *languages]
         try:
-            records = {lang: own[lang] for lang in dict.fromkeys(order) if lang in own}
+            records = {lang: languages[lang] for lang in dict.fromkeys(order) if lang in languages}
             found.append(TaskRecords.from_json(task, records, measured[task]))
         except UserError as error:
             log.warning("task '%s' is left out: %s", task, error)

@@ -41,7 +41,9 @@ class TaskRecords:
         """Return how the records are measured, as results.json has it under ``measured_by``."""
         first = next((metrics[0] for metrics in self.metrics.values() if metrics), None)
         return {
-            "metrics": {lang: [describe_metric(metric) for metric in own] for lang, own in self.metrics.items()},
+            "metrics": {
+                lang: [describe_metric(metric) for metric in metrics] for lang, metrics in self.metrics.items()
+            },
             "pair_metrics": [describe_metric(metric) for metric in self.pair_metrics],
             "pairs": [list(pair) for pair in self.pairs],
             "pivot": self.pivot,
@@ -98,23 +100,23 @@ class Family:
     channels: list[Channel]
 
 
-def families(own: TaskRecords, clusters: Mapping[str, Indices]) -> list[Family]:
+def families(task: TaskRecords, clusters: Mapping[str, Indices]) -> list[Family]:
     """Return a task's channels, grouped by what they measure.
 
     Args:
-        own: One system's records.
+        task: One system's records.
         clusters: For each language the cluster of each record.
     """
     found: dict[tuple[int, tuple[Measure, ...]], list[Channel]] = {}
-    for lang, records in own.records.items():
-        for place, metric in enumerate(own.metrics[lang]):
+    for lang, records in task.records.items():
+        for place, metric in enumerate(task.metrics[lang]):
             measured = _measured(metric, records)
             if measured or not records:
                 rows = [records[i] for i in measured]
-                channel = Channel(lang, metric, rows, clusters[lang][measured], lang != own.pivot)
+                channel = Channel(lang, metric, rows, clusters[lang][measured], lang != task.pivot)
                 found.setdefault((place, measures_of(metric)), []).append(channel)
-    for place, metric in enumerate(own.pair_metrics):
-        channels = [_pairs(own, metric, pair, clusters) for pair in own.pairs if set(pair) <= own.records.keys()]
+    for place, metric in enumerate(task.pair_metrics):
+        channels = [_pairs(task, metric, pair, clusters) for pair in task.pairs if set(pair) <= task.records.keys()]
         if channels := [channel for channel in channels if channel.rows]:
             found[-1 - place, measures_of(metric)] = channels
     return [Family(measures, channels) for (_, measures), channels in found.items()]
@@ -133,13 +135,13 @@ def _pair_metric(description: Description) -> PairMetric:
     return metric
 
 
-def _pairs(own: TaskRecords, metric: PairMetric, pair: tuple[str, str], clusters: Mapping[str, Indices]) -> Channel:
+def _pairs(task: TaskRecords, metric: PairMetric, pair: tuple[str, str], clusters: Mapping[str, Indices]) -> Channel:
     """Pair two languages' records by id."""
     first, second = pair
-    by_id = {record["id"]: record for record in own.records[second]}
+    by_id = {record["id"]: record for record in task.records[second]}
     found = [
         (cluster, (record, by_id[record["id"]]))
-        for record, cluster in zip(own.records[first], clusters[first], strict=True)
+        for record, cluster in zip(task.records[first], clusters[first], strict=True)
         if record["id"] in by_id and metric.comparable(record, by_id[record["id"]])
     ]
     rows = [row for _, row in found]

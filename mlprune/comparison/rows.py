@@ -16,11 +16,11 @@ from mlprune.metrics.measure import AVERAGE, AVERAGE_ALL, Figure, Measure, chang
 AnyRow = TypeVar("AnyRow", Figure, Difference)
 
 
-def figures_of(own: TaskRecords, system: str, seed: int = 0) -> list[Figure]:
+def figures_of(task: TaskRecords, system: str, seed: int = 0) -> list[Figure]:
     """Return the figures of one system on one task, averages over languages last.
 
     Args:
-        own: Its records.
+        task: Its records.
         system: Its name.
         seed: Seed of the resampling.
 
@@ -32,9 +32,9 @@ def figures_of(own: TaskRecords, system: str, seed: int = 0) -> list[Figure]:
         ('fr', 0.75, 4, 0.3, 0.95)
     """
     rows = []
-    clusters = cluster_records(own.records, own.aligned)
+    clusters = cluster_records(task.records, task.aligned)
     num, stratum = _design(clusters)
-    for family in families(own, clusters):
+    for family in families(task, clusters):
         (pool,) = make_pools([family.channels], num)
         targets = targets_of(family.channels, stratum)
         point = {name: averaged(values[None], targets)[0] for name, values in pool.point().items()}
@@ -45,8 +45,8 @@ def figures_of(own: TaskRecords, system: str, seed: int = 0) -> list[Figure]:
                 interval = _formula(pool, target, measure, bounds[measure.name][i])
                 low, high = _holding(value, interval, measure.clip)
                 n, size = _size(target, family.channels), len(target.clusters)
-                rows.append(Figure(system, own.task, target.language, measure, value, low, high, n, size))
-    return naming_pivot(rows, own.pivot)
+                rows.append(Figure(system, task.task, target.language, measure, value, low, high, n, size))
+    return naming_pivot(rows, task.pivot)
 
 
 def differences_of(
@@ -70,7 +70,7 @@ def differences_of(
     """
     rows = []
     clusters = cluster_records(before.records, before.aligned)
-    sides = [families(own, clusters) for own in (before, after)]
+    sides = [families(task, clusters) for task in (before, after)]
     num, stratum = _design(clusters)
     chance = _by_chance(sides[0], num, stratum)
     for first, second in zip(*sides, strict=True):
@@ -170,19 +170,19 @@ def targets_of(channels: Sequence[Channel], stratum: Indices) -> list[Target]:
         chosen.append((AVERAGE, without_pivot))
         if without_pivot != filled:
             chosen.append((AVERAGE_ALL, filled))
-    return [target_of(language, own, channels, stratum) for language, own in chosen]
+    return [target_of(language, indices, channels, stratum) for language, indices in chosen]
 
 
-def target_of(language: str, own: list[int], channels: Sequence[Channel], stratum: Indices) -> Target:
+def target_of(language: str, indices: list[int], channels: Sequence[Channel], stratum: Indices) -> Target:
     """Return what intervals and p values of some channels are of, under the name of a language or an average."""
-    clusters = np.unique(np.concatenate([channels[h].clusters for h in own]))
+    clusters = np.unique(np.concatenate([channels[h].clusters for h in indices]))
     groups = [clusters[stratum[clusters] == k] for k in np.unique(stratum[clusters])]
-    return Target(language, own, clusters, groups)
+    return Target(language, indices, clusters, groups)
 
 
 def _design(clusters: dict[str, Indices]) -> tuple[int, Indices]:
     """Number of clusters, and the stratum of each."""
-    num = 1 + max((int(own.max(initial=-1)) for own in clusters.values()), default=-1)
+    num = 1 + max((int(ids.max(initial=-1)) for ids in clusters.values()), default=-1)
     return num, strata(clusters.values(), num)
 
 
@@ -250,7 +250,7 @@ def _flips(pools: Sequence[Pool], target: Target, name: str) -> tuple[int | None
     if not isinstance(first, SummedPool) or not isinstance(second, SummedPool):
         return None, None
     found = [first.metrics[h].flips(first.statistics[h], second.statistics[h]).get(name) for h in target.channels]
-    counts = [own for own in found if own is not None]
+    counts = [count for count in found if count is not None]
     return (sum(won for won, _ in counts), sum(lost for _, lost in counts)) if counts else (None, None)
 
 

@@ -129,14 +129,14 @@ def as_in(
     found: dict[str, dict[str, list[Record]]] = {}
     for task, languages in predictions.items():
         for lang, records in languages.items():
-            own = [
+            rows = [
                 samples[record["harness_task"]][record["doc_id"]]
                 | {name: record[name] for name in ("id", "part", "group") if name in record}
                 for record in records
                 if record.get("doc_id") in samples.get(record.get("harness_task", ""), {})
             ]
-            if own:
-                found.setdefault(task, {})[lang] = own
+            if rows:
+                found.setdefault(task, {})[lang] = rows
     return found
 
 

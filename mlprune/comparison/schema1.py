@@ -30,7 +30,7 @@ def guess_task(task: str, records: dict[str, list[Record]]) -> TaskRecords | Non
         records: Language to records.
     """
     records = dict(sorted(records.items(), key=lambda item: (item[0] != "en", item[0])))
-    first = next((own[0] for own in records.values() if own), {})
+    first = next((rows[0] for rows in records.values() if rows), {})
     pivot = "en" if "en" in records else None
     if "prediction" in first:
         aligned = first.get("aligned", True)
@@ -56,29 +56,29 @@ def result_sections(tasks: Iterable[TaskRecords], figures: Sequence[Figure]) -> 
         figures: What they gave.
     """
     sections: Sections = {}
-    for own in tasks:
-        rows = [row for row in figures if row.task == own.task]
-        first = next((metrics[0] for metrics in own.metrics.values() if metrics), None)
-        computed = {lang: _computed(metrics[0], own.records[lang]) for lang, metrics in own.metrics.items()}
+    for task in tasks:
+        rows = [row for row in figures if row.task == task.task]
+        first = next((metrics[0] for metrics in task.metrics.values() if metrics), None)
+        computed = {lang: _computed(metrics[0], task.records[lang]) for lang, metrics in task.metrics.items()}
         if isinstance(first, Accuracy):
-            _answers(sections, own.task, computed, rows)
+            _answers(sections, task.task, computed, rows)
         elif isinstance(first, Translation):
-            directions = {_direction(own, lang): entry for lang, entry in computed.items()}
-            targets = {metric.target_lang for (metric, *_) in own.metrics.values() if isinstance(metric, Translation)}
+            directions = {_direction(task, lang): entry for lang, entry in computed.items()}
+            targets = {metric.target_lang for (metric, *_) in task.metrics.values() if isinstance(metric, Translation)}
             if len(directions) > 1 and len(targets) == 1:  # BLEU of outputs in several languages would mean nothing
-                pooled = [record for records in own.records.values() for record in records]
-                directions[f"{_prefix(own.task, 'translation')}all-{first.target_lang}"] = _computed(first, pooled)
+                pooled = [record for records in task.records.values() for record in records]
+                directions[f"{_prefix(task.task, 'translation')}all-{first.target_lang}"] = _computed(first, pooled)
             sections.setdefault("translation", {}).update(directions)
         elif isinstance(first, BitsPerChar):
-            prefix = _prefix(own.task, "perplexity")
+            prefix = _prefix(task.task, "perplexity")
             sections.setdefault("perplexity", {}).update({prefix + lang: entry for lang, entry in computed.items()})
     return sections
 
 
 def _computed(metric: Any, records: list[Record]) -> dict[str, Any]:
-    own = single_process(metric)
-    own.update(records)
-    found: dict[str, Any] = own.compute()
+    alone = single_process(metric)
+    alone.update(records)
+    found: dict[str, Any] = alone.compute()
     return found
 
 
@@ -156,29 +156,29 @@ def comparison_sections(tasks: Iterable[TaskRecords], rows: Sequence[Difference]
         rows: The differences.
     """
     sections: Sections = {name: {} for name in ("tasks", "average", "rankc", "translation", "perplexity")}
-    for own in tasks:
+    for task in tasks:
         by_measure: dict[str, dict[str, Difference]] = {}
-        metric = next((metrics[0] for metrics in own.metrics.values() if metrics), None)
+        metric = next((metrics[0] for metrics in task.metrics.values() if metrics), None)
         known = isinstance(metric, Accuracy | Translation | BitsPerChar)  # a user's metric may share a name
         for row in rows if known else []:
-            if row.task == own.task:
+            if row.task == task.task:
                 by_measure.setdefault(row.measure.name, {})[row.language] = row
-        languages = list(own.records)
+        languages = list(task.records)
         if answers := by_measure.get(ACCURACY.name):
-            sections["tasks"][own.task] = {
+            sections["tasks"][task.task] = {
                 lang: _entry(answers[lang]) | {"p_holm": answers[lang].p_holm, "disagreement": answers[lang].changed}
                 for lang in languages
             }
             mean = answers.get(AVERAGE)
-            sections["average"][own.task] = {_average_key(mean): _entry(mean)} if mean else {}
+            sections["average"][task.task] = {_average_key(mean): _entry(mean)} if mean else {}
             pairs = {lang: row for lang, row in by_measure.get(RANKC.name, {}).items() if "-" in lang}
-            sections["rankc"][own.task] = {k: _entry(row) | {"expected": row.by_chance} for k, row in pairs.items()}
+            sections["rankc"][task.task] = {k: _entry(row) | {"expected": row.by_chance} for k, row in pairs.items()}
         if bleu := by_measure.get(BLEU.name):
             for lang in languages:
                 entry = _entry(bleu[lang]) | {"chrf": _entry(by_measure[CHRF.name][lang])}
-                sections["translation"][_direction(own, lang)] = entry
+                sections["translation"][_direction(task, lang)] = entry
         if bits := by_measure.get(BITS.name):
-            prefix = _prefix(own.task, "perplexity")
+            prefix = _prefix(task.task, "perplexity")
             sections["perplexity"] |= {prefix + lang: _entry(bits[lang]) for lang in languages}
     return sections
 
@@ -273,11 +273,13 @@ def _averages(rows: Sequence[tuple[float, Difference]]) -> list[tuple[float, Dif
     for sparsity, row in rows:
         parts.setdefault((sparsity, row.task, row.measure.name), []).append(row)
     found = []
-    for (sparsity, _, _), own in parts.items():
-        if not any(row.language == AVERAGE for row in own):
-            before, after = (sum(getattr(row, side) or 0.0 for row in own) / len(own) for side in ("before", "after"))
-            n = sum(row.n for row in own)
-            average = replace(own[0], language=AVERAGE, before=before, after=after, delta=after - before, n=n)
+    for (sparsity, _, _), measured in parts.items():
+        if not any(row.language == AVERAGE for row in measured):
+            before, after = (
+                sum(getattr(row, side) or 0.0 for row in measured) / len(measured) for side in ("before", "after")
+            )
+            n = sum(row.n for row in measured)
+            average = replace(measured[0], language=AVERAGE, before=before, after=after, delta=after - before, n=n)
             found.append((sparsity, replace(average, low=None, high=None, p=None, p_holm=None)))
     return found
 
@@ -296,7 +298,7 @@ def headline_tasks(results: dict[str, Any]) -> list[str]:
     """Return the tasks that a headline speaks of: all, if none is meant to be in one."""
     if "measured_by" in results:
         measured = results["measured_by"]
-        return [task for task, own in measured.items() if own["headline"]] or list(measured)
+        return [task for task, section in measured.items() if section["headline"]] or list(measured)
     return list(results.get("tasks", {}))
 
 
@@ -305,10 +307,10 @@ def _prefix(task: str, usual: str) -> str:
     return "" if task == usual else f"{task}:"
 
 
-def _direction(own: TaskRecords, lang: str) -> str:
-    metric: Any = own.metrics[lang][0]
-    source = next((record["source_lang"] for record in own.records[lang] if "source_lang" in record), lang)
-    return f"{_prefix(own.task, 'translation')}{source}-{metric.target_lang}"
+def _direction(task: TaskRecords, lang: str) -> str:
+    metric: Any = task.metrics[lang][0]
+    source = next((record["source_lang"] for record in task.records[lang] if "source_lang" in record), lang)
+    return f"{_prefix(task.task, 'translation')}{source}-{metric.target_lang}"
 
 
 def _of_direction(direction: str) -> tuple[str, str]:

@@ -217,7 +217,7 @@ class TranslationDemonstrations(_ShotDemonstrations):
             return sentences[self.shots :] + sentences[: self.shots]
         if self.pairing == "shuffled":
             prompts = [sentences[start : start + self.shots] for start in range(0, len(sentences), self.shots)]
-            return [sentence for own in prompts for sentence in (*own[1:], own[0])]
+            return [sentence for prompt in prompts for sentence in (*prompt[1:], prompt[0])]
         return sentences
 
 

@@ -140,8 +140,8 @@ class XnliFile(Corpus):
         if missing:
             raise UserError(f"{self.file}: no column {', '.join(sorted(missing))}; is it a file of XNLI 1.0?")
         for row in rows:
-            own = {ours: row[theirs] for ours, theirs in self.COLUMNS.items()}
-            self._read.setdefault(row["language"], []).append(own)
+            cells = {ours: row[theirs] for ours, theirs in self.COLUMNS.items()}
+            self._read.setdefault(row["language"], []).append(cells)
 
 
 class Keyed(Corpus):
@@ -185,8 +185,8 @@ class Keyed(Corpus):
             key = " ".join(str(cell_of(row, column)) for column in self.key)
             seen[key] += 1
             ids.append(f"{key} {seen[key]}" if seen[key] > 1 else key)
-        own = rows if isinstance(rows, Rows) else ListRows(list(rows))
-        return MappedRows(own, lambda number, row: row | {"id": ids[number]})
+        listed = rows if isinstance(rows, Rows) else ListRows(list(rows))
+        return MappedRows(listed, lambda number, row: row | {"id": ids[number]})
 
 
 class SquadFiles(Corpus):

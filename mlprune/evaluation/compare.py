@@ -46,8 +46,8 @@ def main(args: list[str] | None = None) -> int:
 
 def _predictions(run: Path) -> Path:
     """Where a system's predictions are: in a run's folder, else in the folder of samples."""
-    own = run / "predictions"
-    return own if own.is_dir() or not any(run.rglob("samples_*.jsonl")) else run
+    predictions = run / "predictions"
+    return predictions if predictions.is_dir() or not any(run.rglob("samples_*.jsonl")) else run
 
 
 if __name__ == "__main__":

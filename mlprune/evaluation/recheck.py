@@ -75,17 +75,17 @@ class Rechecker:
 
     def _scored_again(self, places: Sequence[Place], records: Records) -> dict[Place, Record]:
         """The records of rows by the model as it is now, dealt over processes."""
-        by_id = {lang: {example.id: example for example in own} for lang, own in self.examples.items()}
+        by_id = {lang: {example.id: example for example in examples} for lang, examples in self.examples.items()}
         found: dict[Place, Record] = {}
         failed: str | None = None
         for lang in dict.fromkeys(lang for lang, _ in places):
-            own = [place for place in places if place[0] == lang]
-            examples = [by_id[lang][records[lang][i]["id"]] for _, i in own]
+            chosen = [place for place in places if place[0] == lang]
+            examples = [by_id[lang][records[lang][i]["id"]] for _, i in chosen]
             batches = token_batches([self.task.length(example) for example in examples], self.max_chars)
             try:
                 for batch in batches[rank() :: world_size()]:
                     rows = self.task.predict(self.model, self.tokenizer, lang, [examples[i] for i in batch])
-                    found |= {own[i]: row for i, row in zip(batch, rows, strict=True)}
+                    found |= {chosen[i]: row for i, row in zip(batch, rows, strict=True)}
             except (RuntimeError, ValueError, UserError) as error:  # kernels for narrow dtypes only, or no memory
                 failed = failed or reason_of(error)
         parts = gather_objects((found, failed))
@@ -145,7 +145,7 @@ def recheck_all(
         ``noise`` (the margin up to which they were). Empty for other dtypes, and where the model cannot be computed in
         float32, which is a warning.
     """
-    judged = [task for (task, _), own in records.items() if any(margin_of(record) is not None for record in own)]
+    judged = [task for (task, _), rows in records.items() if any(margin_of(record) is not None for record in rows)]
     if not judged or not narrow_tensors(model):
         return {}
     found = {}
@@ -154,8 +154,8 @@ def recheck_all(
             raise NotRechecked("there is no memory for the model in float32")
         with widened(model):
             for name in dict.fromkeys(judged):
-                own = {lang: rows for (task, lang), rows in records.items() if task == name}
-                found[name] = Rechecker(model, tokenizer, tasks[name], examples[name], max_chars).recheck(own)
+                languages = {lang: rows for (task, lang), rows in records.items() if task == name}
+                found[name] = Rechecker(model, tokenizer, tasks[name], examples[name], max_chars).recheck(languages)
                 _say(name, found[name].values())
     except NotRechecked as error:
         log.warning("warning: answers within the noise of the model's dtype are not scored again: %s", error)
@@ -163,7 +163,7 @@ def recheck_all(
 
 
 def _say(task: str, told: Iterable[Mapping[str, Any]]) -> None:
-    rows, flipped = (sum(own[key] for own in told) for key in ("rows", "flipped"))
+    rows, flipped = (sum(counts[key] for counts in told) for key in ("rows", "flipped"))
     if rows:
         log.info(
             "%s: %d answers within the noise of the dtype scored again in float32, %d changed", task, rows, flipped

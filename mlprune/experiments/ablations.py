@@ -44,7 +44,7 @@ class Ablations:
 
     def conduct(self) -> None:
         """Go through all evaluations, announcing each."""
-        languages = [own.languages()[0] for own in self.run.data.demonstrations.values()]
+        languages = [demonstrations.languages()[0] for demonstrations in self.run.data.demonstrations.values()]
         number, total = 2, 2 + 2 * len(languages)
         known = self.run.resumes and has_dense(self.run.folder)
         log.info("(1/%d) %s", total, "the whole model was evaluated before" if known else "evaluating the whole model")
@@ -110,20 +110,20 @@ class Ablations:
             ablation_maps(rows).savefig(partial_file, dpi=120, format="png")
         with self.run.viewer("console table"):
             print_tables(ablation_tables(rows))
-        return [own.to_json() for own in rows]
+        return [row.to_json() for row in rows]
 
     def _rows(self) -> list[Ablated]:
         whole, rows = self.run.folder / PREDICTIONS, []
         for lang, units in self.analysis.chosen.items():
             if not units:
                 continue
-            own, other = (self._folder(lang, name) / "predictions" for name in ("units", "random"))
+            ablated, other = (self._folder(lang, name) / "predictions" for name in ("units", "random"))
             names = f"without {lang}", f"without random ({lang})"
             size = sum(map(len, units.values()))
             for name, before, after, systems in (
-                ("units", whole, own, ("whole", names[0])),
+                ("units", whole, ablated, ("whole", names[0])),
                 ("random", whole, other, ("whole", names[1])),
-                ("units against random", other, own, names[::-1]),
+                ("units against random", other, ablated, names[::-1]),
             ):
                 found = read_differences(compare(before, after, self.run.data.seed, systems))
                 rows += [Ablated(lang, name, size, row) for row in found]

@@ -50,10 +50,10 @@ class Calibrations:
             self._files.setdefault(key, f"statistics{f'.{number}' if number else ''}.safetensors")
             names = self._names.setdefault(key, {})
             for group in groups_of(variant):
-                own = demonstrations_key(variant.data, group)
-                if own not in names:
+                wanted = demonstrations_key(variant.data, group)
+                if wanted not in names:
                     free = (group, *(f"{group}.{number}" for number in range(1, len(names) + 1)))
-                    names[own] = next(name for name in free if name not in names.values())
+                    names[wanted] = next(name for name in free if name not in names.values())
 
     def prepare(self, variants: Iterable[Variant]) -> None:
         """Calibrate what some variants need and is not known yet, each model, seed and kind of statistic once."""
@@ -61,8 +61,8 @@ class Calibrations:
         for variant in variants:
             if needs_statistics(variant):
                 parts.setdefault((_key(variant), prompt_settings(variant.data)), []).append(variant)
-        for (key, _), own in parts.items():
-            self._calibrate(key, own)
+        for (key, _), groups in parts.items():
+            self._calibrate(key, groups)
 
     def _calibrate(self, key: str, variants: list[Variant]) -> None:
         """Calibrate what variants need that choose prompts alike."""
@@ -85,7 +85,7 @@ class Calibrations:
         assert needs is not None
         self.schedule.take(Job(data, Pruner(_Measuring(needs)), count_padding=first.count_padding))
         self.stages.validate(self.schedule)
-        self._held[key] = merge_statistics([own for own in (self._held.get(key), self.schedule.statistics) if own])
+        self._held[key] = merge_statistics([part for part in (self._held.get(key), self.schedule.statistics) if part])
         if run.writes and needs.is_stored:
             save_statistics(self._held[key], file)
 
@@ -93,7 +93,7 @@ class Calibrations:
         """Return the statistics of a variant's groups, under its own names for them."""
         key = _key(variant)
         names = {group: self._names[key][demonstrations_key(variant.data, group)] for group in groups_of(variant)}
-        return {path: _renamed(own, names) for path, own in self._held[key].items()}
+        return {path: _renamed(statistics, names) for path, statistics in self._held[key].items()}
 
 
 def needs_statistics(variant: Variant) -> bool:
@@ -114,8 +114,8 @@ def _key(variant: Variant) -> str:
     return digest([variant.model, variant.seed, variant.count_padding, data.max_batch_tokens, needs and needs.name])
 
 
-def _renamed(own: LayerStatistics, names: Mapping[str, str]) -> LayerStatistics:
-    chosen = own.only(list(names.values()))
+def _renamed(statistics: LayerStatistics, names: Mapping[str, str]) -> LayerStatistics:
+    chosen = statistics.only(list(names.values()))
     means = {group: chosen.means[name] for group, name in names.items()}
     return LayerStatistics(means, {group: chosen.tokens[name] for group, name in names.items()}, chosen.statistic)
 

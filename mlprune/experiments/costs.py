@@ -95,7 +95,7 @@ class BlockClock:
     def whole(self, seconds: float) -> float:
         """Return how long the whole model would have taken for what the shallow one did in some seconds."""
         short = {stack: sum(block.stack == stack for block in self.blocks) for stack in self.depths}
-        return seconds + sum(own * (self.depths[stack] / short[stack] - 1) for stack, own in self._seconds.items())
+        return seconds + sum(spent * (self.depths[stack] / short[stack] - 1) for stack, spent in self._seconds.items())
 
     def _begin(self, *_: Any) -> None:
         self._start = self.now()
@@ -197,7 +197,7 @@ def calibration_cost(
     """
     groups = groups_of(batches)
     by_group = [[i for i, batch in enumerate(batches) if batch["group"] == group] for group in groups]
-    chosen = [batches[i] for own in by_group for i in spread(own)]
+    chosen = [batches[i] for places in by_group for i in spread(places)]
     sizes = [sum(batch["input_ids"].numel() for batch in some) for some in (batches, chosen)]
     share = sizes[0] / max(sizes[1], 1)
     pruner = Pruner(pruner.importance, pruner.pattern)

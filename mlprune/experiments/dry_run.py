@@ -152,7 +152,7 @@ class DryRun:
 
     def _evaluation(self, task: Task, shallow: PreTrainedModel, clock: BlockClock) -> Cost:
         data = self.run.data
-        batches = [batch for own in data.task_batches(task) for batch in own]
+        batches = [batch for language in data.task_batches(task) for batch in language]
         cost = evaluation_cost(batches, self.run.module.tokenizer, shallow, clock)
         return replace(cost, rows=sum(map(len, data.examples(task).values())))
 
@@ -172,7 +172,7 @@ class DryRun:
         if self.prunes:
             item = next(whole.parameters()).dtype.itemsize
             prompts = self.run.data.prompts(shallow, self.run.module.tokenizer).values()
-            tokens = sum(len(ids) for own in prompts for ids in own)
+            tokens = sum(len(ids) for group in prompts for ids in group)
             peak += tokens * whole.config.get_text_config().hidden_size * item  # hidden states
             peak += found.scored if self.run.device.type == "cpu" else 0  # masks, which are kept there
         return peak + 3 * model if self.epochs else peak  # gradients, and two moments of AdamW

@@ -66,11 +66,11 @@ class Evaluations:
             if not self.agreed(partial(self.store.has, entry.folder, variant.seed, part))
         ]
         for module in {id(variant.module): variant.module for variant, _ in left}.values():
-            own = [(variant, entry) for variant, entry in left if variant.module is module]
+            chosen = [(variant, entry) for variant, entry in left if variant.module is module]
             self._use(module)
-            self._evaluate_dense(own[0][1].dense)
-            self.calibrations.prepare([variant for variant, _ in own])
-            for variant, _ in own:
+            self._evaluate_dense(chosen[0][1].dense)
+            self.calibrations.prepare([variant for variant, _ in chosen])
+            for variant, _ in chosen:
                 log.info("%s: %s%s", caption, variant.caption, self._time_left())
                 self._evaluate(variant, part)
                 self._done += self.plan.sizes[part]
@@ -137,7 +137,7 @@ class Evaluations:
     def _recipe(self, variant: Variant, part: str, masks: Mapping[str, Tensor]) -> dict[str, Any]:
         """What is known of how the model is pruned, and under which name it is evaluated."""
         pruner = variant.pruner
-        seeds = {own.seed for variants in self.variants.values() for own in variants}
+        seeds = {variant.seed for variants in self.variants.values() for variant in variants}
         pruned = sum(int((~mask).sum()) for mask in masks.values())
         label = [variant.recipe.folder, *([f"seed-{variant.seed}"] if len(seeds) > 1 else [])]
         return {

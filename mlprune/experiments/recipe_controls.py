@@ -34,7 +34,7 @@ def controls_of(variants: Sequence[Variant]) -> list[Variant]:
     found: list[Variant] = []
     known: set[str] = set()
     first: dict[str, Variant] = {}
-    for variant in (own for own in variants if own.prunes):
+    for variant in (variant for variant in variants if variant.prunes):
         first.setdefault(variant.recipe.folder, variant)
         for control in _controls(variant):
             if variant is not first[variant.recipe.folder] and not depends_on_seed(control):
@@ -49,20 +49,20 @@ def controls_of(variants: Sequence[Variant]) -> list[Variant]:
 def _settings(variant: Variant) -> list[object]:
     """What else decides a variant's masks."""
     pruner = variant.pruner
-    reads = {group: plain(own) for group, own in variant.data.demonstrations.items()}
+    reads = {group: plain(demonstrations) for group, demonstrations in variant.data.demonstrations.items()}
     calibrated = [reads, *prompt_settings(variant.data), variant.propagate] if pruner.importance.needs else []
     regular = [[found.pattern for found in kind] for kind in (pruner.include, pruner.exclude)]
     return [*calibrated, regular, plain(pruner.allocation), variant.model, plain(variant.interventions)]
 
 
 def _controls(variant: Variant) -> list[Variant]:
-    pruner, own = variant.pruner, variant.pruner.importance
+    pruner, score = variant.pruner, variant.pruner.importance
     found = []
     for name, kind in (("random scores", Random), ("magnitude", Magnitude)):
-        if not isinstance(own, kind):
+        if not isinstance(score, kind):
             importance = Random(variant.seed) if kind is Random else Magnitude()
             found.append(_named(variant, name, _pruner(pruner, importance, pruner.pattern)))
-    if own.needs is not None:
+    if score.needs is not None:
         for name, texts in (("monolingual text", _monolingual), ("code", _code)):
             if (data := _reading(variant.data, texts)) is not None:
                 control = replace(_named(variant, name, pruner), data=data)
@@ -73,23 +73,23 @@ def _controls(variant: Variant) -> list[Variant]:
                 else:
                     found.append(control)
     pattern = pruner.pattern
-    if isinstance(pattern, Unstructured) and pattern.drop == "lowest" and not own.lowest_only:
+    if isinstance(pattern, Unstructured) and pattern.drop == "lowest" and not score.lowest_only:
         highest = Unstructured(pattern.sparsity, pattern.scope, "highest")
         with suppress(UserError):  # a score that only knows the lowest
-            found.append(_named(variant, "highest dropped", _pruner(pruner, own, highest)))
+            found.append(_named(variant, "highest dropped", _pruner(pruner, score, highest)))
     return found
 
 
 def _named(variant: Variant, name: str, pruner: Pruner) -> Variant:
-    own = variant.recipe
-    return replace(variant, recipe=Recipe(f"{own.name}: {name}", control=own.name), pruner=pruner)
+    recipe = variant.recipe
+    return replace(variant, recipe=Recipe(f"{recipe.name}: {name}", control=recipe.name), pruner=pruner)
 
 
-def _pruner(own: Pruner, importance: Importance, pattern: Pattern) -> Pruner:
+def _pruner(pruner: Pruner, importance: Importance, pattern: Pattern) -> Pruner:
     """The same layers and sparsity with other scores; an allocation that looks at calibrated scores is left out."""
-    include, exclude = ([found.pattern for found in kind] for kind in (own.include, own.exclude))
-    uncalibrated = importance.needs is None and own.allocation is not None and own.allocation.needs_statistics
-    return Pruner(importance, pattern, None if uncalibrated else own.allocation, include, exclude)
+    include, exclude = ([found.pattern for found in kind] for kind in (pruner.include, pruner.exclude))
+    uncalibrated = importance.needs is None and pruner.allocation is not None and pruner.allocation.needs_statistics
+    return Pruner(importance, pattern, None if uncalibrated else pruner.allocation, include, exclude)
 
 
 def _reading(
@@ -97,27 +97,29 @@ def _reading(
 ) -> PruningDataModule | None:
     """The data with other texts in place of translations; None where there are none."""
     replaced = {
-        group: texts(own, own.num_tokens or data.num_tokens) if isinstance(own, TranslationDemonstrations) else own
-        for group, own in data.demonstrations.items()
+        group: texts(source, source.num_tokens or data.num_tokens)
+        if isinstance(source, TranslationDemonstrations)
+        else source
+        for group, source in data.demonstrations.items()
     }
-    changed = any(replaced[group] is not own for group, own in data.demonstrations.items())
+    changed = any(replaced[group] is not source for group, source in data.demonstrations.items())
     return data.with_demonstrations(replaced) if changed else None
 
 
-def _monolingual(own: TranslationDemonstrations, num_tokens: int | None) -> Demonstrations:
+def _monolingual(source: TranslationDemonstrations, num_tokens: int | None) -> Demonstrations:
     return MonolingualDemonstrations(
-        own.source_lang,
-        shots=own.shots if num_tokens is None else 2 * own.shots,
-        corpus=own.corpus,
-        separator=own.separator,
-        num_prompts=own.num_prompts,
-        max_tokens=own.max_tokens,
-        seed=own.seed,
+        source.source_lang,
+        shots=source.shots if num_tokens is None else 2 * source.shots,
+        corpus=source.corpus,
+        separator=source.separator,
+        num_prompts=source.num_prompts,
+        max_tokens=source.max_tokens,
+        seed=source.seed,
         num_tokens=num_tokens,
     )
 
 
-def _code(own: TranslationDemonstrations, num_tokens: int | None) -> Demonstrations:
+def _code(source: TranslationDemonstrations, num_tokens: int | None) -> Demonstrations:
     return CodeDemonstrations(
-        num_prompts=own.num_prompts, max_tokens=own.max_tokens, seed=own.seed, num_tokens=num_tokens
+        num_prompts=source.num_prompts, max_tokens=source.max_tokens, seed=source.seed, num_tokens=num_tokens
     )

@@ -93,8 +93,10 @@ class StudyExperiment:
             UserError: If the endpoint or rows do not exist, rows are not kept apart, or were looked at before.
         """
         run, study = self.run, self.study
-        for own in {id(own): own for variant in self.variants for own in variant.interventions}.values():
-            own.prepare(run.data.tasks, run.module.tokenizer)
+        for intervention in {
+            id(intervention): intervention for variant in self.variants for intervention in variant.interventions
+        }.values():
+            intervention.prepare(run.data.tasks, run.module.tokenizer)
         examples = {task.name: run.data.examples(task) for task in run.data.tasks}
         self.plan = make_plan(study, run.data.tasks, examples, len(self.judged), run.data.seed)
         for variant in self.variants:
@@ -133,7 +135,7 @@ class StudyExperiment:
     def id(self) -> str:
         """What all parts of a study have in common."""
         study, entries = self.study, [entry.to_json() for entry in self.entries if entry.control is None]
-        return digest([plain(own) for own in (study.endpoint, study.select, study.confirm, study.seeds, entries)])
+        return digest([plain(part) for part in (study.endpoint, study.select, study.confirm, study.seeds, entries)])
 
     def _is_sibling(self, folder: Path) -> bool:
         """Whether a folder holds another part of this study, whose look is the same."""
@@ -166,7 +168,7 @@ class StudyExperiment:
         if self.study.endpoint is None:
             return
         judge, seen = self.judge(), parts[: number + 1]
-        gains = self.evaluations.agreed(lambda: {own.name: judge.gain(own, seen) for own in self._chosen})
+        gains = self.evaluations.agreed(lambda: {entry.name: judge.gain(entry, seen) for entry in self._chosen})
         self._gains.append(gains)
         if self.plan.top:
             self._chosen = next_round(self._chosen, gains, self.plan.rounds, number, self.plan.top)

@@ -130,8 +130,8 @@ class Builder:
     ) -> Variant:
         key = self._data_key(settings, seed)
         if key not in self._data:
-            own = data or self.run.data
-            self._data[key] = own.with_demonstrations(own.demonstrations, seed)
+            chosen = data or self.run.data
+            self._data[key] = chosen.with_demonstrations(chosen.demonstrations, seed)
         if isinstance(pruner.importance, Random):
             pruner.importance.seed += seed
         model = self._model_key(settings)

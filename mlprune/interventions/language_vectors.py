@@ -57,4 +57,4 @@ def language_vectors(
 
         with at_layers(blocks, output_head(model), see):
             hidden_states(model, {"input_ids": ids, "attention_mask": real, "use_cache": False})
-    return [torch.cat(own).mean(0) for own in means]
+    return [torch.cat(layer).mean(0) for layer in means]

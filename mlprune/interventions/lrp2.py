@@ -112,15 +112,15 @@ class LRP2(Intervention):
 
     def _check_validation(self, task: ScoredTask, tokenizer: PreTrainedTokenizerBase) -> None:
         """Refuse a task without validation rows, and rows that are tested, too."""
-        own = self.validation.get(task.name)
+        given = self.validation.get(task.name)
         for lang in (lang for lang in task.languages if lang != self.pivot):
-            if own is None or lang not in own.languages:
+            if given is None or lang not in given.languages:
                 raise UserError(f"LRP2: validation has no rows for task '{task.name}' in '{lang}'")
-            own.check()
-            own.check_tokenizer(tokenizer)
-            rows = {example.id for example in own.examples(lang)}
+            given.check()
+            given.check_tokenizer(tokenizer)
+            rows = {example.id for example in given.examples(lang)}
             both = rows & {example.id for example in task.examples(lang)}
-            if both and own.corpus.identity == task.corpus.identity:
+            if both and given.corpus.identity == task.corpus.identity:
                 raise UserError(
                     f"LRP2: validation of task '{task.name}' in '{lang}' has {len(both)} rows that are tested, too; "
                     "give other rows"
@@ -154,12 +154,12 @@ class LRP2(Intervention):
     ) -> dict[str, list[Tensor]]:
         """Language to vectors; each language is measured by one process."""
         encoder = TextEncoder(tokenizer)
-        own = {
+        measured = {
             lang: language_vectors(model, [encoder(text) for text in self.sentences[lang]], blocks)
             for lang in deal(list(self.sentences), rank(), world_size())
         }
         log.info("LRP2: vectors of %d languages, %d sentences each", len(self.sentences), self._count)
-        return {lang: vectors for part in gather_objects(own) for lang, vectors in part.items()}
+        return {lang: vectors for part in gather_objects(measured) for lang, vectors in part.items()}
 
     @property
     def _count(self) -> int:
@@ -177,7 +177,7 @@ class LRP2(Intervention):
             return dict.fromkeys(self._wanted, self.layers)
         self._found = {}
         for task, lang in self._wanted:
-            toward = [pivot - own for pivot, own in zip(vectors[self.pivot], vectors[lang], strict=True)]
+            toward = [pivot - vector for pivot, vector in zip(vectors[self.pivot], vectors[lang], strict=True)]
             found = search_pairs(model, tokenizer, blocks, self.validation[task], lang, toward)
             self._found[task, lang] = found
             log.info(

@@ -91,10 +91,10 @@ def search_pairs(
     tree = ScoredTree(dict(enumerate(spans)), min_saved=None)
     nodes = [node for level in tree.levels for node in level]
     batches = token_batches([len(node.tokens) for node in nodes], BATCH_TOKENS)
-    own: dict[int, dict[Pair | None, float]] = {}
+    by_node: dict[int, dict[Pair | None, float]] = {}
     for batch in deal(batches, rank(), world_size()):
-        own |= _scores(model, blocks, tree, [nodes[i] for i in batch], toward_pivot)
-    by_span = {number: scores for part in gather_objects(own) for number, scores in part.items()}
+        by_node |= _scores(model, blocks, tree, [nodes[i] for i in batch], toward_pivot)
+    by_span = {number: scores for part in gather_objects(by_node) for number, scores in part.items()}
     values = {}
     for pair in [None, *_pairs(len(blocks))]:
         scores = torch.full((len(examples), max(map(len, request.ids))), float("nan"), dtype=torch.float64)

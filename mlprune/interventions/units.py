@@ -57,7 +57,7 @@ class UnitAblation(Intervention):
             assert run is not None
             assert lang is not None
             units = _read(Path(run), lang, random, seed)
-        self.units = {int(block): sorted(own) for block, own in units.items()}
+        self.units = {int(block): sorted(indices) for block, indices in units.items()}
 
     @override
     def results(self) -> dict[str, Any]:
@@ -75,7 +75,9 @@ def _read(run: Path, lang: str, random: bool, seed: int) -> dict[int, list[int]]
     if not (run / UNITS).is_file():
         raise UserError(f"'{run / UNITS}' is missing; give a run folder of LanguageUnits")
     content = json.loads((run / UNITS).read_text(encoding="utf-8"))
-    chosen = {name: {int(block): own for block, own in found.items()} for name, found in content["units"].items()}
+    chosen = {
+        name: {int(block): indices for block, indices in found.items()} for name, found in content["units"].items()
+    }
     if lang not in chosen:
         raise UserError(f"'{run / UNITS}' has no language '{lang}'; give one of {', '.join(chosen)}")
     if not chosen[lang]:

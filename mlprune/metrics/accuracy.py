@@ -170,5 +170,5 @@ class AccuracyIn(Accuracy):
         return self._named(super().flips(before, after))
 
     def _named(self, found: dict[str, Any]) -> dict[str, Any]:
-        (whole,), (own,) = Accuracy.measures, self.measures
-        return {own.name if name == whole.name else name: value for name, value in found.items()}
+        (whole,), (measure,) = Accuracy.measures, self.measures
+        return {measure.name if name == whole.name else name: value for name, value in found.items()}

@@ -88,7 +88,7 @@ class Fertility(AdditiveMetric):
 
     def statistics(self, records: Sequence[Record]) -> Array:
         """Return (n, 2): tokens, words."""
-        rows = [(own.get("tokens", 0), own["words"]) if own.get("words") else (0, 0) for own in records]
+        rows = [(record.get("tokens", 0), record["words"]) if record.get("words") else (0, 0) for record in records]
         return np.array(rows, dtype=np.float64).reshape(-1, 2)
 
     def values(self, sums: Array) -> dict[str, Array]:

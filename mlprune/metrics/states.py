@@ -37,13 +37,13 @@ def has_sums_only(metric: Metric) -> bool:
 
 def single_process(metric: Metric) -> Metric:
     """Return a copy that computes from what it holds: no collective, no cache, no warning that it was not updated."""
-    own = copy.deepcopy(metric)
-    own.reset()
-    for part in own.modules():
+    alone = copy.deepcopy(metric)
+    alone.reset()
+    for part in alone.modules():
         if isinstance(part, Metric):
             part.sync_on_compute = part._to_sync = False
             part.compute_with_cache = False
-    return own
+    return alone
 
 
 class SummedStates:

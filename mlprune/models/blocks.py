@@ -99,18 +99,18 @@ def _language_model(model: Any) -> nn.Module:
 def _towers(model: nn.Module) -> set[nn.Module]:
     """The parts of a model that see or hear: those that have such a part of its configuration for their own."""
     config = getattr(model, "config", None)
-    kinds = tuple(type(own) for own in _sensory(config)) if config is not None else ()
+    kinds = tuple(type(part) for part in _sensory(config)) if config is not None else ()
     towers = [module for module in model.modules() if kinds and isinstance(getattr(module, "config", None), kinds)]
     return {module for tower in towers for module in tower.modules()}
 
 
 def _sensory(config: Any) -> Iterator[Any]:
     for name in getattr(config, "sub_configs", {}):
-        if (own := getattr(config, name, None)) is not None:
+        if (part := getattr(config, name, None)) is not None:
             if any(sense in name for sense in ("vision", "image", "audio", "speech")):
-                yield own
+                yield part
             else:
-                yield from _sensory(own)
+                yield from _sensory(part)
 
 
 def _check_shared(blocks: list[Block]) -> None:

@@ -84,8 +84,8 @@ class ExpertProducts(TorchDispatchMode):
             for place in range(max(weight.numel() // stored[0].numel(), 1)):  # several where one product serves them
                 self.see(key, expert + place, x, inputs_first)
         elif weight.stride(0) == stored.stride(0):
-            for place, own in enumerate(x.unbind()):
-                self.see(key, expert + place, own[(own != 0).any(-1)], inputs_first)
+            for place, matrix in enumerate(x.unbind()):
+                self.see(key, expert + place, matrix[(matrix != 0).any(-1)], inputs_first)
 
 
 # owner and name of a parameter to whether its experts are stored inputs first, or None if it holds no experts

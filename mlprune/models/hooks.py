@@ -63,8 +63,8 @@ def at_layers(
     with ExitStack() as handles:
         for layer, place in enumerate(places):
             if layers is None or layer in layers:
-                own = _of_layer(change, layer)
-                handles.callback(place.register_forward_pre_hook(on_input(own), with_kwargs=True).remove)
+                at_layer = _of_layer(change, layer)
+                handles.callback(place.register_forward_pre_hook(on_input(at_layer), with_kwargs=True).remove)
         yield
 
 

@@ -161,8 +161,8 @@ def _widths(module: nn.Module) -> tuple[int, int] | None:
 def _expert_counts(module: nn.Module) -> set[int]:
     """How many experts a module and its children hold, as stacks or as lists."""
     counts = set()
-    for name, own in [("", module), *module.named_children()]:
-        counts |= {len(stack.stored) for stack in _stacks(own, name)}
-        if isinstance(own, nn.ModuleList | nn.ModuleDict) and EXPERT.search(name):
-            counts.add(len(own))
+    for name, child in [("", module), *module.named_children()]:
+        counts |= {len(stack.stored) for stack in _stacks(child, name)}
+        if isinstance(child, nn.ModuleList | nn.ModuleDict) and EXPERT.search(name):
+            counts.add(len(child))
     return counts

@@ -88,7 +88,7 @@ def _routers(block: Block, path: str, experts: nn.Module) -> tuple[nn.Module, ..
         module
         for module in named
         if module not in inside
-        and any(len(own) == count and own.dim() == 2 for own in module.parameters(recurse=False))
+        and any(len(parameter) == count and parameter.dim() == 2 for parameter in module.parameters(recurse=False))
     )
 
 

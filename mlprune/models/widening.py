@@ -54,11 +54,11 @@ def widened(model: nn.Module) -> Iterator[None]:
         >>> layer.weight.dtype, torch.equal(layer.weight, before)
         (torch.bfloat16, True)
     """
-    own = [(tensor, tensor.data) for tensor in narrow_tensors(model)]
+    narrow = [(tensor, tensor.data) for tensor in narrow_tensors(model)]
     try:
-        for tensor, data in own:
+        for tensor, data in narrow:
             tensor.data = data.float()
         yield
     finally:
-        for tensor, data in own:
+        for tensor, data in narrow:
             tensor.data = data

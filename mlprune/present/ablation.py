@@ -48,7 +48,7 @@ def ablation_csv(rows: Sequence[Ablated]) -> Table:
     content = [row.to_json() for row in rows]
     columns = tuple(content[0]) if content else ()
     return Table(
-        "", columns, [tuple("" if own[name] is None else str(own[name]) for name in columns) for own in content]
+        "", columns, [tuple("" if row[name] is None else str(row[name]) for name in columns) for row in content]
     )
 
 
@@ -57,10 +57,10 @@ def _matrices(
 ) -> dict[str, tuple[list[str], list[str], dict[tuple[str, str, str], Difference]]]:
     """Title to ablated languages, measured languages, and (set, ablated, measured) to difference; no details."""
     found: dict[str, dict[tuple[str, str, str], Difference]] = {}
-    for own in rows:
-        if not own.row.measure.detail:
-            cells = found.setdefault(title_of(own.row.task, own.row.measure), {})
-            cells[own.units, own.language, own.row.language] = own.row
+    for row in rows:
+        if not row.row.measure.detail:
+            cells = found.setdefault(title_of(row.row.task, row.row.measure), {})
+            cells[row.units, row.language, row.row.language] = row.row
     return {
         title: (
             list(dict.fromkeys(ablated for _, ablated, _ in cells)),
@@ -81,7 +81,7 @@ def ablation_tables(rows: Sequence[Ablated]) -> list[Table]:
         >>> table.columns, table.rows
         (('ablated', 'units', 'French'), [('French', '3', '-0.250* (-0.250)')])
     """
-    sizes = {own.language: own.num_units for own in rows}
+    sizes = {row.language: row.num_units for row in rows}
     tables = []
     for title, (ablated, measured, cells) in _matrices(rows).items():
         labels = language_labels(measured, pivot_of(list(cells.values())))
@@ -94,11 +94,11 @@ def ablation_tables(rows: Sequence[Ablated]) -> list[Table]:
 
 
 def _cell(cells: dict[tuple[str, str, str], Difference], ablated: str, measured: str) -> str:
-    own, other, excess = (cells.get((name, ablated, measured)) for name in SETS)
-    if own is None or other is None:
+    units, other, excess = (cells.get((name, ablated, measured)) for name in SETS)
+    if units is None or other is None:
         return ""
     star = "*" if excess is not None and excess.clear else ""
-    return f"{own.measure.text(own.delta, sign=True)}{star} ({own.measure.text(other.delta, sign=True)})"
+    return f"{units.measure.text(units.delta, sign=True)}{star} ({units.measure.text(other.delta, sign=True)})"
 
 
 def ablation_maps(rows: Sequence[Ablated]) -> Picture:
@@ -119,10 +119,12 @@ def ablation_maps(rows: Sequence[Ablated]) -> Picture:
         limit = max((abs(row.delta) for row in cells.values() if row.delta is not None), default=0) or 1.0
         for axes, (name, caption) in zip(line, SETS.items(), strict=True):
             found = [[cells.get((name, lang, other)) for other in measured] for lang in ablated]
-            values = [[good * (row.delta or 0.0) if row is not None else 0.0 for row in own] for own in found]
+            values = [
+                [good * (row.delta or 0.0) if row is not None else 0.0 for row in differences] for differences in found
+            ]
             axes.imshow(values, cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto")
-            for i, own in enumerate(found):
-                for j, row in enumerate(own):
+            for i, differences in enumerate(found):
+                for j, row in enumerate(differences):
                     text = "" if row is None else row.measure.text(row.delta, sign=True) + "*" * row.clear
                     axes.text(j, i, text, ha="center", va="center", fontsize=7)
             labels = language_labels(measured, pivot_of(list(cells.values())))

@@ -87,7 +87,7 @@ def _tables(comparison: dict[str, Any]) -> list[Table]:
     systems = comparison["systems"]
     tables = matrix_tables([Difference.from_json(row) for row in comparison["matrix"]], systems)
     of_each = [comparison_tables([row for row in rows if row.system == name]) for name in systems[1:]]
-    return [*tables, *(table for own in of_each for table in own), *control_tables(comparison)]
+    return [*tables, *(table for part in of_each for table in part), *control_tables(comparison)]
 
 
 def _controls(comparison: dict[str, Any]) -> list[Difference]:

@@ -35,10 +35,10 @@ def control_tables(comparison: dict[str, Any]) -> list[Table]:
     pairs = read_controls(comparison)
     tables = []
     for task, first, second in dict.fromkeys((gain.task, gain.reference, rest.system) for gain, rest in pairs):
-        own = [pair for pair in pairs if (pair[0].task, pair[0].reference, pair[1].system) == (task, first, second)]
+        chosen = [pair for pair in pairs if (pair[0].task, pair[0].reference, pair[1].system) == (task, first, second)]
         heads = ("", first, "with constants", second, f"{HEADS[0]} {first}", HEADS[1], f"{second} {HEADS[2]}", HEADS[3])
-        title = f"{task}: {own[0][0].measure.label}, with constants added to the scores of labels"
-        tables.append(Table(title, heads, _lines(own), (NOTE.format(first, second),)))
+        title = f"{task}: {chosen[0][0].measure.label}, with constants added to the scores of labels"
+        tables.append(Table(title, heads, _lines(chosen), (NOTE.format(first, second),)))
     return tables
 
 

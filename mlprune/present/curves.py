@@ -58,10 +58,10 @@ def curves_of(rows: Sequence[tuple[float, Difference]], languages: bool = False)
     found: dict[tuple[str, str], dict[str, Curve]] = {}
     for sparsity, row in sorted(rows, key=lambda entry: entry[0]):
         if not row.measure.detail and (languages or row.language == AVERAGE):
-            own = found.setdefault((row.task, row.measure.name), {})
-            curve = own.setdefault(row.language, Curve(row.task, row.measure, [], row.language))
+            curves = found.setdefault((row.task, row.measure.name), {})
+            curve = curves.setdefault(row.language, Curve(row.task, row.measure, [], row.language))
             curve.points.append((sparsity, row))
-    return [own[name] for own in found.values() for name in sorted(own, key=lambda name: name != AVERAGE)]
+    return [curves[name] for curves in found.values() for name in sorted(curves, key=lambda name: name != AVERAGE)]
 
 
 def curves_table(curves: Sequence[Curve]) -> Table:

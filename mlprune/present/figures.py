@@ -31,8 +31,10 @@ def task_bars(systems: Mapping[str, Sequence[Figure]]) -> dict[str, Picture]:
     pictures: dict[str, Picture] = {}
     tables = {name: grouped(list(rows)) for name, rows in systems.items()}
     for task, measure in list(tables.values())[-1]:
-        own = {name: {row.language: row for row in table.get((task, measure), [])} for name, table in tables.items()}
-        last = list(own.values())[-1]
+        by_language = {
+            name: {row.language: row for row in table.get((task, measure), [])} for name, table in tables.items()
+        }
+        last = list(by_language.values())[-1]
         languages = [language for language, row in last.items() if row.value is not None]
         if task in pictures or not languages:
             continue
@@ -40,7 +42,7 @@ def task_bars(systems: Mapping[str, Sequence[Figure]]) -> dict[str, Picture]:
         picture = Picture(figsize=(1.5 + 0.8 * len(languages), 3.4), layout="constrained")
         axes = picture.subplots()
         width = 0.8 / len(systems)
-        for place, (name, rows) in enumerate(own.items()):
+        for place, (name, rows) in enumerate(by_language.items()):
             bars = [_bar(rows.get(language)) for language in languages]
             heights, below, above = zip(*bars, strict=True)
             x = [i + (place - (len(systems) - 1) / 2) * width for i in range(len(languages))]

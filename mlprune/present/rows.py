@@ -29,9 +29,12 @@ def comparison_tables(rows: Sequence[Difference]) -> list[Table]:
         [('French', '0.500', '0.750', '+0.250', '+0.000 to +0.500', '<0.001', '9')]
     """
     tables = []
-    for (task, _), own in grouped(rows).items():
-        measure, labels = own[0].measure, language_labels([row.language for row in own], pivot_of(own))
-        systems = (own[0].reference, own[0].system)
+    for (task, _), task_rows in grouped(rows).items():
+        measure, labels = (
+            task_rows[0].measure,
+            language_labels([row.language for row in task_rows], pivot_of(task_rows)),
+        )
+        systems = (task_rows[0].reference, task_rows[0].system)
         heads = ("language", *systems, "difference", "95% CI of the difference", "p", "p (Holm)", *COUNTS)
         cells = [
             (
@@ -49,9 +52,9 @@ def comparison_tables(rows: Sequence[Difference]) -> list[Table]:
                 str(row.n),
                 "" if row.clusters is None else str(row.clusters),
             )
-            for label, row in zip(labels, own, strict=True)
+            for label, row in zip(labels, task_rows, strict=True)
         ]
-        marks = {(i, 3): mark for i, row in enumerate(own) if (mark := mark_of(row.p_holm))}
+        marks = {(i, 3): mark for i, row in enumerate(task_rows) if (mark := mark_of(row.p_holm))}
         table = Table(title_of(task, measure), heads, cells, marks=marks, meaning=meaning_of(measure))
         tables.append(filled(table, always=4))
     return tables
@@ -77,10 +80,12 @@ def detail_lines(rows: Sequence[Difference]) -> list[str]:
     lines = []
     for task in dict.fromkeys(row.task for row in rows if row.measure.detail):
         averages = [row for row in rows if row.task == task and row.language == AVERAGE]
-        own = [row for row in averages if row.measure.detail]
-        flips = [f"{row.won} won, {row.lost} lost" for row in averages if row.won is not None and row not in own][:1]
-        clear = [_moved(row) for row in own if row.clear]
-        unclear = len(own) - len(clear)
+        details = [row for row in averages if row.measure.detail]
+        flips = [f"{row.won} won, {row.lost} lost" for row in averages if row.won is not None and row not in details][
+            :1
+        ]
+        clear = [_moved(row) for row in details if row.clear]
+        unclear = len(details) - len(clear)
         others = [f"no clear change of {unclear} detail{'s' * (unclear != 1)}"] if unclear else []
         if parts := [*flips, *clear, *others]:
             lines.append(f"{task}: {'; '.join(parts)}")
@@ -105,14 +110,14 @@ def matrix_tables(rows: Sequence[Difference], systems: Sequence[str]) -> list[Ta
         [('a', '', '-0.250 (p 0.010)'), ('b', '+0.250 (p 0.010)', '')]
     """
     tables = []
-    for (task, _), own in grouped(rows).items():
-        measure = own[0].measure
+    for (task, _), task_rows in grouped(rows).items():
+        measure = task_rows[0].measure
         cells = {}
-        for row in own:
+        for row in task_rows:
             cells[row.system, row.reference] = _sure(row)
             cells[row.reference, row.system] = _sure(_mirrored(row))
         body = [(name, *(cells.get((name, other), "") for other in systems)) for name in systems]
-        without = f" without {language_name(pivot)}" if (pivot := pivot_of(own)) else ""
+        without = f" without {language_name(pivot)}" if (pivot := pivot_of(task_rows)) else ""
         title = f"{title_of(task, measure)}: average difference{without}, row minus column (95% CI; p, Holm)"
         tables.append(Table(title, ("system", *systems), body, meaning=meaning_of(measure)))
     return tables
@@ -131,21 +136,21 @@ def several_tables(rows: Sequence[Difference]) -> list[Table]:
         (('language', 'a', 'b', 'c', 'n'), '+0.250 (+0.125 to +0.500; p 0.010)')
     """
     tables = []
-    for (task, _), own in grouped(rows).items():
-        measure, systems = own[0].measure, list(dict.fromkeys(row.system for row in own))
-        languages = list(dict.fromkeys(row.language for row in own))
+    for (task, _), task_rows in grouped(rows).items():
+        measure, systems = task_rows[0].measure, list(dict.fromkeys(row.system for row in task_rows))
+        languages = list(dict.fromkeys(row.language for row in task_rows))
         cells = []
         marks: dict[tuple[int, int], str] = {}
-        for i, label in enumerate(language_labels(languages, pivot_of(own))):
-            found = {row.system: row for row in own if row.language == languages[i]}
+        for i, label in enumerate(language_labels(languages, pivot_of(task_rows))):
+            found = {row.system: row for row in task_rows if row.language == languages[i]}
             first = next(iter(found.values()))
             marks |= {
                 (i, 2 + systems.index(name)): mark for name, row in found.items() if (mark := mark_of(row.p_holm))
             }
             sides = [_sure(found[name]) if name in found else "" for name in systems]
             cells.append((label, measure.text(first.before), *sides, _joined(found.values(), "n")))
-        heads = ("language", own[0].reference, *systems, "n")
-        note = f"{own[0].reference}: its figures; the others: difference from it (95% CI; p, Holm)"
+        heads = ("language", task_rows[0].reference, *systems, "n")
+        note = f"{task_rows[0].reference}: its figures; the others: difference from it (95% CI; p, Holm)"
         tables.append(Table(title_of(task, measure), heads, cells, (note,), marks=marks, meaning=meaning_of(measure)))
     return tables
 
@@ -177,8 +182,8 @@ def figure_tables(systems: Mapping[str, Iterable[Figure]]) -> list[Table]:
     """
     parts: dict[Key, dict[str, dict[str, Figure]]] = {}
     for name, figures in systems.items():
-        for key, own in grouped(list(figures)).items():
-            for row in own:
+        for key, group in grouped(list(figures)).items():
+            for row in group:
                 parts.setdefault(key, {}).setdefault(row.language, {})[name] = row
     tables = []
     for (task, _), languages in parts.items():
@@ -239,11 +244,11 @@ def shown_rows(rows: Sequence[Figure | Difference], **columns: Sequence[Any]) ->
     how = set(Measure("").to_json()) - {"unit", "higher_is_better"}  # a value is displayed; only numbers are wanted
     heads: list[str] = []
     cells = []
-    for row, *own in zip(rows, *columns.values(), strict=True):
+    for row, *extra in zip(rows, *columns.values(), strict=True):
         content = {name: value for name, value in row.to_json().items() if name not in how}
         content |= {name: row.measure.scale * content[name] for name in scaled if content.get(name) is not None}
         heads = [*columns, *content]
-        cells.append([*own, *content.values()])
+        cells.append([*extra, *content.values()])
     return heads, cells
 
 

@@ -136,11 +136,14 @@ def language_tables(lines: Sequence[Mapping[str, str]], role: str) -> list[Table
             recipes.setdefault(line["recipe"], {}).setdefault(row.language, []).append(row)
     tables = []
     for (task, _), recipes in found.items():
-        rows = [row for languages in recipes.values() for own in languages.values() for row in own]
+        rows = [row for languages in recipes.values() for found in languages.values() for row in found]
         measure, languages = rows[0].measure, list(dict.fromkeys(row.language for row in rows))
         dense = {row.language: row.before for row in rows}
         body = [("dense", *(measure.text(dense[lang]) for lang in languages))]
-        body += [(name, *(_mean_cell(own.get(lang, [])) for lang in languages)) for name, own in recipes.items()]
+        body += [
+            (name, *(_mean_cell(by_language.get(lang, [])) for lang in languages))
+            for name, by_language in recipes.items()
+        ]
         labels = language_labels(languages, pivot_of(rows))
         tables.append(Table(title_of(task, measure), ("recipe", *labels), body, (STARRED,)))
     return tables

@@ -96,15 +96,15 @@ class OWL(Allocation):
         """Percentage of a block's scores that are outliers."""
         scores = []
         for path, layer in block.layers.items():
-            own = statistics.get(path)
-            if importance.needs is not None and own is None:
+            statistic = statistics.get(path)
+            if importance.needs is not None and statistic is None:
                 continue  # calibration never ran through it, so it will be left dense
             if layer.is_experts:
                 for expert, matrix in enumerate(layer.matrix()):
-                    seen = own.of_expert(expert) if own is not None else None
+                    seen = statistic.of_expert(expert) if statistic is not None else None
                     scores.append(importance.score(matrix, seen, f"{path}[{expert}]").flatten())
             else:
-                scores.append(importance.score(layer.matrix(), own, path).flatten())
+                scores.append(importance.score(layer.matrix(), statistic, path).flatten())
         if not scores:
             return 0.0
         joined = torch.cat(scores)

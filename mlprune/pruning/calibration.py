@@ -309,11 +309,11 @@ class Calibration:
 
     def _masks(self, state: _State, block: int) -> list[tuple[Tensor | None, Tensor]]:
         """The mask of the block's own tokens first, then masks of other sequences its layers may see."""
-        own, encoder = state.masks.get("attention_mask"), None
+        mask, encoder = state.masks.get("attention_mask"), None
         if "decoder_input_ids" in state.inputs and state.finals:
-            own, encoder = state.masks.get("decoder_attention_mask"), own
-            return [(own, state.hidden), (encoder, self._encoder_states(state, block))]
-        return [(own, state.hidden)]
+            mask, encoder = state.masks.get("decoder_attention_mask"), mask
+            return [(mask, state.hidden), (encoder, self._encoder_states(state, block))]
+        return [(mask, state.hidden)]
 
     def _encoder_states(self, state: _State, block: int) -> Tensor:
         """The tensor by which a decoder block receives the encoder's states."""

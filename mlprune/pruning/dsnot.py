@@ -83,8 +83,10 @@ class DSnoT(Importance):
                 f"DSnoT: groups {self.groups}, but those of first are {self.first.groups}; give one of them"
             )
         self.groups = self.groups or self.first.groups
-        own = self.first.needs
-        self.needs = PROMPT_MOMENTS if own is None or PROMPT_MOMENTS.includes(own) else joined(PROMPT_MOMENTS, own)
+        needed = self.first.needs
+        self.needs = (
+            PROMPT_MOMENTS if needed is None or PROMPT_MOMENTS.includes(needed) else joined(PROMPT_MOMENTS, needed)
+        )
 
     @property
     @override

@@ -121,14 +121,14 @@ class GradientStatistics(BlockStatistics):
     @override
     def result(self, paths: Iterable[str] | None = None) -> dict[str, LayerStatistics]:
         found = {}
-        for path, own in super().result(paths).items():
+        for path, layer in super().result(paths).items():
             joined = {}
-            for group, energy in own.means.items():
+            for group, energy in layer.means.items():
                 squares, prompts = self.squares[path][group].result()
-                tokens = own.tokens[group].clamp(min=1).to(energy.dtype)[..., None, None]
+                tokens = layer.tokens[group].clamp(min=1).to(energy.dtype)[..., None, None]
                 share = (prompts / tokens).expand(*energy.shape[:-1], 1, energy.shape[-1])
                 joined[group] = torch.cat([energy.unsqueeze(-2), share, squares * (prompts / tokens)], dim=-2)
-            found[path] = LayerStatistics(joined, own.tokens, self.gradients)
+            found[path] = LayerStatistics(joined, layer.tokens, self.gradients)
         return found
 
 

@@ -28,11 +28,11 @@ def merge_statistics(parts: Iterable[Mapping[str, LayerStatistics]]) -> dict[str
         if merged and part.keys() != merged.keys():
             other = sorted(part.keys() ^ merged.keys())[0]
             raise UserError(f"statistics to be merged are of other layers: {other} is not in all of them")
-        for path, own in part.items():
-            before = merged.get(path, LayerStatistics({}, {}, own.statistic))
-            if twice := before.means.keys() & own.means.keys():
+        for path, layer in part.items():
+            before = merged.get(path, LayerStatistics({}, {}, layer.statistic))
+            if twice := before.means.keys() & layer.means.keys():
                 raise UserError(f"statistics to be merged have the group '{sorted(twice)[0]}' twice")
-            if before.statistic != own.statistic:
-                raise UserError(f"statistics of {path} are {before.statistic.name} and {own.statistic.name}")
-            merged[path] = LayerStatistics(before.means | own.means, before.tokens | own.tokens, own.statistic)
+            if before.statistic != layer.statistic:
+                raise UserError(f"statistics of {path} are {before.statistic.name} and {layer.statistic.name}")
+            merged[path] = LayerStatistics(before.means | layer.means, before.tokens | layer.tokens, layer.statistic)
     return merged

@@ -100,8 +100,8 @@ class Joined(Statistic):
         for part in self.parts:
             rows = _rows(part, in_features)
             if part.includes(wanted):
-                own = mean[..., start : start + rows, :].reshape(*mean.shape[:-2], *part.shape(in_features))
-                return part.part(own, wanted)
+                selected = mean[..., start : start + rows, :].reshape(*mean.shape[:-2], *part.shape(in_features))
+                return part.part(selected, wanted)
             start += rows
         raise ValueError(f"{self.name}: there are no {wanted.name}")
 

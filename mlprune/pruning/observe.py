@@ -151,7 +151,7 @@ class BlockStatistics:
         if not self.statistic.by_prompt:
             return self._total(flat, mask)
         prompts = flat.reshape(num_prompts, -1, flat.shape[-1])
-        parts = [self._total(own, None if mask is None else mask[i]) for i, own in enumerate(prompts)]
+        parts = [self._total(prompt, None if mask is None else mask[i]) for i, prompt in enumerate(prompts)]
         parts = [(total, tokens) for total, tokens in parts if tokens]
         if not parts:
             return torch.zeros(self.statistic.shape(x.shape[-1]), device=x.device), 0

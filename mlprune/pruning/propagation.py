@@ -90,7 +90,7 @@ class LayerPropagation(Propagation):
 
 
 PROPAGATIONS: dict[str, Propagation] = {
-    own.name: own for own in (PrunedPropagation(), DensePropagation(), LayerPropagation())
+    propagation.name: propagation for propagation in (PrunedPropagation(), DensePropagation(), LayerPropagation())
 }
 
 

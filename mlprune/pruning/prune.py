@@ -149,7 +149,7 @@ def prune_from_statistics(
     blocks = pruner.select(find_blocks(model))
     check_statistics(blocks, statistics, pruner.importance)
     device = model_device(model)
-    statistics = {path: own.to(device) for path, own in statistics.items()}  # a file's are on the CPU
+    statistics = {path: layer.to(device) for path, layer in statistics.items()}  # a file's are on the CPU
     pruner.allocate(blocks, statistics)
     reports = {path: report for block in blocks for path, report in pruner.prune_block(block, statistics).items()}
     return {path: report.mask for path, report in reports.items()}

@@ -154,7 +154,7 @@ class Pruner:
             statistics: Statistics of the dense model, for allocations that need them.
         """
         if self.allocation is not None:
-            seen = statistics and {path: self.importance.seen(own) for path, own in statistics.items()}
+            seen = statistics and {path: self.importance.seen(layer) for path, layer in statistics.items()}
             self.sparsities = self.allocation.sparsities(blocks, self.importance, self.pattern.sparsity, seen)
 
     def prune_block(self, block: Block, statistics: Mapping[str, LayerStatistics]) -> dict[str, LayerReport]:
@@ -229,11 +229,11 @@ class Pruner:
         weight = layer.matrix()[expert]
         if statistics is None or self.importance.needs is None:
             return self._decide(weight, None, path, sparsity)
-        own = statistics.of_expert(expert)
-        if int(own.total_tokens()) == 0:
+        of_expert = statistics.of_expert(expert)
+        if int(of_expert.total_tokens()) == 0:
             log.warning("%s: no calibration token was routed to this expert; left dense", path)
             return _dense(weight)
-        return self._decide(weight, own, path, sparsity)
+        return self._decide(weight, of_expert, path, sparsity)
 
 
 def _dense(weight: Tensor) -> Decision:

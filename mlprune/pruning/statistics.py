@@ -155,8 +155,8 @@ def _add(sums: Tensor, value: Tensor) -> None:
 def _sum_of_processes(sums: Tensor) -> Tensor:
     """Add up the sums of all processes, (processes, 1 or 2, ...)."""
     result = sums[0].clone()
-    for own in sums[1:]:
-        for part in own:
+    for process in sums[1:]:
+        for part in process:
             _add(result, part)
     return result
 
@@ -295,7 +295,7 @@ class LayerStatistics:
         """Return the same statistics on a device, in its most exact dtype."""
         exact = accumulator_dtype(device)
         means = {group: mean.to(device, exact) for group, mean in self.means.items()}
-        tokens = {group: own.to(device) for group, own in self.tokens.items()}
+        tokens = {group: count.to(device) for group, count in self.tokens.items()}
         return self._with(means, tokens)
 
     def energies(self) -> "LayerStatistics":

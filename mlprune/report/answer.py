@@ -76,13 +76,13 @@ def findings(rows: Sequence[Difference], tasks: Collection[str], controls: Seque
     chosen = [task for task in dict.fromkeys(row.task for row in rows) if task in tasks or not tasks]
     found = []
     for task in chosen:
-        own = [row for row in rows if row.task == task]
-        own = [row for row in own if row.measure.name == own[0].measure.name]
-        average = next((row for row in own if row.language == AVERAGE), None)
+        task_rows = [row for row in rows if row.task == task]
+        task_rows = [row for row in task_rows if row.measure.name == task_rows[0].measure.name]
+        average = next((row for row in task_rows if row.language == AVERAGE), None)
         if average is not None:
-            languages = [row for row in own if row.language not in (AVERAGE, AVERAGE_ALL)]
+            languages = [row for row in task_rows if row.language not in (AVERAGE, AVERAGE_ALL)]
             measure = average.measure
-            pivot = average.pivot or ("en" if len(own) > len(languages) + 1 else None)
+            pivot = average.pivot or ("en" if len(task_rows) > len(languages) + 1 else None)
             found.append(
                 Finding(
                     (task, measure.name),

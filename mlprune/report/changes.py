@@ -62,12 +62,12 @@ def generated_answers(results: Json, systems: Mapping[str, Predictions], limit: 
     queues = []
     names, sides = list(systems), list(systems.values())
     for task, lang, pairs in _paired(sides[0], sides[-1]) if sides else []:
-        own = results.get("measured_by", {}).get(task, LEGACY)
-        key, found = own["answer"], []
+        measured = results.get("measured_by", {}).get(task, LEGACY)
+        key, found = measured["answer"], []
         for first, second in pairs:
             if key is None or not isinstance(first.get(key), str) or "label" in first:
                 continue
-            shown = {name: str(first[name]) for name in ("source", *own["given"]) if name in first}
+            shown = {name: str(first[name]) for name in ("source", *measured["given"]) if name in first}
             shown |= {names[0]: first[key], names[-1]: str(second.get(key))}
             found.append({"task": task, "lang": lang, "id": first["id"], "shown": shown})
         queues.append(sorted(found, key=lambda e: e["shown"][names[0]] == e["shown"][names[-1]]))

@@ -101,13 +101,13 @@ def dot_chart(dots: Dots, alt: str) -> str:
 def _draw_values(axes: Axes, dots: Dots, rows: list[str]) -> None:
     num = len(dots.systems)
     lane = LANE / (MARGIN + LANE * num)
-    for i, (name, own) in enumerate(dots.systems.items()):
-        places = [row for row in rows if row in own]
+    for i, (name, intervals) in enumerate(dots.systems.items()):
+        places = [row for row in rows if row in intervals]
         y = [rows.index(row) + (i - (num - 1) / 2) * lane for row in places]
-        x = [own[row][0] for row in places]
+        x = [intervals[row][0] for row in places]
         color = SERIES[(i if num > 1 else 1) % len(SERIES)]
         style: dict[str, Any] = {"color": color, "marker": MARKERS[i % len(MARKERS)], "linestyle": "none"}
-        axes.errorbar(x, y, xerr=_arms(own, places), label=plot_text(name), markersize=5, elinewidth=1.2, **style)
+        axes.errorbar(x, y, xerr=_arms(intervals, places), label=plot_text(name), markersize=5, elinewidth=1.2, **style)
     marked = [row for row in rows if row in dots.chance]
     for place, row in enumerate(marked):
         y = [rows.index(row) - 0.42, rows.index(row) + 0.42]
@@ -128,7 +128,10 @@ def _draw_changes(axes: Axes, dots: Dots, rows: list[str]) -> None:
     axes.set_xlabel("difference")
 
 
-def _arms(own: Mapping[str, Interval], rows: list[str]) -> list[list[float]] | None:
+def _arms(intervals: Mapping[str, Interval], rows: list[str]) -> list[list[float]] | None:
     """How far the intervals reach to the left and to the right; None where there are none."""
-    arms = [[max(own[row][0] - own[row][1], 0) for row in rows], [max(own[row][2] - own[row][0], 0) for row in rows]]
+    arms = [
+        [max(intervals[row][0] - intervals[row][1], 0) for row in rows],
+        [max(intervals[row][2] - intervals[row][0], 0) for row in rows],
+    ]
     return arms if any(map(any, arms)) else None

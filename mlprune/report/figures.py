@@ -37,16 +37,16 @@ def result_figures(
     changed = grouped(list(differences))
     figures = {}
     for key in keys:
-        own = {name: table[key] for name, table in tables.items() if key in table}
-        if key in siblings or not any(row.value is not None for rows in own.values() for row in rows):
+        shown = {name: table[key] for name, table in tables.items() if key in table}
+        if key in siblings or not any(row.value is not None for rows in shown.values() for row in rows):
             continue
         task, measure = key[0], measures[key]
         guessed = {lang: level for (*known, lang), level in (chances or {}).items() if tuple(known) == key}
         for table in tables.values():
             guessed |= {row.language: row.value for row in table.get((task, str(measure.chance)), []) if row.value}
-        dots = dots_of(own, changed.get(key, []), guessed)
+        dots = dots_of(shown, changed.get(key, []), guessed)
         title = title_of(task, measure)
-        alt = f"{title} by language: a dot with its 95% interval for {' and '.join(own)}; see the table."
+        alt = f"{title} by language: a dot with its 95% interval for {' and '.join(shown)}; see the table."
         figures[key] = (title, Markup(dot_chart(dots, alt)))
     return figures
 
@@ -78,7 +78,7 @@ def dots_of(
         if row.language in names and row.delta is not None
     }
     return Dots(
-        {name: own for name, own in shown.items() if own},
+        {name: intervals for name, intervals in shown.items() if intervals},
         measure.label,
         {names[language]: scale * level for language, level in chances.items() if language in names},
         changes,

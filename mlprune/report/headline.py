@@ -38,7 +38,7 @@ def question(run: RunContent) -> str:
         return TRAINED if "trained" in run.results or run.recipe.get("trained") else PRUNED
     if run.overlap or not run.results:
         return FEATURES if run.overlap else ""
-    pivots = {_pivot(own) for own in grouped(read_figures(run.final)).values()} - {None}
+    pivots = {_pivot(figures) for figures in grouped(read_figures(run.final)).values()} - {None}
     return (
         DENSE.format(pivot=" or ".join(map(language_name, sorted(filter(None, pivots))))) if pivots else WITHOUT_PIVOT
     )
@@ -64,21 +64,21 @@ def _evaluated(results: Json) -> str:
     found = []
     for task in headline_tasks(results):
         measured = [row for row in rows if row.task == task and row.value is not None]
-        own = [row for row in measured if row.measure == measured[0].measure]
-        pivot = _pivot(own)
+        same = [row for row in measured if row.measure == measured[0].measure]
+        pivot = _pivot(same)
         places = {AVERAGE: "in the other languages" if pivot else "on average over languages"}
         if pivot:
             places |= {pivot: f"in {language_name(pivot)}"}
         shown = [
             f"{row.measure.text(row.value)}{'%' if row.measure.unit == '%' else ''} {places[row.language]}"
-            for row in own
+            for row in same
             if row.language in places
         ]
         beside = [
-            f"{row.measure.title} {row.measure.text(row.value)}" for row in measured if _stands_beside(row, own[0])
+            f"{row.measure.title} {row.measure.text(row.value)}" for row in measured if _stands_beside(row, same[0])
         ]
         if shown:
-            name = own[0].measure.title or own[0].measure.name
+            name = same[0].measure.title or same[0].measure.name
             found.append(f"{task} {name} {' and '.join(shown)}" + "".join(f" ({text})" for text in beside))
     system = results.get("system") or results.get("stage", "dense")
     return f"The {system} model: {'; '.join(found)}." if found else ""

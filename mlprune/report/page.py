@@ -163,7 +163,8 @@ def chances_of(runs: Sequence[RunContent]) -> Levels:
     for run in runs:
         last = next(reversed(run.predictions.values()), {})
         records = {
-            task: {lang: list(own.values()) for lang, own in languages.items()} for task, languages in last.items()
+            task: {lang: list(levels.values()) for lang, levels in languages.items()}
+            for task, languages in last.items()
         }
         found |= chance_levels(records, run.final.get("measured_by", {}))
     return found

@@ -37,7 +37,7 @@ def systems_of(runs: Sequence[RunContent]) -> list[System]:
     if len(runs) == 1:
         return [System(stage, runs[0], stage) for stage in runs[0].results]
     dense = [_values(run.results["dense"]) for run in runs if "dense" in run.results]
-    one_dense = all(own[key] == dense[0][key] for own in dense for key in own.keys() & dense[0].keys())
+    one_dense = all(other[key] == dense[0][key] for other in dense for key in other.keys() & dense[0].keys())
     found: dict[str, System] = {}
     for stage in dict.fromkeys(stage for run in runs for stage in run.results):
         for run in runs:

@@ -30,7 +30,7 @@ def sweep_section(run: RunContent) -> dict[str, Any] | None:
     return {
         "table": curves_table(averages or others),
         "languages": curves_table(others) if averages and others else None,
-        "figures": [_figure(own) for own in grouped([*averages, *others]).values()],
+        "figures": [_figure(group) for group in grouped([*averages, *others]).values()],
     }
 
 

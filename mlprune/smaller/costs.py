@@ -54,7 +54,7 @@ class Costs:
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Costs":
         """Return what was stored."""
-        tokens = {lang: (own["before"], own["after"]) for lang, own in content["tokens_per_character"].items()}
+        tokens = {lang: (pair["before"], pair["after"]) for lang, pair in content["tokens_per_character"].items()}
         differences = [Difference.from_json(row) for row in content["differences"]]
         return cls(tokens, content["bits_per_character_renormalized"], differences)
 
@@ -104,10 +104,10 @@ def token_costs(
         texts: Language to texts.
     """
     found = {}
-    for lang, own in texts.items():
-        chars = sum(map(len, own))
+    for lang, listed in texts.items():
+        chars = sum(map(len, listed))
         if chars:
-            counts = [sum(map(len, token_ids(tokenizer, own))) for tokenizer in (before, after)]
+            counts = [sum(map(len, token_ids(tokenizer, listed))) for tokenizer in (before, after)]
             found[lang] = (counts[0] / chars, counts[1] / chars)
     return found
 

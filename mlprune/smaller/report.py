@@ -37,11 +37,11 @@ def measure_costs(
         seed: Seed of the choice of texts and of the resampling.
     """
     small = replace(original, name=str(trimmed), revision=None)
-    counted = {lang: _sample(own, COUNTED_TEXTS, seed) for lang, own in texts.items()}
+    counted = {lang: _sample(listed, COUNTED_TEXTS, seed) for lang, listed in texts.items()}
     tokens = token_costs(original.load_tokenizer(), small.load_tokenizer(), counted)
     if not limit or original.has_encoder():  # an encoder-decoder model gives plain text no likelihood
         return Costs(tokens, {}, [])
-    tasks = _tasks({lang: own[:limit] for lang, own in counted.items()}, limit)
+    tasks = _tasks({lang: listed[:limit] for lang, listed in counted.items()}, limit)
     return Costs(tokens, *quality_costs(original, small, kept_ids(trimmed), tasks, seed))
 
 
@@ -104,7 +104,7 @@ def _size_table(facts: Mapping[str, Any]) -> Table:
 
 
 def _coverage_table(facts: Mapping[str, Any]) -> Table:
-    texts = {name: own for name, own in facts["texts"].items() if own["texts"]}
+    texts = {name: counted for name, counted in facts["texts"].items() if counted["texts"]}
     rows = [
         (
             f"1/{1 / point['share']:.0f}",
@@ -114,7 +114,8 @@ def _coverage_table(facts: Mapping[str, Any]) -> Table:
         for point in facts["coverage"]
     ]
     counts = ", ".join(
-        f"{language_name(name)} {own['texts']:,} ({own['characters']:,} characters)" for name, own in texts.items()
+        f"{language_name(name)} {counted['texts']:,} ({counted['characters']:,} characters)"
+        for name, counted in texts.items()
     )
     notes = [
         f"Texts: {counts}." + (f" Corpora: {', '.join(facts['corpora'])}." if facts.get("corpora") else ""),

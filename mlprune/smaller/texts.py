@@ -30,7 +30,7 @@ class Texts(Corpus):
     """
 
     def __init__(self, texts: Mapping[str, Sequence[str]]) -> None:
-        self.texts = {lang: list(own) for lang, own in texts.items()}
+        self.texts = {lang: list(listed) for lang, listed in texts.items()}
 
     @property
     def identity(self) -> tuple[str, ...]:
@@ -136,12 +136,14 @@ def prompt_texts(texts: Mapping[str, Sequence[str]]) -> list[str]:
         >>> found[0], "Il pleut. It is negative" in found
         ('French: Il pleut.\\nSwahili: Mvua inanyesha.\\n', True)
     """
-    samples = {lang: list(own[:FILLED]) for lang, own in texts.items() if is_language(lang) and own}
+    samples = {lang: list(listed[:FILLED]) for lang, listed in texts.items() if is_language(lang) and listed}
     found = [
-        "".join(f"{language(lang).name}: {own[min(row, len(own) - 1)]}\n" for lang, own in samples.items())
+        "".join(f"{language(lang).name}: {sample[min(row, len(sample) - 1)]}\n" for lang, sample in samples.items())
         for row in range(FILLED)
     ]
-    return found + [text for lang, own in samples.items() for name in TEMPLATES for text in _filled(name, lang, own)]
+    return found + [
+        text for lang, sample in samples.items() for name in TEMPLATES for text in _filled(name, lang, sample)
+    ]
 
 
 def _filled(name: str, lang: str, samples: Sequence[str]) -> list[str]:

@@ -67,8 +67,8 @@ class Trimmed:
             "schema_version": 1,
             **{name: {"before": before, "after": after} for name, (before, after) in sizes.items()},
             "texts": {
-                name: {"texts": own.num_texts, "characters": own.num_chars, "tokens": own.num_tokens}
-                for name, own in self.usage.items()
+                name: {"texts": used.num_texts, "characters": used.num_chars, "tokens": used.num_tokens}
+                for name, used in self.usage.items()
             },
             "coverage": [vars(point) for point in self.curve],
         }
@@ -101,8 +101,8 @@ def trim_vocabulary(
     source = ModelSource(model) if isinstance(model, str) else model
     tokenizer, checkpoint = source.load_tokenizer(), source.checkpoint
     pieces, tables = pieces_of(tokenizer), tables_of(checkpoint)
-    given = {name: list(own) for name, own in texts.items()}
-    if not any(text for own in given.values() for text in own):
+    given = {name: list(listed) for name, listed in texts.items()}
+    if not any(text for listed in given.values() for text in listed):
         raise UserError("there is no text to choose the tokens by")
     if tokenizer.chat_template:
         given[CHAT] = _chat_texts(tokenizer)
@@ -164,7 +164,7 @@ def _options(source: ModelSource) -> dict[str, Any]:
 
 def _new_ids(checkpoint: Checkpoint, tables: Tables, pieces: Pieces, usage: Mapping[str, Usage]) -> dict[int, int]:
     """Every kept token's id to its new one, in the old order."""
-    used: set[int] = set().union(*(own.used for own in usage.values()))
+    used: set[int] = set().union(*(part.used for part in usage.values()))
     named = ids_in(checkpoint.config.to_dict())
     if (checkpoint.folder / GENERATION).is_file():
         named |= ids_in(GenerationConfig.from_pretrained(checkpoint.folder).to_dict())
@@ -194,9 +194,9 @@ def _check_texts(
     before: PreTrainedTokenizerBase, after: PreTrainedTokenizerBase, texts: Mapping[str, list[str]], new: NewIds
 ) -> None:
     """Refuse a tokenizer that splits one of the texts otherwise once it has fewer tokens."""
-    for name, own in texts.items():
-        for start in range(0, len(own), 1000):
-            batch = [text for text in own[start : start + 1000] if text]
+    for name, listed in texts.items():
+        for start in range(0, len(listed), 1000):
+            batch = [text for text in listed[start : start + 1000] if text]
             expected, found = token_ids(before, batch), token_ids(after, batch)
             for text, old, ids in zip(batch, expected, found, strict=True):
                 if [new.get(index) for index in old] != ids:

@@ -119,6 +119,6 @@ def coverage_curve(usage: Mapping[str, Usage]) -> list[CoveragePoint]:
     """
     points = []
     for share in SHARES:
-        found: set[int] = set().union(*(own.found_in(share) for own in usage.values()))
-        points.append(CoveragePoint(share, len(found), {name: own.coverage(found) for name, own in usage.items()}))
+        found: set[int] = set().union(*(part.found_in(share) for part in usage.values()))
+        points.append(CoveragePoint(share, len(found), {name: part.coverage(found) for name, part in usage.items()}))
     return points

@@ -93,7 +93,7 @@ def decide(confirmations: Sequence[Confirmation], num_recipes: int, looks: int =
     """
     p_values = [confirmation.evidence.row.p for confirmation in confirmations]
     corrected = holm([1.0 if p is None else p for p in p_values])
-    claims = [Claim(own, p, _verdict(own, p)) for own, p in zip(confirmations, corrected, strict=True)]
+    claims = [Claim(evidence, p, _verdict(evidence, p)) for evidence, p in zip(confirmations, corrected, strict=True)]
     return Decision(claims, _sentence(claims, num_recipes, looks))
 
 
@@ -125,7 +125,9 @@ def _sentence(claims: Sequence[Claim], num_recipes: int, looks: int) -> str:
     chosen = f"Of {num_recipes} recipes, {count}" if num_recipes > len(names) else count
     rows = "once on rows that had chosen none" if looks == 1 else f"on rows that were looked at {looks} times"
     order: list[Verdict] = ["helped", "a shift of labels", "rose", "fell", "too few to tell", "hurt"]
-    said = "; ".join(_said(claim, len(claims)) for claim in sorted(claims, key=lambda own: order.index(own.verdict)))
+    said = "; ".join(
+        _said(claim, len(claims)) for claim in sorted(claims, key=lambda claim: order.index(claim.verdict))
+    )
     caution = "" if looks == 1 else " These p values are too small: later looks know what earlier ones showed."
     return f"{chosen} {'was' if len(names) == 1 else 'were'} judged {rows}: {said}.{caution}"
 

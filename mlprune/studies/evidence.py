@@ -120,18 +120,21 @@ def evidence_of(
         (0.625, (0.5, 0.75), 4, 4)
     """
     reference_cells, stratum = _cells(dense, endpoint)
-    sides = [_cells(own, endpoint)[0] for own in pruned]
+    sides = [_cells(side, endpoint)[0] for side in pruned]
     names = list(reference_cells)
     if not names:
         raise UserError(f"study.endpoint: no records of {endpoint.metric} in the tasks and languages it names")
-    others = [_cells(own, endpoint)[0] for own in references or ()] or [reference_cells for _ in sides]
+    others = [_cells(side, endpoint)[0] for side in references or ()] or [reference_cells for _ in sides]
     before = [side[name] for side in others for name in names]
     after = [side[name] for side in sides for name in names]
     pools = make_pools([before, after], len(stratum))
     found = []
     for places in [list(range(len(names)))] if endpoint.average else [[i] for i in range(len(names))]:
         by_seed = [[len(names) * s + i for i in places] for s in range(len(sides))]
-        targets = [target_of(AVERAGE, own, before, stratum) for own in ([i for own in by_seed for i in own], *by_seed)]
+        targets = [
+            target_of(AVERAGE, indices, before, stratum)
+            for indices in ([i for indices in by_seed for i in indices], *by_seed)
+        ]
         one, two = (averaged(pool.point()[endpoint.metric][None], targets)[0].tolist() for pool in pools)
         tasks, languages = (list(dict.fromkeys(part)) for part in zip(*(names[i] for i in places), strict=True))
         interval = intervals(Estimate(pools[1], pools[0]), targets[:1], stratum, seed)[endpoint.metric][0]
@@ -160,14 +163,14 @@ def _cells(tasks: Sequence[TaskRecords], endpoint: Endpoint) -> tuple[dict[tuple
     """The endpoint's channels by task and language, clusters numbered over all tasks; and the stratum of each."""
     cells: dict[tuple[str, str], Channel] = {}
     stratum = np.zeros(0, np.int64)
-    for own in tasks:
-        if endpoint.tasks is not None and own.task not in endpoint.tasks:
+    for task in tasks:
+        if endpoint.tasks is not None and task.task not in endpoint.tasks:
             continue
-        clusters = cluster_records(own.records, own.aligned)
+        clusters = cluster_records(task.records, task.aligned)
         num = 1 + max((int(found.max(initial=-1)) for found in clusters.values()), default=-1)
-        for family in families(own, {lang: found + len(stratum) for lang, found in clusters.items()}):
+        for family in families(task, {lang: found + len(stratum) for lang, found in clusters.items()}):
             if any(measure.name == endpoint.metric for measure in family.measures):
-                cells |= {(own.task, channel.language): channel for channel in _wanted(family.channels, endpoint)}
+                cells |= {(task.task, channel.language): channel for channel in _wanted(family.channels, endpoint)}
         stratum = np.concatenate([stratum, strata(clusters.values(), num) + 1 + stratum.max(initial=-1)])
     return cells, stratum
 

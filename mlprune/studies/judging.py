@@ -69,8 +69,8 @@ class Judge:
         """Return the dense model's records, of the model that a recipe prunes."""
         key = (entry.dense,)
         if key not in self._read:
-            own = self.store.folder / entry.dense / PREDICTIONS if entry.dense else None
-            self._read[key] = read_tasks(own or self.store.folder / "predictions.dense")
+            folder = self.store.folder / entry.dense / PREDICTIONS if entry.dense else None
+            self._read[key] = read_tasks(folder or self.store.folder / "predictions.dense")
         return self._read[key]
 
     def records(self, entry: Entry, seed: int, parts: Sequence[str]) -> list[TaskRecords]:
@@ -118,8 +118,8 @@ class Judge:
     def _evidence(
         self, sides: Sequence[tuple[list[TaskRecords], list[TaskRecords]]], endpoint: Endpoint, name: str, other: str
     ) -> list[Evidence]:
-        references, own = [one for one, _ in sides], [two for _, two in sides]
-        return evidence_of(references[0], own, endpoint, name, other, self.seed, references)
+        references, pruned = [one for one, _ in sides], [two for _, two in sides]
+        return evidence_of(references[0], pruned, endpoint, name, other, self.seed, references)
 
     def shifts(self, entry: Entry, parts: Sequence[str]) -> Sequence[Shift | None]:
         """Return what constants explain of each piece of a recipe's evidence; None where there are none."""
@@ -171,10 +171,10 @@ def against_of(entries: Sequence[Entry], endpoint: Endpoint | None) -> Entry | N
 def with_soft(tasks: Sequence[TaskRecords]) -> list[TaskRecords]:
     """Return the tasks whose records say which candidate is right, measured by its probability too."""
     found = []
-    for own in tasks:
-        if all("right" in record for rows in own.records.values() for record in rows):
-            metrics = {lang: [*own.metrics[lang], RightProbability()] for lang in own.records}
-            found.append(replace(own, metrics=metrics))
+    for task in tasks:
+        if all("right" in record for rows in task.records.values() for record in rows):
+            metrics = {lang: [*task.metrics[lang], RightProbability()] for lang in task.records}
+            found.append(replace(task, metrics=metrics))
     return found
 
 

@@ -20,23 +20,23 @@ class Looks:
     Args:
         rows: Their hash.
         before: Looks of earlier studies, each by an id of its own.
-        own: The id of this study's look.
+        look: The id of this study's look.
         where: Folder of an earlier study.
     """
 
     rows: str
     before: frozenset[str]
-    own: str
+    look: str
     where: str = ""
 
     @property
     def count(self) -> int:
         """How often they have been looked at, this study included."""
-        return len(self.before | {self.own})
+        return len(self.before | {self.look})
 
     def to_json(self) -> dict[str, Any]:
         """Return what study.json has of it."""
-        return {"looks": {self.rows: self.count}, "look_ids": {self.rows: sorted(self.before | {self.own})}}
+        return {"looks": {self.rows: self.count}, "look_ids": {self.rows: sorted(self.before | {self.look})}}
 
     def check(self, look_again: bool) -> None:
         """Raise UserError if the rows were looked at before, unless that is asked for."""
@@ -56,8 +56,8 @@ def hash_of(examples: Mapping[str, Examples], ids: Ids) -> str:
         ids: Task to the ids of its rows.
     """
     found = []
-    for task, own in ids.items():
-        wanted = set(own)
+    for task, chosen in ids.items():
+        wanted = set(chosen)
         for lang, rows in examples[task].items():
             found += [digest([lang, *content(example)]) for example in rows if example.id in wanted]
     return digest(sorted(found))

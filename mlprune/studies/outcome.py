@@ -78,11 +78,11 @@ class Outcome:
         """Return what study.json has of it."""
         return {
             "answer": self.answer,
-            "gains": [dict(own) for own in self.gains],
+            "gains": [dict(gain) for gain in self.gains],
             "selected": list(dict.fromkeys(claim.recipe for claim in self.claims)),
-            "selection": [own.to_json() for found in self.selection.values() for own in found],
+            "selection": [evidence.to_json() for found in self.selection.values() for evidence in found],
             "confirmed": [claim_to_json(claim) for claim in self.claims],
-            "controls": [own.control.to_json() | {"beyond": own.beyond.to_json()} for own in self.controls],
+            "controls": [beside.control.to_json() | {"beyond": beside.beyond.to_json()} for beside in self.controls],
         }
 
 
@@ -121,32 +121,33 @@ def conclude(
     for role, seen in ((SELECT, parts), (CONFIRM, [CONFIRM] if chosen else [])):
         lines += _lines(judge, judge.against, role, seen) if judge.against is not None else []
     for entry in recipes if parts else []:
-        seen = parts[: sum(entry.name in own for own in gains) if judge.endpoint is not None else len(parts)]
+        seen = parts[: sum(entry.name in gain for gain in gains) if judge.endpoint is not None else len(parts)]
         lines += _lines(judge, entry, SELECT, seen)
         if judge.endpoint is not None:
             selection[entry.name] = judge.evidence(entry, seen)
-            lines += [Line(entry, ALL_SEEDS, SELECT, own.row) for own in selection[entry.name]]
+            lines += [Line(entry, ALL_SEEDS, SELECT, evidence.row) for evidence in selection[entry.name]]
     confirmed: list[Confirmation] = []
     by_name = {entry.name: entry for entry in entries}
     for entry in (by_name[name] for name in chosen):
         lines += _lines(judge, entry, CONFIRM, [CONFIRM])
         found, shifts = judge.evidence(entry, [CONFIRM]), judge.shifts(entry, [CONFIRM])
         confirmed += [
-            Confirmation(own, shifts[place] if place < len(shifts) else None) for place, own in enumerate(found)
+            Confirmation(evidence, shifts[place] if place < len(shifts) else None)
+            for place, evidence in enumerate(found)
         ]
     controls = []
     for entry in entries:
         if entry.control is not None and chosen:
             lines += _lines(judge, entry, CONTROL, [CONFIRM])
-            own = judge.evidence(entry, [CONFIRM])[0]
-            controls.append(Beside(own, judge.beyond(by_name[entry.control], entry, [CONFIRM])))
-            lines.append(Line(entry, ALL_SEEDS, CONTROL, own.row))
+            evidence = judge.evidence(entry, [CONFIRM])[0]
+            controls.append(Beside(evidence, judge.beyond(by_name[entry.control], entry, [CONFIRM])))
+            lines.append(Line(entry, ALL_SEEDS, CONTROL, evidence.row))
     if confirmed and parts and judge.against is None:
         controls += _constants(judge, by_name[chosen[0]], parts)
     if not confirmed:
         return Outcome(lines, selection, gains, answer=_explored(recipes, selection))
     decision = decide(confirmed, len(recipes), looks)
-    rows = [own.evidence.row for own in confirmed]
+    rows = [confirmation.evidence.row for confirmation in confirmed]
     lines += [Line(by_name[row.system], ALL_SEEDS, CONFIRM, row) for row in rows]
     return Outcome(lines, selection, gains, decision.claims, controls, decision.sentence)
 
@@ -156,10 +157,12 @@ def _constants(judge: Judge, best: Entry, parts: Sequence[str]) -> list[Beside]:
     assert judge.endpoint is not None
     sides = judge.sides(best, [CONFIRM])
     found = []
-    for own, records in fitted_evidence(sides[0][0], judge.sides(best, parts)[0][0], judge.endpoint, judge.seed):
+    for evidence, records in fitted_evidence(sides[0][0], judge.sides(best, parts)[0][0], judge.endpoint, judge.seed):
         endpoint = replace(judge.endpoint, average=True)
-        (beyond,) = evidence_of(records, [two for _, two in sides], endpoint, best.name, own.row.system, judge.seed)
-        found.append(Beside(own, beyond))
+        (beyond,) = evidence_of(
+            records, [two for _, two in sides], endpoint, best.name, evidence.row.system, judge.seed
+        )
+        found.append(Beside(evidence, beyond))
     return found
 
 
@@ -170,7 +173,7 @@ def _lines(judge: Judge, entry: Entry, role: str, parts: Sequence[str]) -> list[
 def _explored(recipes: Sequence[Entry], selection: Mapping[str, list[Evidence]]) -> str:
     """Say what an exploration cannot: nothing in it was judged on rows that had not chosen."""
     many = f"{len(recipes)} recipe{'s' * (len(recipes) != 1)} {'was' if len(recipes) == 1 else 'were'} explored"
-    rows = [own.row for found in selection.values() for own in found if own.row.delta is not None]
+    rows = [evidence.row for found in selection.values() for evidence in found if evidence.row.delta is not None]
     if not rows:
         return f"{many}, and none was confirmed: no endpoint was declared."
     better = rows[0].measure.higher_is_better is not False

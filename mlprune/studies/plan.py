@@ -97,13 +97,15 @@ def check_endpoint(endpoint: Endpoint, tasks: Sequence[Task], metric: str | None
     names = [task.name for task in tasks]
     for name in endpoint.tasks or []:
         _check(f"study.endpoint.tasks: '{name}' is not a task", name, names)
-    own = [task for task in tasks if endpoint.tasks is None or task.name in endpoint.tasks]
+    judged = [task for task in tasks if endpoint.tasks is None or task.name in endpoint.tasks]
     for key, wanted in (("endpoint.metric", endpoint.metric), ("select.metric", metric)):
-        for task in own if wanted is not None else []:
+        for task in judged if wanted is not None else []:
             known = measure_names(task)
-            if wanted not in known and (endpoint.tasks is not None or not any(wanted in measure_names(t) for t in own)):
+            if wanted not in known and (
+                endpoint.tasks is not None or not any(wanted in measure_names(t) for t in judged)
+            ):
                 _check(f"study.{key}: '{wanted}' is not a measure of task '{task.name}'", str(wanted), known)
-    deciding = [task for task in own if _decides(task, endpoint)]
+    deciding = [task for task in judged if _decides(task, endpoint)]
     languages = {lang for task in deciding for lang in (*task.languages, *("-".join(pair) for pair in task.pairs()))}
     for lang in endpoint.languages or []:
         _check(f"study.endpoint.languages: '{lang}' is not a language of the tasks that decide", lang, languages)
@@ -133,8 +135,11 @@ def _most(ids: Ids) -> int:
 def _plan(steps: list[Round], parts: Mapping[str, Ids], examples: Mapping[str, Examples], top: int) -> Plan:
     sizes = {}
     for name, ids in parts.items():
-        wanted = {task: set(own) for task, own in ids.items()}
+        wanted = {task: set(chosen) for task, chosen in ids.items()}
         sizes[name] = sum(
-            example.id in own for task, own in wanted.items() for rows in examples[task].values() for example in rows
+            example.id in chosen
+            for task, chosen in wanted.items()
+            for rows in examples[task].values()
+            for example in rows
         )
     return Plan(steps, parts, sizes, top)

@@ -76,11 +76,11 @@ def expand(
     for name, given in (recipes or {"pruned": {}}).items():
         if not name.strip() or not name.isprintable() or len(name) > 80:
             raise UserError(f"study.recipes: {name!r} is not allowed as a name; give one line of at most 80 characters")
-        own = {key: value for place, part in (given or {}).items() for key, value in _keys(name, place, part)}
+        keys = {key: value for place, part in (given or {}).items() for key, value in _keys(name, place, part)}
         axes = [[(full_key("study.grid", key), value) for value in values] for key, values in (grid or {}).items()]
         for values in itertools.product(*axes):
             words = [f"{key.rpartition('.')[2]} {_word(value)}" for key, value in values]
-            found.append(Recipe(", ".join([name, *words]), own | dict(values), dict(values)))
+            found.append(Recipe(", ".join([name, *words]), keys | dict(values), dict(values)))
     folders = [recipe.folder for recipe in found]
     for recipe in found:
         if folders.count(recipe.folder) > 1:
@@ -118,7 +118,7 @@ def full_key(where: str, key: str) -> str:
         raise UserError(
             f"{where}: '{key}' is not a key; give one of {', '.join(allowed)}{did_you_mean(first, allowed)}"
         )
-    if fixed := next((own for own in FIXED if full == own or full.startswith(f"{own}.")), None):
+    if fixed := next((prefix for prefix in FIXED if full == prefix or full.startswith(f"{prefix}.")), None):
         raise UserError(f"{where}: {fixed} is the same for all recipes of a study; leave '{key}' out")
     return full
 
@@ -129,7 +129,7 @@ def _word(value: Any) -> str:
         options = value.get("init_args") or {}
         words = [
             str(value.get("class_path", "")).rpartition(".")[2],
-            *(f"{key} {_word(own)}" for key, own in options.items()),
+            *(f"{key} {_word(value)}" for key, value in options.items()),
         ]
         return " ".join(filter(None, words))
     if isinstance(value, list):

@@ -39,7 +39,7 @@ def named_ids(task: Task, examples: Examples, rows: NamedRows | None) -> list[st
     Raises:
         UserError: If a row does not exist.
     """
-    ids = list(dict.fromkeys(example.id for own in examples.values() for example in own))
+    ids = list(dict.fromkeys(example.id for rows in examples.values() for example in rows))
     with in_task(task.name):
         return Selection(rows=rows).choose(ids, ids, getattr(task, "group_size", 1))
 
@@ -57,13 +57,13 @@ def in_rounds(ids: Ids, shares: Sequence[float], seed: int) -> list[Part]:
         [{'nli': ['a', 'c']}, {'nli': ['b', 'd']}]
     """
     parts = [Part(f"select.{number}", {}) for number in range(len(shares))]
-    for task, own in ids.items():
-        order = random.Random(f"{seed}:{task}").sample(own, len(own))
+    for task, chosen in ids.items():
+        order = random.Random(f"{seed}:{task}").sample(chosen, len(chosen))
         start = 0
         for part, share in zip(parts, shares, strict=True):
-            end = max(round(share * len(own)), 1)
+            end = max(round(share * len(chosen)), 1)
             dealt = set(order[start:end])
-            part.ids[task] = [row_id for row_id in own if row_id in dealt]
+            part.ids[task] = [row_id for row_id in chosen if row_id in dealt]
             start = end
     return parts
 
@@ -81,8 +81,8 @@ def _texts(value: Any) -> list[str]:
     if isinstance(value, str):
         return [" ".join(value.split())]
     if isinstance(value, Mapping):
-        return [text for own in value.values() for text in _texts(own)]
-    return [text for own in value for text in _texts(own)] if isinstance(value, list | tuple) else [str(value)]
+        return [text for part in value.values() for text in _texts(part)]
+    return [text for part in value for text in _texts(part)] if isinstance(value, list | tuple) else [str(value)]
 
 
 def check_disjoint(examples: Mapping[str, Examples], select: Ids, confirm: Ids) -> None:
@@ -101,9 +101,9 @@ def check_disjoint(examples: Mapping[str, Examples], select: Ids, confirm: Ids) 
                 "that judge must not have chosen"
             )
         chosen, judging = set(select[task]), set(confirm[task])
-        for lang, own in examples[task].items():
-            by_content = {content(example): example.id for example in own if example.id in chosen}
-            for example in own:
+        for lang, rows in examples[task].items():
+            by_content = {content(example): example.id for example in rows if example.id in chosen}
+            for example in rows:
                 if example.id in judging and (twin := by_content.get(content(example))) is not None:
                     raise UserError(
                         f"study.select.rows and study.confirm.rows: rows '{twin}' and '{example.id}' of task '{task}', "
@@ -126,7 +126,10 @@ def check_calibration(
         for task, names in part.items():
             wanted.setdefault(task, set()).update(names)
     texts = {
-        " ".join(text.split()): group for group, own in prompts.items() for text in own if len(text.strip()) >= SHORTEST
+        " ".join(text.split()): group
+        for group, found in prompts.items()
+        for text in found
+        if len(text.strip()) >= SHORTEST
     }
     for task, chosen in wanted.items():
         for lang, rows in examples[task].items():

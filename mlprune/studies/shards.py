@@ -69,10 +69,10 @@ def merge_shards(folders: Sequence[Path], target: Path) -> None:
         entries = [Entry(**entry) for entry in first["recipes"]]
         endpoint = Endpoint(**first["endpoint"]) if first["endpoint"] else None
         rounds = zip(*(content["gains"] for content in contents), strict=True)
-        gains = [{name: gain for own in found for name, gain in own.items()} for found in rounds]
+        gains = [{name: gain for part in found for name, gain in part.items()} for found in rounds]
         against = against_of(entries, endpoint)
         judged = [entry.name for entry in entries if entry is not against]
-        gains = [{name: own[name] for name in judged} for own in gains]
+        gains = [{name: gain[name] for name in judged} for gain in gains]
         parts = [name for name in first["sizes"] if name != CONFIRM]
         chosen = judged if CONFIRM in first["sizes"] else []
         looks = max(first["looks"].values(), default=1)

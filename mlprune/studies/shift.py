@@ -35,17 +35,17 @@ def shifts_of(
     kinds = []
     for by_language in (False, True):
         controls = [
-            [matched(one, two, by_language) for one, two in zip(dense, own, strict=True) if _decides(one, endpoint)]
-            for dense, own in sides
+            [matched(one, two, by_language) for one, two in zip(dense, pruned, strict=True) if _decides(one, endpoint)]
+            for dense, pruned in sides
         ]
         if any(control is None for found in controls for control in found):
             return [None]
         shifted = [[control.records for control in found if control is not None] for found in controls]
         system = named(reference, next(control.name for found in controls for control in found if control is not None))
         plain = [[one for one in dense if _decides(one, endpoint)] for dense, _ in sides]
-        own = [[two for two in side if _decides(two, endpoint)] for _, side in sides]
+        judged = [[two for two in side if _decides(two, endpoint)] for _, side in sides]
         alone = evidence_of(plain[0], shifted, endpoint, system, reference, seed, plain)
-        beyond = evidence_of(shifted[0], own, endpoint, recipe, system, seed, shifted)
+        beyond = evidence_of(shifted[0], judged, endpoint, recipe, system, seed, shifted)
         kinds.append([Shift(*pair) for pair in zip(alone, beyond, strict=True)])
     return [min(pair, key=lambda shift: _low(shift.beyond)) for pair in zip(*kinds, strict=True)]
 
@@ -63,8 +63,8 @@ def fitted_evidence(judged: Side, chosen: Side, endpoint: Endpoint, seed: int = 
         For constants that languages share and of each language, evidence of the average and the dense model with them;
         none where the endpoint is no accuracy, or a task has no fixed set of labels.
     """
-    by_task = {own.task: own for own in chosen}
-    pairs = [(own, by_task[own.task]) for own in judged if own.task in by_task and _decides(own, endpoint)]
+    by_task = {task.task: task for task in chosen}
+    pairs = [(task, by_task[task.task]) for task in judged if task.task in by_task and _decides(task, endpoint)]
     if endpoint.metric != MEASURE or not pairs:
         return []
     found: list[tuple[Evidence, Side]] = []
@@ -74,13 +74,13 @@ def fitted_evidence(judged: Side, chosen: Side, endpoint: Endpoint, seed: int = 
         if len(records) < len(pairs) or controls[0] is None:
             return []
         system = named("dense", controls[0].name)
-        (evidence, *_) = evidence_of([own for own, _ in pairs], [records], endpoint, system, seed=seed)
+        (evidence, *_) = evidence_of([task for task, _ in pairs], [records], endpoint, system, seed=seed)
         found.append((evidence, records))
     return found
 
 
-def _decides(own: TaskRecords, endpoint: Endpoint) -> bool:
-    return endpoint.tasks is None or own.task in endpoint.tasks
+def _decides(task: TaskRecords, endpoint: Endpoint) -> bool:
+    return endpoint.tasks is None or task.task in endpoint.tasks
 
 
 def _low(evidence: Evidence) -> float:

@@ -71,7 +71,7 @@ def check_covered(dense: Path, examples: Mapping[str, Examples], parts: Iterable
         parts: The rows.
     """
     known = {
-        own.task: {lang: {r["id"] for r in rows} for lang, rows in own.records.items()} for own in read_tasks(dense)
+        task.task: {lang: {r["id"] for r in rows} for lang, rows in task.records.items()} for task in read_tasks(dense)
     }
     for task, ids in (item for part in parts for item in part.items()):
         wanted = set(ids)
@@ -87,18 +87,18 @@ def check_covered(dense: Path, examples: Mapping[str, Examples], parts: Iterable
 def joined(parts: Sequence[Sequence[TaskRecords]]) -> list[TaskRecords]:
     """Return the records of several parts of the rows as those of one evaluation."""
     found: dict[str, TaskRecords] = {}
-    for own in (task for part in parts for task in part):
-        before = found.get(own.task)
+    for task in (task for part in parts for task in part):
+        before = found.get(task.task)
         records = {
-            lang: [*(before.records.get(lang, []) if before else []), *rows] for lang, rows in own.records.items()
+            lang: [*(before.records.get(lang, []) if before else []), *rows] for lang, rows in task.records.items()
         }
-        found[own.task] = replace(own, records=records)
+        found[task.task] = replace(task, records=records)
     return list(found.values())
 
 
-def paired(dense: Sequence[TaskRecords], own: Sequence[TaskRecords]) -> tuple[list[TaskRecords], list[TaskRecords]]:
+def paired(dense: Sequence[TaskRecords], pruned: Sequence[TaskRecords]) -> tuple[list[TaskRecords], list[TaskRecords]]:
     """Return two evaluations' records of the examples that the second has, in the order of the first."""
-    by_task = {task.task: task for task in own}
+    by_task = {task.task: task for task in pruned}
     first, second = [], []
     for task in (task for task in dense if task.task in by_task):
         there: dict[str, dict[Any, Record]] = {

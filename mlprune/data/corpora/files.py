@@ -42,9 +42,9 @@ class FloresFolder(Corpus):
 
     def _file(self, lang: str) -> Path:
         codes = language(lang).flores_codes
-        own = self.path if self.path.name == self.split else self.path / self.split
-        plain = [folder / f"{code}.{self.split}" for code in codes for folder in (self.path, own)]
-        rows = [own / f"{code}.{extension}" for extension in ("jsonl", "parquet") for code in codes]
+        subfolder = self.path if self.path.name == self.split else self.path / self.split
+        plain = [folder / f"{code}.{self.split}" for code in codes for folder in (self.path, subfolder)]
+        rows = [subfolder / f"{code}.{extension}" for extension in ("jsonl", "parquet") for code in codes]
         for candidate in (*plain, *rows):
             for ending in ("", *OPENERS):
                 if (found := candidate.with_name(candidate.name + ending)).is_file():

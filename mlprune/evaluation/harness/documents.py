@@ -140,10 +140,10 @@ class Documents:
 
 def _build(task: Any, prompting: Prompting, render: Callable[..., str] | None) -> None:
     """Set a task up and build its requests, as ``simple_evaluate`` does."""
-    own = task.get_config("num_fewshot")
-    if prompting.num_fewshot is not None and own != 0:
+    given = task.get_config("num_fewshot")
+    if prompting.num_fewshot is not None and given != 0:
         task.set_config(key="num_fewshot", value=prompting.num_fewshot)
-    elif own is None:
+    elif given is None:
         task.set_config(key="num_fewshot", value=0)
     if prompting.gen_kwargs and task.get_config("output_type") == "generate_until":
         task.set_config(key="generation_kwargs", value=dict(prompting.gen_kwargs), update=True)
@@ -191,21 +191,21 @@ def answer(documents: Documents, ids: Sequence[str], model: Any) -> list[list[An
     requests = [documents.instances[key] for key in ids]
     owners = [documents.owners[key] for key in ids]
     kinds: dict[str, list[Any]] = {}
-    for instance in (instance for own in requests for instance in own):
+    for instance in (instance for document in requests for instance in document):
         instance.resps, instance.filtered_resps = [], {}
         kinds.setdefault(instance.request_type, []).extend([instance] * (instance.repeats or 1))
     for kind, instances in kinds.items():
         for instance, response in zip(instances, getattr(model, kind)(instances, disable_tqdm=True), strict=True):
             instance.resps.append(response)
     for name, task in documents.loaded.tasks.items():
-        own = [
+        answered = [
             instance
             for owner, instances in zip(owners, requests, strict=True)
             if owner == name
             for instance in instances
         ]
-        if own:
-            everything, task._instances = task._instances, own
+        if answered:
+            everything, task._instances = task._instances, answered
             try:
                 task.apply_filters()
             finally:

@@ -89,10 +89,10 @@ class HarnessModel(HFLM):  # type: ignore[misc]  # a class without types
         encoder = has_encoder(self.model)
         contexts = [context[-self.max_length :] for _, context, _ in requests] if encoder else None
         ids = [follows if encoder else [*context, *follows] for _, context, follows in requests]
-        kept = [own[-self._room(own) :] for own in ids]
-        starts = [len(own) - len(follows) for own, (_, _, follows) in zip(kept, requests, strict=True)]
-        for own, start, (texts, _, _) in zip(kept, starts, requests, strict=True):
-            if start < 0 or start == len(own):
+        kept = [row[-self._room(row) :] for row in ids]
+        starts = [len(row) - len(follows) for row, (_, _, follows) in zip(kept, requests, strict=True)]
+        for row, start, (texts, _, _) in zip(kept, starts, requests, strict=True):
+            if start < 0 or start == len(row):
                 why = "is longer than the model takes" if start < 0 else "has no tokens"
                 raise UserError(f"what follows a context {why}: {str((texts or ['a text'])[-1])[:60]!r}")
         answers = [
@@ -125,7 +125,7 @@ class HarnessModel(HFLM):  # type: ignore[misc]  # a class without types
         prompts = [row[keep].tolist() for row, keep in zip(context, mask, strict=True)]
         new = (max_length or 0) - context.shape[1]
         written = continue_ids(self.model, self.tokenizer, prompts, new, list(stop), beams, after_blanks=False)
-        rows = [torch.tensor(own, dtype=torch.int64) for own in written]
+        rows = [torch.tensor(tokens, dtype=torch.int64) for tokens in written]
         tail = pad_sequence(rows, batch_first=True, padding_value=self.tokenizer.pad_token_id).to(context.device)
         return tail if has_encoder(self.model) else torch.cat([context, tail], dim=1)
 

@@ -17,8 +17,8 @@ def values_of(task: Any, instances: Sequence[Any]) -> Record:
     """
     found: Record = {}
     for key in instances[0].filtered_resps:
-        own = task.process_results(instances[0].doc, [instance.filtered_resps[key] for instance in instances])
-        found |= {name if key == "none" else f"{name},{key}": plain(value) for name, value in own.items()}
+        values = task.process_results(instances[0].doc, [instance.filtered_resps[key] for instance in instances])
+        found |= {name if key == "none" else f"{name},{key}": plain(value) for name, value in values.items()}
     return found
 
 

@@ -81,7 +81,7 @@ def _marked(tokenizer: PreTrainedTokenizerBase, texts: CandidateTexts, ids: list
     if not texts.ranges:
         return ids
     found = zip(texts.full, ids, texts.ranges, strict=True)
-    return [mark(tokenizer, text, own, ranges) for (text, _), own, ranges in found]
+    return [mark(tokenizer, text, tokens, ranges) for (text, _), tokens, ranges in found]
 
 
 def _chunks(spans: Sequence[Span], cache_bytes: int) -> Iterator[list[int]]:

@@ -55,7 +55,7 @@ class CandidateExample:
             candidates=tuple(before + text for text in self.candidates),
             given=tuple(before + text for text in self.given or [""] * len(self.candidates)),
             ranges=tuple(
-                tuple((len(before) + start, len(before) + end) for start, end in own) for own in self.own_text()
+                tuple((len(before) + start, len(before) + end) for start, end in ranges) for ranges in self.own_text()
             ),
             question=before + self.question if self.question else "",
         )

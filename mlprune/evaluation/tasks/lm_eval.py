@@ -111,8 +111,8 @@ class LmEval(Task):
 
     def limit_to(self, limit: int) -> None:
         """Evaluate at most this many documents of each of the harness' tasks."""
-        own = self.prompting.limit
-        self.prompting = replace(self.prompting, limit=limit if own is None or own < 1 else min(limit, own))
+        given = self.prompting.limit
+        self.prompting = replace(self.prompting, limit=limit if given is None or given < 1 else min(limit, given))
 
     def check_metrics(self) -> None:
         """Nothing is known of the metrics yet; they are looked at once the tasks have been loaded."""
@@ -128,10 +128,10 @@ class LmEval(Task):
             UserError: If the harness cannot load them.
         """
         if lang not in self._documents:
-            own = language(lang)
+            found = language(lang)
             with naming(self, lang):
                 loaded = load(self.tasks[lang], self.include_path, self.metadata)
-                parts = part_names(loaded.name, list(loaded.tasks), _codes(own))
+                parts = part_names(loaded.name, list(loaded.tasks), _codes(found))
                 self._documents[lang] = Documents(loaded, parts, self.prompting, self._tokenizer, self.group)
             if len(self._documents) == 1:
                 super().check_metrics()
@@ -197,7 +197,7 @@ class _Rows(Corpus):
 
     def rows(self, lang: str) -> list[Row]:
         documents = self._task.documents(lang)
-        return [dict(own[0].doc) | {"id": row_id} for row_id, own in documents.instances.items()]
+        return [dict(instances[0].doc) | {"id": row_id} for row_id, instances in documents.instances.items()]
 
     def where(self, lang: str, row_id: str) -> str:
         return f"document {row_id} of {self._task.tasks[lang]}"
@@ -222,13 +222,13 @@ def _by_language(tasks: str | dict[str, str], languages: list[str] | None) -> di
     return {lang: tasks.format(**_slots(language(lang))) for lang in languages}
 
 
-def _slots(own: Language) -> dict[str, str]:
-    return {"lang": own.code, "flores": own.flores, "name": own.name.lower().replace(" ", "_")}
+def _slots(lang: Language) -> dict[str, str]:
+    return {"lang": lang.code, "flores": lang.flores, "name": lang.name.lower().replace(" ", "_")}
 
 
-def _codes(own: Language) -> list[str]:
+def _codes(lang: Language) -> list[str]:
     """What a language is called in the harness' names."""
-    return [own.code, own.flores, own.flores.partition("_")[0], own.name.lower()]
+    return [lang.code, lang.flores, lang.flores.partition("_")[0], lang.name.lower()]
 
 
 def _common_name(tasks: str | dict[str, str], by_language: dict[str, str]) -> str:

@@ -174,8 +174,8 @@ class ScoredTask(PromptedTask):
         with naming(self, lang, examples), between(tokenizer, lang, lang):
             texts = self._texts(tokenizer, lang, examples)
             if marks_of(model) is not None and not self.chat.template:
-                own = [example.own_text() for example in examples]
-                texts = [text._replace(ranges=ranges) for text, ranges in zip(texts, own, strict=True)]
+                written = [example.own_text() for example in examples]
+                texts = [text._replace(ranges=ranges) for text, ranges in zip(texts, written, strict=True)]
             return model_kind(model).request(model, tokenizer, texts, self.start_token, not self.chat.template)
 
     def records(self, examples: list[CandidateExample], scores: Tensor) -> list[Record]:
