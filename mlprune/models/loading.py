@@ -34,6 +34,7 @@ from mlprune.models.tokenizer import load_tokenizer
 from mlprune.models.tokenizer_options import check_names, check_taken
 
 DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
+SMALLER = ("narrow.json", "trim.json")  # what steps that make a model smaller write beside it
 
 
 _WITHOUT_WEIGHTS: ContextVar[bool] = ContextVar("without_weights", default=False)
@@ -217,7 +218,7 @@ class ModelSource:
 
         A hub id is empty for a local or packaged model, whose name is then that of its folder, not its path.
         """
-        recipe = self.recipe() or self._trimmed()
+        recipe = self.recipe() or self._smaller()
         base = str(recipe.get("base_model", self.name))
         hub_id = str(recipe.get("hub_id") or "") if recipe else self.hub_id or ""
         title = PACKAGED[base].title if base in PACKAGED else hub_id or Path(base).expanduser().resolve().name
@@ -230,10 +231,15 @@ class ModelSource:
         file = self.folder(weights=False) / name
         return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
 
-    def _trimmed(self) -> dict[str, Any]:
-        """What trim.json says of the model's base; empty unless its vocabulary was trimmed."""
-        file = self._path / "trim.json"
-        return read_object(file) if file.is_file() else {}
+    def base(self) -> dict[str, str | None]:
+        """Return name and hub id of the model that steps made smaller, or of this one if none did."""
+        found = self._smaller() or {"base_model": self.name, "hub_id": self.hub_id}
+        return {name: found.get(name) for name in ("base_model", "hub_id")}
+
+    def _smaller(self) -> dict[str, Any]:
+        """What the last step that made the model smaller says of its base; empty if there was none."""
+        files = [self._path / name for name in SMALLER if (self._path / name).is_file()]
+        return read_object(files[0]) if files else {}
 
     def recipe(self) -> dict[str, Any]:
         """Return what ``mlprune.json`` in the model's folder says of its pruning; empty for a dense model."""

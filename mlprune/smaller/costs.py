@@ -7,17 +7,17 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from mlprune.comparison import Difference, TaskRecords, differences_of
+from mlprune.comparison import Difference, TaskRecords
 from mlprune.evaluation.encoding import with_start
 from mlprune.evaluation.model_kinds import Request
 from mlprune.evaluation.results import task_records
 from mlprune.evaluation.scoring import score_request
 from mlprune.evaluation.tasks import PerplexityTask, Task
 from mlprune.languages import language_name
-from mlprune.metrics.measure import AVERAGE, AVERAGE_ALL
 from mlprune.models.loading import ModelSource
 from mlprune.present import Table, comparison_tables
 from mlprune.present.rows import interval_text
+from mlprune.smaller.quality import PERPLEXITY, difference_rows, records_of
 from mlprune.smaller.usage import token_ids
 
 SYSTEMS = ("original", "trimmed")
@@ -90,9 +90,6 @@ class Costs:
         return [Table("What it costs", heads, rows, [NOT_A_GAIN]), *comparison_tables(others)]
 
 
-PERPLEXITY = "perplexity"
-
-
 def token_costs(
     before: PreTrainedTokenizerBase, after: PreTrainedTokenizerBase, texts: Mapping[str, Sequence[str]]
 ) -> dict[str, tuple[float, float]]:
@@ -129,7 +126,7 @@ def quality_costs(
     """
     new_tokenizer = trimmed.load_tokenizer()
     model, tokenizer = original.load_model(), original.load_tokenizer()
-    before = {task.name: _records(model, tokenizer, task) for task in tasks}
+    before = {task.name: records_of(model, tokenizer, task) for task in tasks}
     old_normalizer = {
         task.name: _under_old_normalizer(model, new_tokenizer, kept, task)
         for task in tasks
@@ -137,28 +134,16 @@ def quality_costs(
     }
     del model
     model = trimmed.load_model()
-    after = {task.name: _records(model, new_tokenizer, task) for task in tasks}
+    after = {task.name: records_of(model, new_tokenizer, task) for task in tasks}
     renormalized: dict[str, float] = {}
     differences: list[Difference] = []
     for task in tasks:
         compared = old_normalizer.get(task.name, after[task.name])
-        differences += _rows(before[task.name], compared, seed)
+        differences += difference_rows(before[task.name], compared, SYSTEMS, seed)
         if task.name in old_normalizer:
-            new = _rows(before[task.name], after[task.name], seed)
+            new = difference_rows(before[task.name], after[task.name], SYSTEMS, seed)
             renormalized |= {row.language: row.after for row in new if row.after is not None}
     return renormalized, differences
-
-
-def _rows(before: TaskRecords, after: TaskRecords, seed: int) -> list[Difference]:
-    rows = differences_of(before, after, SYSTEMS, seed)
-    return [row for row in rows if row.language not in (AVERAGE, AVERAGE_ALL)]  # languages chosen and not are no group
-
-
-@torch.no_grad()
-def _records(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: Task) -> TaskRecords:
-    return task_records(
-        task, {lang: task.predict(model, tokenizer, lang, task.examples(lang)) for lang in task.languages}
-    )
 
 
 @torch.no_grad()

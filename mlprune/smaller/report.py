@@ -1,25 +1,20 @@
 """What trimming did and what it costs, measured and written beside the trimmed model."""
 
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mlprune.data.corpora import Bundled
-from mlprune.errors import UserError
-from mlprune.evaluation.tasks import MinimalPairs, PerplexityTask, Task
 from mlprune.files import write_json, write_text
 from mlprune.languages import language_name
 from mlprune.models.folder import read_object
 from mlprune.models.loading import ModelSource
 from mlprune.present import Table, to_markdown
-from mlprune.smaller.costs import PERPLEXITY, Costs, quality_costs, token_costs
-from mlprune.smaller.texts import Texts
+from mlprune.smaller.costs import Costs, quality_costs, token_costs
+from mlprune.smaller.quality import quality_tasks, sample_texts
 from mlprune.smaller.trim import FACTS, kept_ids
 
 REPORT = "trim.md"
-MAX_CHARS = 1000  # of a text that is evaluated
 COUNTED_TEXTS = 200  # a language, of which tokens are counted
 
 
@@ -37,33 +32,12 @@ def measure_costs(
         seed: Seed of the choice of texts and of the resampling.
     """
     small = replace(original, name=str(trimmed), revision=None)
-    counted = {lang: _sample(listed, COUNTED_TEXTS, seed) for lang, listed in texts.items()}
+    counted = {lang: sample_texts(listed, COUNTED_TEXTS, seed) for lang, listed in texts.items()}
     tokens = token_costs(original.load_tokenizer(), small.load_tokenizer(), counted)
     if not limit or original.has_encoder():  # an encoder-decoder model gives plain text no likelihood
         return Costs(tokens, {}, [])
-    tasks = _tasks({lang: listed[:limit] for lang, listed in counted.items()}, limit)
+    tasks = quality_tasks({lang: listed[:limit] for lang, listed in counted.items()}, limit)
     return Costs(tokens, *quality_costs(original, small, kept_ids(trimmed), tasks, seed))
-
-
-def _sample(texts: Sequence[str], limit: int, seed: int) -> list[str]:
-    distinct = list(dict.fromkeys(text[:MAX_CHARS] for text in texts))
-    return random.Random(seed).sample(distinct, min(limit, len(distinct)))
-
-
-def _tasks(texts: Mapping[str, Sequence[str]], limit: int) -> list[Task]:
-    """Likelihood of the texts, and minimal pairs in those languages of which there are some."""
-    tasks: list[Task] = [PerplexityTask(list(texts), PERPLEXITY, Texts(texts), aligned=False)]
-    if paired := [lang for lang in texts if _has_pairs(lang)]:
-        tasks.append(MinimalPairs(paired, by=None, limit=limit))
-    return tasks
-
-
-def _has_pairs(lang: str) -> bool:
-    try:
-        Bundled("pairs").check(lang)
-    except UserError:
-        return False
-    return True
 
 
 def write_report(folder: Path, costs: Costs) -> None:

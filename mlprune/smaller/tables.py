@@ -1,9 +1,8 @@
-"""The weights with a row for each token, and writing a checkpoint with only some of these rows, tensor by tensor."""
+"""The weights with a row for each token."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -13,8 +12,6 @@ from mlprune.errors import UserError
 from mlprune.models.checkpoint import Checkpoint
 from mlprune.models.conversion import Conversion
 from mlprune.models.encoder import has_encoder
-from mlprune.models.folder import read_object, weights_file, write_index
-from mlprune.models.shards import Entry, ShardWriter
 
 BUFFER = re.compile(r"(.*\.)?final_logits_bias")  # of BART's relatives, (1, V)
 FURTHER = re.compile(r".*(embed_tokens|shared_head\.head|lm_head)\.weight")  # in layers that predict further tokens
@@ -116,39 +113,3 @@ def counts_from_pad(model: PreTrainedModel, tables: Tables) -> bool:
         getattr(module, "padding_idx", None) is not None and path not in of_tokens
         for path, module in model.named_modules()
     )
-
-
-def cut_entry(entry: Entry, dim: int | None, rows: int) -> tuple[torch.dtype, tuple[int, ...]]:
-    """Return dtype and shape of a tensor in the trimmed checkpoint."""
-    shape = list(entry.shape)
-    if dim is not None:
-        shape[dim] = rows
-    return entry.dtype, tuple(shape)
-
-
-def write_weights(checkpoint: Checkpoint, tables: Tables, kept: Sequence[int], folder: Path) -> None:
-    """Write a checkpoint's shards with some rows only; never more than one table is in memory.
-
-    Args:
-        checkpoint: The checkpoint.
-        tables: Which tensors have rows of tokens.
-        kept: Ids of the rows that stay, ascending.
-        folder: An existing folder.
-
-    Raises:
-        UserError: If a file cannot be read or written.
-    """
-    reader, rows = checkpoint.reader, torch.tensor(kept)
-    layout: dict[str, dict[str, tuple[torch.dtype, tuple[int, ...]]]] = {file: {} for file in reader.files}
-    for name, entry in reader.entries.items():
-        layout[entry.file][name] = cut_entry(entry, tables.dims.get(name), len(kept))
-    with ShardWriter(folder, layout, reader.metadata) as writer:
-        for name in reader.entries:
-            if name in tables.dims:
-                writer.write(name, reader.read(name).index_select(tables.dims[name], rows))
-            else:
-                writer.copy(name, reader)
-    if (index := weights_file(reader.folder)).endswith(".index.json"):
-        places = {name: entry.file for name, entry in reader.entries.items()}
-        metadata = read_object(reader.folder / index).get("metadata", {})
-        write_index(folder / index, places, writer.bytes_written, metadata)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from mlprune.errors import UserError, reason_of
@@ -20,8 +21,9 @@ from mlprune.models.saving import check_disk
 from mlprune.models.tokenizer import load_tokenizer
 from mlprune.smaller.card import trimmed_card
 from mlprune.smaller.config_ids import ids_in, renumber_config, renumber_generation
+from mlprune.smaller.cutting import Cuts
 from mlprune.smaller.pieces import NewIds, Pieces, pieces_of
-from mlprune.smaller.tables import Tables, counts_from_pad, cut_entry, tables_of, write_weights
+from mlprune.smaller.tables import Tables, counts_from_pad, tables_of
 from mlprune.smaller.usage import CoveragePoint, Usage, coverage_curve, token_ids, tokens_used
 
 FACTS, KEPT = "trim.json", "kept_ids.json"
@@ -113,18 +115,19 @@ def trim_vocabulary(
         raise UserError(
             f"model.name '{source.name}': the texts need all {tables.rows} tokens; there is nothing to trim"
         )
-    sizes = _sizes(checkpoint, tables, len(kept))
+    rows = torch.tensor(kept)
+    cuts = Cuts({name: [(dim, rows)] for name, dim in tables.dims.items()})
+    sizes = cuts.sizes(checkpoint)
     check_disk(Path(target).parent, sizes[1][1], "choose a folder on another disk")
     trimmed = Trimmed(Path(target), kept, tables.rows, *sizes, usage, coverage_curve(usage))
     with whole_folder(target) as partial:
         pieces.write(partial, new)
         _check_texts(tokenizer, load_tokenizer(str(partial), source.name, _options(source)), given, new)
         _write_configs(checkpoint, tables, new, partial)
-        write_weights(checkpoint, tables, kept, partial)
+        cuts.write(checkpoint, partial)
         copy_rest(checkpoint.folder, partial, REWRITTEN)
         read_checkpoint(partial, source.trust_remote_code)  # fits its configuration
-        base_facts = {"base_model": source.name, "hub_id": source.hub_id}
-        write_json(partial / FACTS, {**base_facts, **trimmed.to_json(), **facts})
+        write_json(partial / FACTS, {**source.base(), **trimmed.to_json(), **facts})
         write_text(partial / KEPT, to_json(kept, KEPT))
         base = Facts(source.card(), source.has_encoder(), [name for name in given if is_language(name)])
         trimmed_card(partial, base, trimmed.num_tokens, len(kept), list(given))
@@ -173,21 +176,6 @@ def _new_ids(checkpoint: Checkpoint, tables: Tables, pieces: Pieces, usage: Mapp
     if pad is not None and counts_from_pad(checkpoint.skeleton, tables):
         used |= set(range(pad + 1))
     return {old: place for place, old in enumerate(sorted(pieces.complete(used)))}
-
-
-def _sizes(checkpoint: Checkpoint, tables: Tables, rows: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Parameters and bytes, before and after."""
-    counts = [[0, 0], [0, 0]]
-    for name, entry in checkpoint.reader.entries.items():
-        for place, dim in enumerate((None, tables.dims.get(name))):
-            dtype, shape = cut_entry(entry, dim, rows)
-            number = 1
-            for size in shape:
-                number *= size
-            counts[0][place] += number
-            counts[1][place] += number * dtype.itemsize
-    (parameters, parameters_after), (num_bytes, bytes_after) = counts
-    return (parameters, parameters_after), (num_bytes, bytes_after)
 
 
 def _check_texts(
