@@ -6,6 +6,7 @@ from mlprune.pruning.allocation import OWL, Allocation, AlphaPruning
 from mlprune.pruning.alps import ALPS
 from mlprune.pruning.calibration import Calibration, calibrating
 from mlprune.pruning.dsnot import DSnoT
+from mlprune.pruning.flap import FLAP
 from mlprune.pruning.gblm import GBLM
 from mlprune.pruning.importance import RIA, ContrastiveWanda, Importance, Magnitude, Random, Wanda
 from mlprune.pruning.losses import Loss, NextToken, TranslationLoss
@@ -26,6 +27,7 @@ __all__ = [
     "ADMM",
     "ALPS",
     "ENERGY",
+    "FLAP",
     "GBLM",
     "GRAM",
     "OWL",

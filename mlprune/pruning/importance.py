@@ -91,6 +91,18 @@ class Importance(ABC):
             path: The layer's path.
         """
 
+    def grouped(self, scores: Tensor, size: int) -> Tensor:
+        """Return one score for every so many consecutive inputs, such as those of a head: by default their norm.
+
+        Args:
+            scores: (out_features, in_features), from :meth:`score`.
+            size: Inputs of each group; 1 for single units.
+
+        Returns:
+            (in_features / size,).
+        """
+        return scores.square().sum(0).reshape(-1, size).sum(1).sqrt()
+
     def decide(
         self, weight: Tensor, statistics: LayerStatistics | None, path: str, pattern: Pattern, sparsity: float
     ) -> Decision:

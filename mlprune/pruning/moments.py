@@ -14,7 +14,7 @@ from typing_extensions import override
 from mlprune.errors import UserError
 from mlprune.exact import accumulator_dtype
 from mlprune.pruning.statistics import ENERGY, Statistic
-from mlprune.pruning.sums import CHUNK_VALUES
+from mlprune.pruning.sums import CHUNK_VALUES, sum_of_inputs, sum_of_squares
 
 ROWS = 4
 
@@ -68,6 +68,49 @@ def sum_and_variance(moments: Tensor) -> tuple[Tensor, Tensor]:
         (tensor([4., 4.], dtype=torch.float64), tensor([1., 0.], dtype=torch.float64))
     """
     return moments[1] / moments[3], moments[2] / moments[3]
+
+
+def token_moments(x: Tensor, where: list[slice] | None = None) -> Tensor:
+    """Return the sums over tokens of the squares of the inputs, and of the inputs.
+
+    Args:
+        x: (tokens, in_features).
+        where: The tokens that count; all if omitted.
+
+    Example:
+        >>> token_moments(torch.tensor([[1.0, 2.0], [3.0, 2.0]]))
+        tensor([[10.,  8.],
+                [ 4.,  4.]], dtype=torch.float64)
+    """
+    return torch.stack([sum_of_squares(x, where), sum_of_inputs(x, where)])
+
+
+class TokenMoments(Statistic):
+    """Mean squares and means of the inputs."""
+
+    @override
+    def shape(self, in_features: int) -> tuple[int, ...]:
+        return 2, in_features
+
+    @override
+    def energy(self, mean: Tensor) -> Tensor:
+        return mean[..., 0, :]
+
+
+TOKEN_MOMENTS = TokenMoments("moments of inputs", token_moments, 2, is_stored=False)
+
+
+def variance_of(moments: Tensor) -> Tensor:
+    """Return the variance over tokens.
+
+    Args:
+        moments: (2, in_features), mean squares and means.
+
+    Example:
+        >>> variance_of(torch.tensor([[5.0, 4.0], [2.0, 2.0]]))
+        tensor([1., 0.])
+    """
+    return (moments[..., 0, :] - moments[..., 1, :].square()).clamp(min=0)
 
 
 @dataclass(frozen=True)

@@ -96,6 +96,23 @@ def sum_of_squares(x: Tensor, where: list[slice] | None = None) -> Tensor:
     return result.total.sum(0)
 
 
+def sum_of_inputs(x: Tensor, where: list[slice] | None = None) -> Tensor:
+    """Return the sum of every feature over tokens.
+
+    Args:
+        x: (tokens, in_features).
+        where: The tokens that count; all if omitted.
+
+    Example:
+        >>> sum_of_inputs(torch.tensor([[1.0, 2.0], [3.0, 0.0]]))
+        tensor([4., 2.], dtype=torch.float64)
+    """
+    result = Sum.zeros((x.shape[-1],), x.device)
+    for chunk in _chunks(x, where, CHUNK_TOKENS):
+        result.add(chunk.sum(0, dtype=result.total.dtype))
+    return result.total
+
+
 def sum_of_outer_products(x: Tensor, where: list[slice] | None = None) -> Tensor:
     """Return the sum over tokens of ``x x^T``, (in_features, in_features): float32 products summed in float64.
 
