@@ -10,6 +10,7 @@ from mlprune.present.rows import interval_text, language_labels, p_text, pivot_o
 from mlprune.present.table import Table
 
 Json = Mapping[str, Any]
+WHERE_CHOSEN = "difference where chosen"
 STARRED = "* the 95% interval of the difference, not corrected for the number of recipes, excludes zero for every seed"
 
 
@@ -33,23 +34,23 @@ def leaderboard(study: Json) -> list[Table]:
             Table(
                 f"Confirmed: {_what(confirmed[0])}",
                 (
-                    *("recipe", "gain where chosen", "gain", "95% CI"),
+                    *("recipe", *([WHERE_CHOSEN] if chosen else []), "difference", "95% CI"),
                     *("over rows alone", "between seeds", "p", "p (Holm)", "verdict"),
                 ),
-                [_confirmed(row, chosen.get((row["system"], row["task"], row["language"]))) for row in confirmed],
+                [_confirmed(row, chosen) for row in confirmed],
                 (
-                    "gain where chosen: on the rows that chose the recipe, which overstates it",
+                    *([f"{WHERE_CHOSEN}: on the rows that chose the recipe, which overstates it"] if chosen else []),
                     "95% CI: over rows and calibration seeds; between seeds: standard deviation",
                 ),
             )
         )
     if controls := study.get("controls", []):
-        heads = ("control", "gain", "95% CI", "recipe", "beyond the control", "95% CI of it")
-        rows = [(*_gain(row), *_gain(row["beyond"])) for row in controls]
+        heads = ("control", "difference", "95% CI", "recipe", "beyond the control", "95% CI of that")
+        rows = [(*_difference(row), *_difference(row["beyond"])) for row in controls]
         tables.append(Table(f"Controls: {_what(controls[0])}", heads, rows))
     if chose := sorted(study.get("selection", []), key=_order, reverse=True):
         title = f"On the rows that choose: {_what(chose[0])}"
-        tables.append(Table(title, ("recipe", "gain", "95% CI"), [_gain(row) for row in chose]))
+        tables.append(Table(title, ("recipe", "difference", "95% CI"), [_difference(row) for row in chose]))
     return tables
 
 
@@ -58,15 +59,16 @@ def _interval(row: Json) -> str:
     return interval_text(measure_of(row), row["total_low"], row["total_high"], sign=True)
 
 
-def _gain(row: Json) -> tuple[str, ...]:
+def _difference(row: Json) -> tuple[str, ...]:
     return _name(row), measure_of(row).text(row["delta"], sign=True), _interval(row)
 
 
-def _confirmed(row: Json, before: Json | None) -> tuple[str, ...]:
+def _confirmed(row: Json, chosen: Mapping[tuple[str, str, str], Json]) -> tuple[str, ...]:
     measure = measure_of(row)
+    before = chosen.get((row["system"], row["task"], row["language"]))
     return (
         _name(row),
-        "" if before is None else measure.text(before["delta"], sign=True),
+        *([measure.text(before["delta"] if before else None, sign=True)] if chosen else []),
         measure.text(row["delta"], sign=True),
         _interval(row),
         interval_text(measure, row["low"], row["high"], sign=True),

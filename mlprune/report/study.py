@@ -64,7 +64,7 @@ def _lines(study: Json) -> list[str]:
 
 
 def _scatter(study: Json) -> str:
-    """Gain on the rows that chose against gain on those that judge: points below the line regressed to the mean."""
+    """Each difference where chosen against that where judged: points below the line regressed to the mean."""
     chosen = {(row["system"], row["task"], row["language"]): row["delta"] for row in study.get("selection", [])}
     rows = study["confirmed"]
     measure = measure_of(rows[0])
@@ -79,15 +79,15 @@ def _scatter(study: Json) -> str:
             axes.plot([x], [y], "o", color=SERIES[i % len(SERIES)], label=plot_text(name), markersize=6)
         ends = [value for point in points.values() for value in point] + [0.0]
         axes.plot([min(ends), max(ends)], [min(ends), max(ends)], color=INK, linewidth=0.8, linestyle="--")
-        axes.set_xlabel(plot_text(f"gain where chosen, {measure.unit or measure.name}"))
-        axes.set_ylabel(plot_text(f"gain where judged, {measure.unit or measure.name}"))
+        axes.set_xlabel(plot_text(f"difference where chosen, {measure.unit or measure.name}"))
+        axes.set_ylabel(plot_text(f"difference where judged, {measure.unit or measure.name}"))
         axes.legend(fontsize=8)
-        alt = "Points: each confirmed recipe's gain on the rows that chose it and on those that judge; dashed: equal."
+        alt = "Points: each confirmed recipe's difference on rows that chose it and on rows that judge; dashed: equal."
         return to_svg(figure, alt)
 
 
 def _seeds(study: Json) -> str:
-    """Each confirmed recipe's gain by calibration seed, with the interval over rows and seeds."""
+    """Each confirmed recipe's difference by calibration seed, with the interval over rows and seeds."""
     rows = study["confirmed"]
     measure = measure_of(rows[0])
     with matplotlib.rc_context(SETTINGS):
@@ -100,12 +100,12 @@ def _seeds(study: Json) -> str:
             axes.plot(values, [place] * len(values), "o", color=SERIES[1], markersize=5)
         axes.axvline(0, color=INK, linewidth=0.8, linestyle="--")
         axes.set_yticks(range(len(rows)), [plot_text(row["system"]) for row in rows])
-        axes.set_xlabel(plot_text(f"gain, {measure.unit or measure.name}"))
-        return to_svg(figure, "Dots: gain by calibration seed; lines: 95% interval over rows and seeds.")
+        axes.set_xlabel(plot_text(f"difference, {measure.unit or measure.name}"))
+        return to_svg(figure, "Dots: difference by calibration seed; lines: 95% interval over rows and seeds.")
 
 
 def _curves(study: Json) -> list[tuple[str, str]]:
-    """A chart for each numeric key of the grid: the endpoint's gain by its value, a line for what else differs."""
+    """A chart for each numeric key of the grid: the difference by its value, a line for what else differs."""
     rows = {row["system"]: row for row in [*study.get("selection", []), *study.get("confirmed", [])]}
     recipes = [recipe for recipe in study.get("recipes", []) if recipe["name"] in rows]
     found = []
@@ -119,11 +119,11 @@ def _curves(study: Json) -> list[tuple[str, str]]:
         lines: Mapping[str, Sequence[tuple[float, float]]] = {name: sorted(points) for name, points in series.items()}
         if any(len(points) > 1 for points in lines.values()):
             measure, last = measure_of(next(iter(rows.values()))), key.rpartition(".")[2]
-            labels = (last, f"gain, {measure.unit or measure.name}")
+            labels = (last, f"difference, {measure.unit or measure.name}")
             found.append(
                 (
-                    f"Gain by {last}",
-                    line_chart(lines, labels, f"Lines: gain by {last}; see the tables.", is_change=True),
+                    f"Difference by {last}",
+                    line_chart(lines, labels, f"Lines: difference by {last}; see the tables.", is_change=True),
                 )
             )
     return found
