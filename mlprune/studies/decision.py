@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from mlprune.comparison.difference import Difference
 from mlprune.comparison.inference import holm
-from mlprune.metrics.measure import Measure
+from mlprune.metrics.measure import AVERAGE, Measure
 from mlprune.studies.evidence import Evidence
 
 LEVEL = 0.05
+FEW = 3  # how many claims of which nothing can be told are each told in full
 Verdict = Literal["helped", "hurt", "rose", "fell", "a shift of labels", "too few to tell"]
 
 
@@ -124,12 +126,27 @@ def _sentence(claims: Sequence[Claim], num_recipes: int, looks: int) -> str:
     count = f"{len(names)} recipe{'s' * (len(names) > 1)}" if num_recipes <= len(names) else str(len(names))
     chosen = f"Of {num_recipes} recipes, {count}" if num_recipes > len(names) else count
     rows = "once on rows that had chosen none" if looks == 1 else f"on rows that were looked at {looks} times"
-    order: list[Verdict] = ["helped", "a shift of labels", "rose", "fell", "too few to tell", "hurt"]
-    said = "; ".join(
-        _said(claim, len(claims)) for claim in sorted(claims, key=lambda claim: order.index(claim.verdict))
-    )
+    order: list[Verdict] = ["helped", "a shift of labels", "rose", "fell", "hurt", "too few to tell"]
+    ordered = sorted(claims, key=lambda claim: order.index(claim.verdict))
+    unclear = [claim for claim in ordered if claim.verdict == "too few to tell"]
+    listed = unclear if len(unclear) > FEW else []
+    said = "; ".join([*(_said(claim, len(claims)) for claim in ordered if claim not in listed), *_listed(listed)])
     caution = "" if looks == 1 else " These p values are too small: later looks know what earlier ones showed."
     return f"{chosen} {'was' if len(names) == 1 else 'were'} judged {rows}: {said}.{caution}"
+
+
+def _listed(claims: Sequence[Claim]) -> list[str]:
+    """Many of which nothing can be told, in one clause."""
+    if not claims:
+        return []
+    pieces = [claim.confirmation.evidence for claim in claims]
+    names = ", ".join(f"{evidence.row.system}{_where(evidence.row)}" for evidence in pieces)
+    least = pieces[0].row.measure.amount(max(evidence.detectable or 0.0 for evidence in pieces), sign=False)
+    return [f"too few to tell: {names} (detectable at 80% power: {least} or less)"]
+
+
+def _where(row: Difference) -> str:
+    return "" if row.language == AVERAGE else f" in {row.language}"
 
 
 def _said(claim: Claim, family: int) -> str:
@@ -137,8 +154,8 @@ def _said(claim: Claim, family: int) -> str:
     measure = row.measure
     p = f"{'Holm ' if family > 1 else ''}p {'< 0.001' if claim.p_holm < 0.001 else f'= {claim.p_holm:.3f}'}"
     size = f"n = {row.n}" + ("" if row.clusters in (None, row.n) else f" in {row.clusters} clusters")
-    where = "" if row.language == "average" else f" in {row.language}"
-    said = f"{claim.recipe} changed {row.task} {measure.title or measure.name}{where} by {measure.amount(row.delta)}"
+    said = f"{claim.recipe} changed {row.task} {measure.title or measure.name}{_where(row)}"
+    said += f" by {measure.amount(row.delta)}"
     reference = "the dense model" if row.reference == "dense" else row.reference
     said += "" if row.reference == "dense" else f" against {row.reference}"
     said += f" ({_interval(evidence)}, {p}, {size})"

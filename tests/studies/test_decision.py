@@ -104,6 +104,14 @@ def test_the_sentence_says_what_the_interval_and_the_p_value_say(changed, verdic
     assert ("detectable" in decision.sentence) == (verdict == "too few to tell")
 
 
+def test_many_of_which_nothing_can_be_told_are_listed_in_one_clause() -> None:
+    null, clear = evidence(recipe(30, 31, 0))[0], evidence(recipe(*range(30, 45)))[0]
+    sentence = decide([Confirmation(own) for own in (null, null, clear, null, null)], 5).sentence
+    assert "it helped; too few to tell: wanda, wanda, wanda, wanda (detectable at 80% power: " in sentence
+    assert sentence.endswith(" points or less).")
+    assert sentence.count("changed reviews accuracy") == 1
+
+
 @pytest.mark.parametrize(("beyond", "verdict"), [((), "a shift of labels"), (tuple(range(45, 60)), "helped")])
 def test_a_gain_that_constants_give_is_a_shift_of_labels(beyond: tuple[int, ...], verdict: str) -> None:
     shifted, own = recipe(*range(30, 45)), recipe(*range(30, 45), *beyond)
