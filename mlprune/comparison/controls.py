@@ -113,9 +113,11 @@ def cross_fitted(dense: TaskRecords, by_language: bool = False, seed: int = 0) -
         None where rows have candidates of their own, or there are fewer than two clusters.
     """
     arrays = labelled(dense)
+    if arrays is None:
+        return None
     folds = _folds(cluster_records(dense.records, dense.aligned), seed)
     num = 1 + max((int(fold.max(initial=-1)) for fold in folds.values()), default=-1)
-    if arrays is None or num < 2:
+    if num < 2:
         return None
     added = {lang: np.zeros_like(scores) for lang, scores in arrays.scores.items()}
     listed = []
