@@ -88,7 +88,7 @@ def prune_model(
 
 def collect_statistics(
     model: torch.nn.Module,
-    batches: Sequence[Mapping[str, Any]],
+    batches: Iterable[Mapping[str, Any]],
     pruner: Pruner,
     count_padding: bool = False,
     groups: list[str] | None = None,
@@ -100,7 +100,10 @@ def collect_statistics(
         batches: As for :func:`prune_model`, already formed.
         pruner: Which layers and which statistic.
         count_padding: As for :func:`prune_model`.
-        groups: Names of all groups, where this process' batches may lack one.
+        groups: Names of all groups, where this process' batches may lack one, or be none.
+
+    Raises:
+        UserError: If batches are something else, or there are none.
 
     Example:
         >>> from transformers import LlamaConfig, LlamaForCausalLM
@@ -110,6 +113,9 @@ def collect_statistics(
         >>> found["model.layers.0.mlp.down_proj"].tokens
         {'default': tensor(5)}
     """
+    batches = listed(batches)
+    if groups is None:
+        pruner.check_batches(batches)
     with calibrating(model):
         calibration = Calibration(
             model, batches, pruner=pruner, propagate="dense", count_padding=count_padding, groups=groups
@@ -254,7 +260,7 @@ def needs_equal_lengths(model: torch.nn.Module) -> bool:
 
 def form_batches(
     model: torch.nn.Module,
-    batches: Iterable[Mapping[str, Any]],
+    batches: Sequence[Mapping[str, Any]],
     max_tokens: int,
     statistic: Statistic | None,
     count_padding: bool = False,
@@ -297,7 +303,7 @@ def rows_of(batch: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def reform(batches: Iterable[Mapping[str, Any]], max_tokens: int, equal_lengths: bool = False) -> list[dict[str, Any]]:
+def reform(batches: Sequence[Mapping[str, Any]], max_tokens: int, equal_lengths: bool = False) -> list[dict[str, Any]]:
     """Strip the padding and form batches anew, so that results do not depend on how prompts were batched.
 
     Args:
@@ -307,6 +313,9 @@ def reform(batches: Iterable[Mapping[str, Any]], max_tokens: int, equal_lengths:
 
     Returns:
         Batches padded on the right, ids 0 and mask 0.
+
+    Raises:
+        UserError: If there are batches, but no token in them.
 
     Example:
         >>> left = {"input_ids": torch.tensor([[9, 9, 5]]), "attention_mask": torch.tensor([[0, 0, 1]])}
@@ -320,6 +329,8 @@ def reform(batches: Iterable[Mapping[str, Any]], max_tokens: int, equal_lengths:
             stripped = [ids[row] if mask is None else ids[row][mask[row].bool()] for ids, mask in sides]
             if len(stripped[0]):
                 prompts.append((given.get("group", "default"), stripped))
+    if batches and not prompts:
+        raise UserError("batches have no tokens: attention_mask is 0 everywhere")
     lengths = [sum(len(side) for side in sides) for _, sides in prompts]
     keys = [(group, *(len(side) for side in sides)) if equal_lengths else group for group, sides in prompts]
     formed = []

@@ -20,6 +20,7 @@ from mlprune.models.mixtures import (
     keep_in_layer,
     set_count,
 )
+from mlprune.pruning.batches import listed
 from mlprune.pruning.calibration import calibrating
 from mlprune.pruning.capture import Captured, capture, forward_inputs, probe_outputs
 from mlprune.pruning.expert_scores import ExpertScores
@@ -228,10 +229,10 @@ def _walked(
     propagate: ExpertPropagate,
     max_batch_tokens: int,
 ) -> ExpertPruner:
-    given = list(batches)
+    check_settings(share, pool, propagate)
+    given = listed(batches)
     if not given:
         raise UserError("experts are scored on calibration batches; none were given")
-    check_settings(share, pool, propagate)
     find_mixtures(model)  # refuses before anything is run
     with calibrating(model):
         formed = form_batches(model, given, max_batch_tokens, None)

@@ -1,5 +1,6 @@
 """What is no calibration batch is refused by one line, before the model is touched."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from tiny import tiny_model, tiny_tokenizer
 
 from mlprune.errors import UserError
-from mlprune.pruning import Magnitude, prune_model
+from mlprune.pruning import Magnitude, Pruner, collect_statistics, prune_experts, prune_model, score_experts
 
 IDS = torch.tensor([[3, 1, 4]])
 
@@ -36,6 +37,35 @@ def test_what_is_no_batch_is_refused(batches: Any, words: str) -> None:
         prune_model(model, batches)
     assert "\n" not in str(error.value)
     assert all(torch.equal(before[name], parameter) for name, parameter in model.named_parameters())
+
+
+@pytest.mark.parametrize(
+    ("family", "call"),
+    [
+        ("llama", prune_model),
+        ("llama", lambda model, batches: collect_statistics(model, batches, Pruner())),
+        ("mixtral", prune_experts),
+        ("mixtral", score_experts),
+    ],
+    ids=["prune_model", "collect_statistics", "prune_experts", "score_experts"],
+)
+def test_everything_that_takes_batches_refuses_alike(family: str, call: Callable[..., Any]) -> None:
+    model = tiny_model(family)
+    ended = iter([{"input_ids": IDS}])
+    list(ended)
+    for batches, words in (
+        (["Il pleut."], "number 1 is a str; give dicts"),
+        ({"input_ids": IDS}, "batches is one dict"),
+        (ended, "calibration batches; none were given"),
+    ):
+        with pytest.raises(UserError, match=words):
+            call(model, batches)
+
+
+@pytest.mark.parametrize(("family", "call"), [("llama", prune_model), ("mixtral", prune_experts)])
+def test_padding_alone_is_refused(family: str, call: Callable[..., Any]) -> None:
+    with pytest.raises(UserError, match="batches have no tokens: attention_mask is 0 everywhere"):
+        call(tiny_model(family), [{"input_ids": IDS, "attention_mask": torch.zeros_like(IDS)}])
 
 
 def test_what_a_tokenizer_gives_is_taken() -> None:
