@@ -1,7 +1,5 @@
 """The callback that scores the experts of a mixture, and removes the lowest instead of pruning weights."""
 
-import csv
-import io
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
@@ -12,11 +10,12 @@ from matplotlib.figure import Figure
 
 from mlprune.callbacks.base import Analysis
 from mlprune.callbacks.features import save_figures
-from mlprune.callbacks.pruned_model import write_checkpoint
+from mlprune.callbacks.pruned_model import base_facts, write_checkpoint
 from mlprune.errors import UserError
 from mlprune.files import write_text
 from mlprune.models.blocks import find_blocks
 from mlprune.models.mixtures import find_mixtures
+from mlprune.present import Table, to_csv
 from mlprune.pruning import calibrating
 from mlprune.pruning.reap import ExpertPropagate, ExpertPruner, Scores, check_settings
 from mlprune.pruning.share import matrix_sizes
@@ -147,12 +146,9 @@ class ExpertPruning(Analysis):
         self._calibrating.close()
 
     def _recipe(self, run: Run, pruner: ExpertPruner) -> dict[str, Any]:
-        source, deciding = run.module.source, ", ".join(pruner.groups)
         return {
-            "schema_version": 1,
-            "base_model": source.name,
-            "revision": source.revision,
-            "importance": f"REAP (groups {deciding}, pool {self.pool})",
+            **base_facts(run),
+            "importance": f"REAP (groups {', '.join(pruner.groups)}, pool {self.pool})",
             "pattern": f"{pruner.num_kept} of {pruner.num_experts} experts a layer",
             "allocation": "uniform",
             "propagate": self.propagate,
@@ -184,15 +180,14 @@ def experts_csv(scores: Scores, kept: Mapping[str, list[int]], groups: list[str]
         0.mlp,0,1,2,3
         0.mlp,1,0,0.5,1
     """
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(("layer", "expert", "kept", *(f"{what}.{g}" for what in ("score", "tokens") for g in groups)))
+    columns = ("layer", "expert", "kept", *(f"{what}.{group}" for what in ("score", "tokens") for group in groups))
+    rows = []
     for path, found in scores.items():
         for expert in range(len(next(iter(found.tokens.values())))):
             values = [f"{float(found.means[group][expert, 0]):.9g}" for group in groups]
-            tokens = [int(found.tokens[group][expert]) for group in groups]
-            writer.writerow((path, expert, int(expert in kept[path]), *values, *tokens))
-    return out.getvalue()
+            tokens = [str(int(found.tokens[group][expert])) for group in groups]
+            rows.append((path, str(expert), str(int(expert in kept[path])), *values, *tokens))
+    return to_csv(Table("experts", columns, rows))
 
 
 def expert_maps(scores: Scores, groups: list[str]) -> Figure:

@@ -1,7 +1,5 @@
 """The callback that measures features in place of pruning: which are large in which demonstrations."""
 
-import csv
-import io
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
@@ -33,6 +31,7 @@ from mlprune.errors import UserError
 from mlprune.files import file_name, whole_file, write_json, write_text
 from mlprune.log import log
 from mlprune.models.paths import LayerPath
+from mlprune.present import Table, to_csv
 from mlprune.pruning import calibrating
 from mlprune.run import Run
 from mlprune.runs.facts import calibration_facts, versions
@@ -226,13 +225,13 @@ def csv_text(means: Mapping[tuple[str, ...], Layers], columns: tuple[str, ...] =
         group,layer,dimension,magnitude
         mt,0,0,0.5
     """
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow((*columns, "layer", "dimension", "magnitude"))
-    for names, layers in means.items():
-        for layer, values in layers.items():
-            writer.writerows((*names, layer, dim, f"{value:.9g}") for dim, value in enumerate(values.tolist()))
-    return out.getvalue()
+    rows = [
+        (*names, layer, str(dimension), f"{value:.9g}")
+        for names, layers in means.items()
+        for layer, values in layers.items()
+        for dimension, value in enumerate(values.tolist())
+    ]
+    return to_csv(Table("magnitudes", (*columns, "layer", "dimension", "magnitude"), rows))
 
 
 def save_figures(run: Run, drawings: Drawings) -> None:

@@ -1,7 +1,5 @@
 """The callback that counts in which languages the units of feed-forward layers are active."""
 
-import csv
-import io
 from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
@@ -17,6 +15,7 @@ from mlprune.errors import UserError
 from mlprune.files import write_json, write_text
 from mlprune.interventions.units import UNITS
 from mlprune.log import log
+from mlprune.present import Table, to_csv
 from mlprune.pruning import calibrating
 from mlprune.run import Run
 from mlprune.runs.facts import calibration_facts, versions
@@ -134,14 +133,13 @@ def units_csv(chosen: Chosen, widths: list[int], languages: list[str], probabili
         language,block,unit,entropy,p.fr,p.sw
         fr,0,1,0,0.5,0
     """
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(("language", "block", "unit", "entropy", *(f"p.{lang}" for lang in languages)))
+    columns = ("language", "block", "unit", "entropy", *(f"p.{lang}" for lang in languages))
+    rows = []
     entropy = language_entropy(probabilities)
     for lang, blocks in chosen.items():
         for block, units in blocks.items():
             for unit in units:
                 place = sum(widths[:block]) + unit
                 values = [float(entropy[place]), *probabilities[place].tolist()]
-                writer.writerow((lang, block, unit, *(f"{value:.9g}" for value in values)))
-    return out.getvalue()
+                rows.append((lang, str(block), str(unit), *(f"{value:.9g}" for value in values)))
+    return to_csv(Table("units", columns, rows))

@@ -5,9 +5,11 @@ import shutil
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from mlprune.data.corpora import Corpus
 from mlprune.files import write_json
+from mlprune.inputs import plain
 from mlprune.models.card import CARD, Facts, write_card
 from mlprune.models.saving import RECIPE, save_checkpoint
 from mlprune.pruning import save_masks
@@ -51,6 +53,18 @@ def write_results_card(run: Run, results: str) -> None:
     if (target / RECIPE).is_file():
         with run.viewer("model card"):
             write_card(target, run.module.recipe, replace(card_facts(run), results=results))
+
+
+def base_facts(run: Run) -> dict[str, Any]:
+    """Return how mlprune.json begins: which model was given, and what made it smaller before it was pruned."""
+    given = run.module.given
+    return {
+        "schema_version": 1,
+        "base_model": given.name,
+        "hub_id": given.hub_id,
+        **({"smaller": plain(run.module.smaller)} if run.module.smaller else {}),
+        "revision": given.revision,
+    }
 
 
 def card_facts(run: Run) -> Facts:

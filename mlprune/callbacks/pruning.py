@@ -10,9 +10,15 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from mlprune.callbacks.base import Schedule
-from mlprune.callbacks.pruned_model import abandon_stream, finish_stream, open_stream, write_checkpoint, write_masks
+from mlprune.callbacks.pruned_model import (
+    abandon_stream,
+    base_facts,
+    finish_stream,
+    open_stream,
+    write_checkpoint,
+    write_masks,
+)
 from mlprune.errors import UserError
-from mlprune.inputs import plain
 from mlprune.log import log
 from mlprune.models.blocks import find_blocks, look_at
 from mlprune.models.encoder import has_encoder
@@ -323,13 +329,9 @@ class PruningCallback(Schedule):
 
     def recipe(self) -> dict[str, Any]:
         """Return what mlprune.json says: how the model was pruned, on what, and how far."""
-        run, given = self.run, self.run.module.given
+        run = self.run
         return {
-            "schema_version": 1,
-            "base_model": given.name,
-            "hub_id": given.hub_id,
-            **({"smaller": plain(run.module.smaller)} if run.module.smaller else {}),
-            "revision": given.revision,
+            **base_facts(run),
             "importance": describe(self.pruner.importance),
             "pattern": describe(self.pruner.pattern),
             "allocation": describe(self.pruner.allocation) if self.pruner.allocation else "uniform",

@@ -214,6 +214,7 @@ def test_fit_evaluates_and_writes_the_smaller_model(mlprune: Any, tmp_path: Path
         rows = list(csv.DictReader(file))
     recipe = json.loads((RUN / "pruned" / "mlprune.json").read_text())
     assert len(rows) == 3 * 4
+    assert (recipe["base_model"], recipe["hub_id"]) == (str(tmp_path / "model"), None)
     for path, kept in recipe["experts"].items():
         assert [int(row["expert"]) for row in rows if row["layer"] == path and row["kept"] == "1"] == kept
     smaller = AutoModelForCausalLM.from_pretrained(RUN / "pruned")
