@@ -146,7 +146,7 @@ class LRP2(Intervention):
         def shifts_for(marks: Marks) -> Shifts:
             return shifts.get((marks.task, marks.lang), {})
 
-        with steering(model, shifts_for, "LRP2"):
+        with steering(model, blocks, shifts_for):
             yield
 
     def _vectors(

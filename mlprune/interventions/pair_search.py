@@ -28,12 +28,13 @@ from mlprune.evaluation.targets import Targets
 from mlprune.evaluation.tasks.scored import ScoredTask
 from mlprune.interventions.steering import shifted
 from mlprune.metrics import measures_of
-from mlprune.models.blocks import Block
+from mlprune.models.blocks import Block, model_device
 from mlprune.models.probe import patched_forwards
 from mlprune.pruning.capture import capture, probe_outputs, replayed
 
 Pair = tuple[int, int]
-BATCH_TOKENS = 1024  # a batch's hidden states at all layers are held at a time
+BATCH_TOKENS = {"cpu": 512}  # so few keep a CPU busy, and processes get alike shares of few rows
+BATCH_TOKENS_ELSEWHERE = 4096
 
 
 @dataclass(frozen=True)
@@ -90,11 +91,12 @@ def search_pairs(
     spans = spans_of(request.ids, request.given, replace(task.scoring, ranking_only=True))
     tree = ScoredTree(dict(enumerate(spans)), min_saved=None)
     nodes = [node for level in tree.levels for node in level]
-    batches = token_batches([len(node.tokens) for node in nodes], BATCH_TOKENS)
-    by_node: dict[int, dict[Pair | None, float]] = {}
+    budget = BATCH_TOKENS.get(model_device(model).type, BATCH_TOKENS_ELSEWHERE)
+    batches = token_batches([len(node.tokens) for node in nodes], budget)
+    dealt: dict[int, dict[Pair | None, float]] = {}
     for batch in deal(batches, rank(), world_size()):
-        by_node |= _scores(model, blocks, tree, [nodes[i] for i in batch], toward_pivot)
-    by_span = {number: scores for part in gather_objects(by_node) for number, scores in part.items()}
+        dealt |= _scores(model, blocks, tree, [nodes[i] for i in batch], toward_pivot)
+    by_span = {number: scores for part in gather_objects(dealt) for number, scores in part.items()}
     values = {}
     for pair in [None, *_pairs(len(blocks))]:
         scores = torch.full((len(examples), max(map(len, request.ids))), float("nan"), dtype=torch.float64)

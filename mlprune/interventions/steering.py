@@ -67,18 +67,14 @@ def pair_shifts(pivot: Sequence[Tensor], target: Sequence[Tensor], layers: tuple
 
 
 @contextmanager
-def steering(model: PreTrainedModel, shifts_for: Callable[[Marks], Shifts], name: str = "steering") -> Iterator[None]:
+def steering(model: PreTrainedModel, blocks: list[Block], shifts_for: Callable[[Marks], Shifts]) -> Iterator[None]:
     """While open, vectors are added to the hidden states of marked tokens.
 
     Args:
         model: A causal model.
+        blocks: From :func:`steered_blocks`.
         shifts_for: Returns what is added, given the task and language of the text.
-        name: What is done, for messages.
-
-    Raises:
-        UserError: If the model's structure does not allow it.
     """
-    blocks = steered_blocks(model, name)
     with watched_marks(model) as marks:
 
         def change(layer: int, hidden: Tensor) -> Tensor:
@@ -119,7 +115,7 @@ def lrp2(
         torch.Size([1, 3, 8])
     """
     shifts = pair_shifts(pivot, target, layers)
-    with steering(model, lambda marks: shifts, "LRP2"):
+    with steering(model, steered_blocks(model, "LRP2"), lambda marks: shifts):
         yield
 
 
