@@ -1,7 +1,7 @@
 """The LightningDataModule: calibration prompts for validate, evaluation sets for test, training batches for fit."""
 
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -108,7 +108,7 @@ class PruningDataModule(LightningDataModule):
         self._training_batches: list[list[list[int]]] = []
         self._examples: dict[str, dict[str, dict[str, Any]]] = {}
         self._every_task = self.tasks
-        self._parts: list[Mapping[str, Collection[str]]] | None = None
+        self._parts: Sequence[Mapping[str, Collection[str]]] | None = None
         self.calibration_rows: dict[str, list[tuple[str, ...]]] = {}
 
     def _name_languages(self, names: dict[str, str]) -> None:
@@ -279,10 +279,27 @@ class PruningDataModule(LightningDataModule):
             task.name: {lang: {example.id: example for example in task.examples(lang)} for lang in task.languages}
             for task in self.tasks
         }
+        self._check_texts(tokenizer, self._examples)
+
+    def check_tokenizer(self, tokenizer: PreTrainedTokenizerBase, names: Collection[str]) -> None:
+        """Check with another model's tokenizer what :meth:`read_examples` checks.
+
+        Args:
+            tokenizer: The tokenizer.
+            names: The tasks that the model is evaluated on.
+
+        Raises:
+            UserError: If a task, or the text of its examples, does not fit the tokenizer.
+        """
+        for task in (task for task in self._every_task if task.name in names):
+            task.check_tokenizer(tokenizer)
+        self._check_texts(tokenizer, names)
+
+    def _check_texts(self, tokenizer: PreTrainedTokenizerBase, names: Collection[str]) -> None:
         texts = {
             f"{task}, {lang}": [all_text(example) for example in examples.values()]
-            for task, by_language in self._examples.items()
-            for lang, examples in by_language.items()
+            for task in names
+            for lang, examples in self._examples[task].items()
         }
         check_words(tokenizer, texts)
 
@@ -290,7 +307,7 @@ class PruningDataModule(LightningDataModule):
         """Return language to examples of a task, once they have been read."""
         return {lang: list(examples.values()) for lang, examples in self._examples[task.name].items()}
 
-    def evaluate_parts(self, parts: list[Mapping[str, Collection[str]]] | None) -> None:
+    def evaluate_parts(self, parts: Sequence[Mapping[str, Collection[str]]] | None) -> None:
         """Evaluate only some of the examples that were read; no batch has examples of two parts.
 
         Args:

@@ -32,12 +32,19 @@ class Evaluations:
         run: The run.
         plan: What is evaluated on which rows.
         variants: Every recipe with every calibration seed.
+        entries: The recipes.
         stages: The stages that its steps run.
         schedule: The callback that calibrates.
     """
 
     def __init__(
-        self, run: Run, plan: Plan, variants: Sequence[Variant], stages: Stages, schedule: RecipeCalibration
+        self,
+        run: Run,
+        plan: Plan,
+        variants: Sequence[Variant],
+        entries: Sequence[Entry],
+        stages: Stages,
+        schedule: RecipeCalibration,
     ) -> None:
         self.run = run
         self.plan = plan
@@ -45,14 +52,16 @@ class Evaluations:
         self.schedule = schedule
         self.calibrations = Calibrations(run, stages, schedule)
         self.variants: dict[str, list[Variant]] = {}
-        self.add(variants)
+        self.entries: list[Entry] = []
+        self.add(variants, entries)
         self.store = Store(run.folder)
         self._base = run.module
         self._weights: DenseWeights | None = None
         self._started, self._cost, self._done = time.monotonic(), 0, 0
 
-    def add(self, variants: Sequence[Variant]) -> None:
-        """Know further variants."""
+    def add(self, variants: Sequence[Variant], entries: Sequence[Entry]) -> None:
+        """Know further variants, and the recipes that they are of."""
+        self.entries += entries
         for variant in variants:
             self.variants.setdefault(variant.recipe.folder, []).append(variant)
         self.calibrations.expect(variants)
@@ -70,9 +79,9 @@ class Evaluations:
             self._use(module)
             self._evaluate_dense(chosen[0][1].dense)
             self.calibrations.prepare([variant for variant, _ in chosen])
-            for variant, _ in chosen:
+            for variant, entry in chosen:
                 log.info("%s: %s%s", caption, variant.caption, self._time_left())
-                self._evaluate(variant, part)
+                self._evaluate(variant, entry, part)
                 self._done += self.plan.sizes[part]
         self._use(self._base)
 
@@ -92,11 +101,17 @@ class Evaluations:
         if run.writes:
             Unfinished(run.folder).forget_records("dense")  # those of the model before
         run.barrier("forgotten")
-        run.data.evaluate_parts(list(self.plan.parts.values()))
+        run.data.evaluate_parts(self._rows_of(folder))
         self.stages.evaluate()
         if run.writes:
             move_evaluation(run.folder, target)
         run.barrier("dense")
+
+    def _rows_of(self, dense: str) -> list[Mapping[str, list[str]]]:
+        """The rows that any recipe of a dense model is evaluated on, part by part."""
+        wanted = {task for own in self.entries if own.dense == dense for task in own.tasks(self.plan.deciding)}
+        left = set(self.plan.deciding) - wanted
+        return [{task: ids for task, ids in part.items() if task not in left} for part in self.plan.parts.values()]
 
     def expect(self, cost: int) -> None:
         """Know how many examples are to be evaluated in all, for the time left."""
@@ -114,7 +129,7 @@ class Evaluations:
         found: T = value
         return found
 
-    def _evaluate(self, variant: Variant, part: str) -> None:
+    def _evaluate(self, variant: Variant, entry: Entry, part: str) -> None:
         run, module = self.run, self.run.module
         base = list(module.interventions)
         module.load()  # where an earlier start did all that comes before
@@ -123,7 +138,7 @@ class Evaluations:
         try:
             module.mark_pruned(self._recipe(variant, part, self._prune(variant)))
             module.intervene(variant.interventions)
-            run.data.evaluate_parts([self.plan.parts[part]])
+            run.data.evaluate_parts([entry.rows(self.plan.parts[part], self.plan.deciding)])
             self.stages.evaluate()
         finally:
             module.intervene(base)

@@ -82,7 +82,8 @@ def _controls(variant: Variant) -> list[Variant]:
 
 def _named(variant: Variant, name: str, pruner: Pruner) -> Variant:
     recipe = variant.recipe
-    return replace(variant, recipe=Recipe(f"{recipe.name}: {name}", control=recipe.name), pruner=pruner)
+    control = Recipe(f"{recipe.name}: {name}", control=recipe.name, endpoint=recipe.endpoint)
+    return replace(variant, recipe=control, pruner=pruner)
 
 
 def _pruner(pruner: Pruner, importance: Importance, pattern: Pattern) -> Pruner:

@@ -29,7 +29,8 @@ from mlprune.runs.reading import SCHEMA_VERSION, read_json
 from mlprune.studies.judging import Entry, Judge, against_of, next_round
 from mlprune.studies.looks import STUDY, Looks, find_looks, hash_of
 from mlprune.studies.outcome import conclude
-from mlprune.studies.plan import CONFIRM, make_plan
+from mlprune.studies.plan import CONFIRM, check_entries, make_plan
+from mlprune.studies.recipes import in_recipe
 from mlprune.studies.rows import check_calibration
 from mlprune.studies.shards import write_outcome
 from mlprune.studies.spec import Study
@@ -77,6 +78,8 @@ class StudyExperiment:
         """Raise UserError if recipes do not fit the model or the prompts; before anything is read of the rows."""
         if self.study.part[1] > len(self.judged):
             raise UserError(f"study.shard {self.study.shard}: there are {len(self.judged)} recipes; give fewer parts")
+        for entry in (entry for entry in self.entries if entry.endpoint and self.study.endpoint is None):
+            raise UserError(f"study.recipes.{entry.name}.endpoint needs study.endpoint: say what decides")
         for variant in self.variants:
             source = variant.module.source
             if source.recipe():
@@ -93,12 +96,14 @@ class StudyExperiment:
             UserError: If the endpoint or rows do not exist, rows are not kept apart, or were looked at before.
         """
         run, study = self.run, self.study
-        for intervention in {
-            id(intervention): intervention for variant in self.variants for intervention in variant.interventions
-        }.values():
-            intervention.prepare(run.data.tasks, run.module.tokenizer)
+        for variant in self.variants:
+            for intervention in variant.interventions:
+                intervention.prepare(run.data.tasks, variant.module.tokenizer)
+        if study.endpoint is not None:
+            check_entries(self.entries, study.endpoint, run.data.tasks)
         examples = {task.name: run.data.examples(task) for task in run.data.tasks}
         self.plan = make_plan(study, run.data.tasks, examples, len(self.judged), run.data.seed)
+        self._check_tokenizers()
         for variant in self.variants:
             variant.data.choose_prompts(variant.module.tokenizer)
             if study.endpoint is not None and variant.prunes and variant.pruner.importance.needs is not None:
@@ -110,6 +115,14 @@ class StudyExperiment:
         if self.dense is not None:
             check_covered(find_dense(self.dense)[1], examples, self.plan.parts.values())
         run.data.evaluate_parts(list(self.plan.parts.values()))
+
+    def _check_tokenizers(self) -> None:
+        """Refuse tasks that the tokenizer of a recipe's own model does not suit."""
+        modules = {variant.recipe.folder: variant.module for variant in self.variants}
+        for entry in (own for own in self.entries if own.dense):
+            names = [name for part in self.plan.parts.values() for name in entry.rows(part, self.plan.deciding)]
+            with in_recipe(entry.name):
+                self.run.data.check_tokenizer(modules[entry.folder].tokenizer, dict.fromkeys(names))
 
     def _earlier(self) -> list[Path]:
         """Folders of studies whose looks count: those named, the dense model's, and the run's neighbours."""
@@ -144,7 +157,8 @@ class StudyExperiment:
 
     def phases(self) -> list[Phase]:
         """Return what is done after the dense evaluation, with captions."""
-        self.evaluations = Evaluations(self.run, self.plan, self.variants, self.stages, self.schedule)
+        known = self.variants, self.entries
+        self.evaluations = Evaluations(self.run, self.plan, *known, self.stages, self.schedule)
         self.evaluations.expect(self.plan.cost(len(self.study.seeds or [0]), NUM_CONTROLS * self.study.controls))
         place, total = self.study.part
         self._chosen = self.judged[place::total]
@@ -183,8 +197,8 @@ class StudyExperiment:
         """Evaluate the controls of the confirmed recipes on the rows that these were judged by."""
         chosen = {entry.folder for entry in self._chosen}
         controls = controls_of([variant for variant in self.variants if variant.recipe.folder in chosen])
-        self.evaluations.add(controls)
         entries = entries_of([*self.variants, *controls], self.base)[len(self.entries) :]
+        self.evaluations.add(controls, entries)
         self.evaluations.evaluate(entries, CONFIRM, "control")
         self.entries += entries
 
@@ -253,8 +267,7 @@ def entries_of(variants: Sequence[Variant], base: PruningModule) -> list[Entry]:
         recipe = variant.recipe
         number = modules.setdefault(id(variant.module), len(modules))
         dense = f"dense/{number}" if number else ""
-        entry = Entry(
-            recipe.name, recipe.folder, [], dict(recipe.values), dict(recipe.differs), dense, control=recipe.control
-        )
+        differs = dict(recipe.values), dict(recipe.differs)
+        entry = Entry(recipe.name, recipe.folder, [], *differs, dense, recipe.control, dict(recipe.endpoint))
         found.setdefault(recipe.folder, entry).seeds.append(variant.seed)
     return list(found.values())

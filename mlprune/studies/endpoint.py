@@ -1,6 +1,7 @@
 """The endpoint: what decides a study, declared before anything runs."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -21,3 +22,12 @@ class Endpoint:
     languages: list[str] | None = None
     average: bool = True
     against: str | None = None
+
+    def narrowed(self, own: Mapping[str, list[str]]) -> "Endpoint":
+        """Return it with the ``tasks`` and ``languages`` that decide for one recipe, where it names some.
+
+        Example:
+            >>> Endpoint(tasks=["nli"], languages=["fr", "sw"]).narrowed({"languages": ["sw"]}).languages
+            ['sw']
+        """
+        return replace(self, tasks=own.get("tasks", self.tasks), languages=own.get("languages", self.languages))

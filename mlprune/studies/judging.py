@@ -12,6 +12,7 @@ from mlprune.metrics import RightProbability
 from mlprune.studies.decision import Shift
 from mlprune.studies.endpoint import Endpoint
 from mlprune.studies.evidence import Evidence, evidence_of
+from mlprune.studies.rows import Ids
 from mlprune.studies.selection import Round, best
 from mlprune.studies.shift import shifts_of
 from mlprune.studies.store import PREDICTIONS, Store, paired, read_tasks
@@ -31,6 +32,7 @@ class Entry:
         differs: What differs from the configuration.
         dense: Folder of the dense model's results, within the run's; the run's own if empty.
         control: The recipe that it is a control of.
+        endpoint: The ``tasks`` and ``languages`` that decide for it, where they are not those of the study.
     """
 
     name: str
@@ -40,6 +42,21 @@ class Entry:
     differs: Mapping[str, Any] = field(default_factory=dict)
     dense: str = ""
     control: str | None = None
+    endpoint: Mapping[str, list[str]] = field(default_factory=dict)
+
+    def tasks(self, deciding: Sequence[str]) -> Sequence[str]:
+        """Return the tasks that decide for it, given those of the study."""
+        return self.endpoint.get("tasks", deciding)
+
+    def rows(self, ids: Ids, deciding: Sequence[str]) -> Ids:
+        """Return the rows that it is evaluated on: of the tasks that decide, those that decide for it.
+
+        Args:
+            ids: Task to ids.
+            deciding: The tasks that decide in the study.
+        """
+        wanted = self.tasks(deciding)
+        return {task: rows for task, rows in ids.items() if task in wanted or task not in deciding}
 
     def to_json(self) -> dict[str, Any]:
         """Return the entry as study.json has it."""
@@ -110,10 +127,14 @@ class Judge:
             paired(others.get(seed, others[other.seeds[0]]), self.records(entry, seed, parts)) for seed in entry.seeds
         ]
 
+    def endpoint_of(self, entry: Entry) -> Endpoint:
+        """Return what decides for a recipe."""
+        assert self.endpoint is not None
+        return self.endpoint.narrowed(entry.endpoint)
+
     def evidence(self, entry: Entry, parts: Sequence[str]) -> list[Evidence]:
         """Return what a recipe did to the study's endpoint on some parts of the rows."""
-        assert self.endpoint is not None
-        return self._evidence(self.sides(entry, parts), self.endpoint, entry.name, self.reference)
+        return self._evidence(self.sides(entry, parts), self.endpoint_of(entry), entry.name, self.reference)
 
     def _evidence(
         self, sides: Sequence[tuple[list[TaskRecords], list[TaskRecords]]], endpoint: Endpoint, name: str, other: str
@@ -123,26 +144,24 @@ class Judge:
 
     def shifts(self, entry: Entry, parts: Sequence[str]) -> Sequence[Shift | None]:
         """Return what constants explain of each piece of a recipe's evidence; None where there are none."""
-        assert self.endpoint is not None
-        return shifts_of(self.sides(entry, parts), self.endpoint, entry.name, self.seed, self.reference)
+        return shifts_of(self.sides(entry, parts), self.endpoint_of(entry), entry.name, self.seed, self.reference)
 
     def beyond(self, entry: Entry, control: Entry, parts: Sequence[str]) -> Evidence:
         """Return what a recipe is beyond one of its controls, on average."""
-        assert self.endpoint is not None
-        endpoint = replace(self.endpoint, average=True)
+        endpoint = replace(self.endpoint_of(entry), average=True)
         return self._evidence(self._against(control, entry, parts), endpoint, entry.name, control.name)[0]
 
     def gain(self, entry: Entry, parts: Sequence[str]) -> float:
         """Return by how much a recipe is better than the reference in what recipes are chosen by."""
-        assert self.endpoint is not None
-        endpoint = replace(self.endpoint, metric=self.metric or SOFT, average=True)
+        decides = self.endpoint_of(entry)
+        endpoint = replace(decides, metric=self.metric or SOFT, average=True)
         sides = self.sides(entry, parts)
         if self.metric is None:
             soft = [(with_soft(one), with_soft(two)) for one, two in sides]
             if soft[0][0]:
                 sides = soft
             else:
-                endpoint = replace(endpoint, metric=self.endpoint.metric)
+                endpoint = replace(endpoint, metric=decides.metric)
         row = self._evidence(sides, endpoint, entry.name, self.reference)[0].row
         return (row.delta or 0.0) * (-1 if row.measure.higher_is_better is False else 1)
 

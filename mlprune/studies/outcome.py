@@ -154,11 +154,10 @@ def conclude(
 
 def _constants(judge: Judge, best: Entry, parts: Sequence[str]) -> list[Beside]:
     """The dense model with the constants of highest accuracy on the rows that choose, and the best recipe beyond it."""
-    assert judge.endpoint is not None
-    sides = judge.sides(best, [CONFIRM])
+    sides, decides = judge.sides(best, [CONFIRM]), judge.endpoint_of(best)
     found = []
-    for evidence, records in fitted_evidence(sides[0][0], judge.sides(best, parts)[0][0], judge.endpoint, judge.seed):
-        endpoint = replace(judge.endpoint, average=True)
+    for evidence, records in fitted_evidence(sides[0][0], judge.sides(best, parts)[0][0], decides, judge.seed):
+        endpoint = replace(decides, average=True)
         (beyond,) = evidence_of(
             records, [two for _, two in sides], endpoint, best.name, evidence.row.system, judge.seed
         )

@@ -7,6 +7,7 @@ from mlprune.errors import UserError, did_you_mean
 from mlprune.evaluation.tasks import Task
 from mlprune.metrics import measures_of
 from mlprune.studies.endpoint import Endpoint
+from mlprune.studies.judging import Entry
 from mlprune.studies.rows import Examples, Ids, check_disjoint, in_rounds, named_ids
 from mlprune.studies.selection import Round, rounds
 from mlprune.studies.spec import Study
@@ -23,12 +24,14 @@ class Plan:
         parts: ``select.0``, ``select.1``, ..., ``confirm`` to task to ids; what is evaluated in this order.
         sizes: The same to number of examples, over all languages.
         top: How many recipes are confirmed; 0 where none is.
+        deciding: Names of the tasks that decide; all where nothing is declared.
     """
 
     rounds: list[Round]
     parts: Mapping[str, Ids]
     sizes: Mapping[str, int] = field(default_factory=dict)
     top: int = 0
+    deciding: Sequence[str] = ()
 
     @property
     def select_parts(self) -> list[str]:
@@ -68,7 +71,7 @@ def make_plan(
     if study.confirm is None:
         rows = study.select.rows if study.select is not None else None
         ids = {task.name: named_ids(task, examples[task.name], rows) for task in tasks}
-        return _plan([Round(num_recipes, _most(ids))], {"select.0": ids}, examples, 0)
+        return _plan([Round(num_recipes, _most(ids))], {"select.0": ids}, examples, 0, deciding)
     top = study.top or num_recipes
     judging = {task.name: named_ids(task, examples[task.name], study.confirm.rows) for task in deciding}
     others = {task.name: named_ids(task, examples[task.name], None) for task in tasks if task not in deciding}
@@ -77,38 +80,60 @@ def make_plan(
             raise UserError(
                 f"study.confirm.top {top}: there are {num_recipes} recipes, and nothing chooses; give study.select too"
             )
-        return _plan([], {CONFIRM: judging | others}, examples, num_recipes)
+        return _plan([], {CONFIRM: judging | others}, examples, num_recipes, deciding)
     choosing = {task.name: named_ids(task, examples[task.name], study.select.rows) for task in deciding}
     check_disjoint(examples, choosing, judging)
     steps = rounds(num_recipes, _most(choosing), min(top, num_recipes))
     parts = in_rounds(choosing, [step.rows / steps[-1].rows for step in steps], seed)
     named = {part.name: part.ids for part in parts} | {CONFIRM: judging | others}
-    return _plan(steps, named, examples, min(top, num_recipes))
+    return _plan(steps, named, examples, min(top, num_recipes), deciding)
 
 
-def check_endpoint(endpoint: Endpoint, tasks: Sequence[Task], metric: str | None = None) -> None:
+def check_endpoint(
+    endpoint: Endpoint, tasks: Sequence[Task], metric: str | None = None, where: str = "study.endpoint"
+) -> None:
     """Raise UserError if a task, a language or a measure that decides does not exist.
 
     Args:
         endpoint: What decides.
         tasks: All tasks.
         metric: What recipes are chosen by, if that is another measure.
+        where: Where it is declared, for messages.
     """
     names = [task.name for task in tasks]
     for name in endpoint.tasks or []:
-        _check(f"study.endpoint.tasks: '{name}' is not a task", name, names)
+        _check(f"{where}.tasks: '{name}' is not a task", name, names)
     judged = [task for task in tasks if endpoint.tasks is None or task.name in endpoint.tasks]
-    for key, wanted in (("endpoint.metric", endpoint.metric), ("select.metric", metric)):
+    for key, wanted in ((f"{where}.metric", endpoint.metric), ("study.select.metric", metric)):
         for task in judged if wanted is not None else []:
             known = measure_names(task)
             if wanted not in known and (
                 endpoint.tasks is not None or not any(wanted in measure_names(t) for t in judged)
             ):
-                _check(f"study.{key}: '{wanted}' is not a measure of task '{task.name}'", str(wanted), known)
+                _check(f"{key}: '{wanted}' is not a measure of task '{task.name}'", str(wanted), known)
     deciding = [task for task in judged if _decides(task, endpoint)]
     languages = {lang for task in deciding for lang in (*task.languages, *("-".join(pair) for pair in task.pairs()))}
     for lang in endpoint.languages or []:
-        _check(f"study.endpoint.languages: '{lang}' is not a language of the tasks that decide", lang, languages)
+        _check(f"{where}.languages: '{lang}' is not a language of the tasks that decide", lang, languages)
+
+
+def check_entries(entries: Sequence[Entry], endpoint: Endpoint, tasks: Sequence[Task]) -> None:
+    """Raise UserError if recipes are judged by tasks or languages that do not decide, or that their reference lacks.
+
+    Args:
+        entries: All recipes.
+        endpoint: What decides in the study.
+        tasks: All tasks.
+    """
+    deciding = [task.name for task in tasks if _decides(task, endpoint)]
+    against = next((entry for entry in entries if entry.name == endpoint.against), None)
+    for entry in (entry for entry in entries if entry.endpoint):
+        where = f"study.recipes.{entry.name}.endpoint"
+        for task in entry.tasks(deciding):
+            _check(f"{where}.tasks: '{task}' is not a task that decides", task, deciding)
+        check_endpoint(endpoint.narrowed(entry.endpoint), tasks, where=where)
+        if entry is against:
+            raise UserError(f"{where}: others are judged against this recipe; leave its endpoint out")
 
 
 def _check(message: str, value: str, allowed: Iterable[str]) -> None:
@@ -132,7 +157,9 @@ def _most(ids: Ids) -> int:
     return max(map(len, ids.values()), default=0)
 
 
-def _plan(steps: list[Round], parts: Mapping[str, Ids], examples: Mapping[str, Examples], top: int) -> Plan:
+def _plan(
+    steps: list[Round], parts: Mapping[str, Ids], examples: Mapping[str, Examples], top: int, deciding: Sequence[Task]
+) -> Plan:
     sizes = {}
     for name, ids in parts.items():
         wanted = {task: set(chosen) for task, chosen in ids.items()}
@@ -142,4 +169,4 @@ def _plan(steps: list[Round], parts: Mapping[str, Ids], examples: Mapping[str, E
             for rows in examples[task].values()
             for example in rows
         )
-    return Plan(steps, parts, sizes, top)
+    return Plan(steps, parts, sizes, top, [task.name for task in deciding])

@@ -2,7 +2,8 @@
 
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,12 +39,14 @@ class Recipe:
         differs: Key, such as ``pruning.pattern.sparsity``, to value.
         values: The keys of the grid among them.
         control: What it is a control of; None for a recipe of the study.
+        endpoint: The ``tasks`` and ``languages`` that decide for it, where they are not those of the study.
     """
 
     name: str
     differs: Mapping[str, Any] = field(default_factory=dict)
     values: Mapping[str, Any] = field(default_factory=dict)
     control: str | None = None
+    endpoint: Mapping[str, list[str]] = field(default_factory=dict)
 
     @property
     def folder(self) -> str:
@@ -54,6 +57,15 @@ class Recipe:
             'wanda-sparsity-0.1'
         """
         return re.sub(r"[^A-Za-z0-9._]+", "-", self.name).strip("-.") or "recipe"
+
+
+@contextmanager
+def in_recipe(name: str) -> Iterator[None]:
+    """Inside this context, errors name the recipe."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"study, recipe '{name}': {error}") from error
 
 
 def expand(
@@ -76,16 +88,28 @@ def expand(
     for name, given in (recipes or {"pruned": {}}).items():
         if not name.strip() or not name.isprintable() or len(name) > 80:
             raise UserError(f"study.recipes: {name!r} is not allowed as a name; give one line of at most 80 characters")
-        keys = {key: value for place, part in (given or {}).items() for key, value in _keys(name, place, part)}
+        parts = {place: part for place, part in (given or {}).items() if place != "endpoint"}
+        keys = {key: value for place, part in parts.items() for key, value in _keys(name, place, part)}
+        endpoint = _endpoint(name, (given or {}).get("endpoint"))
         axes = [[(full_key("study.grid", key), value) for value in values] for key, values in (grid or {}).items()]
         for values in itertools.product(*axes):
             words = [f"{key.rpartition('.')[2]} {_word(value)}" for key, value in values]
-            found.append(Recipe(", ".join([name, *words]), keys | dict(values), dict(values)))
+            found.append(Recipe(", ".join([name, *words]), keys | dict(values), dict(values), endpoint=endpoint))
     folders = [recipe.folder for recipe in found]
     for recipe in found:
         if folders.count(recipe.folder) > 1:
             raise UserError(f"study.recipes: '{recipe.name}' has the folder name of another recipe; give another name")
     return found
+
+
+def _endpoint(name: str, given: Any) -> dict[str, list[str]]:
+    """The tasks and languages that decide for one recipe."""
+    if given is None:
+        return {}
+    known = [key for key in ("tasks", "languages") if isinstance(given, Mapping) and key in given]
+    if not known or set(given) - set(known) or not all(isinstance(given[key], list) and given[key] for key in known):
+        raise UserError(f"study.recipes.{name}.endpoint {given} is not allowed; give lists of tasks and languages")
+    return {key: list(map(str, given[key])) for key in known}
 
 
 def _keys(name: str, place: str, part: Any) -> list[tuple[str, Any]]:
@@ -114,7 +138,7 @@ def full_key(where: str, key: str) -> str:
     first, dot, rest = key.partition(".")
     full = f"{SHORT[first]}{dot}{rest}" if first in SHORT and not (first in SECTIONS and rest) else key
     if full.partition(".")[0] not in SECTIONS or "." not in full:
-        allowed = [*SHORT, "intervention", *(f"{name}.KEY" for name in SECTIONS)]
+        allowed = [*SHORT, "intervention", "endpoint", *(f"{name}.KEY" for name in SECTIONS)]
         raise UserError(
             f"{where}: '{key}' is not a key; give one of {', '.join(allowed)}{did_you_mean(first, allowed)}"
         )

@@ -167,6 +167,11 @@ MISTAKES = {
     "empty grid": ({"grid": {"pruning.pattern.sparsity": []}}, ["study.grid", "at least one"]),
     "seed twice": ({"seeds": [0, 0]}, ["study.seeds", "each once"]),
     "group that is not there": ({"recipes": {"a": {"groups": ["xx"]}}}, ["needs the group 'xx'", "mt"]),
+    "judged elsewhere": (
+        {"recipes": {"a": {"endpoint": {"languages": ["de"]}}}},
+        ["study.recipes.a.endpoint.languages", "'de'", "es"],
+    ),
+    "judged by nothing": ({"recipes": {"a": {"endpoint": {"metric": "f1"}}}}, ["a.endpoint", "tasks and languages"]),
     "one folder for two": ({"recipes": {"a b": {}, "a-b": {}}}, ["folder name", "another name"]),
     "shard": ({"shard": "3/2"}, ["study.shard '3/2'", "1/4"]),
     "shard of a selection": ({"shard": "1/2"}, ["study.shard", "study.select needs the results of all recipes"]),
@@ -239,8 +244,12 @@ def test_the_papers_table_runs_on_a_tiny_model(mlprune, tiny_folder: Path, tmp_p
 
 
 def test_parts_of_a_study_merge_to_what_one_run_gives(mlprune, tiny_folder: Path, tmp_path: Path) -> None:
-    config = write(tmp_path, tiny_folder, select=None, seeds=[0], confirm={"rows": "40-79"})
+    nothing = {"pattern.sparsity": NOTHING, "endpoint": {"languages": ["es"]}}
+    recipes = STUDY["recipes"] | {"nothing": nothing}
+    config = write(tmp_path, tiny_folder, select=None, seeds=[0], confirm={"rows": "40-79"}, recipes=recipes)
     assert mlprune("fit", "--config", config, "--trainer.default_root_dir", "whole")[0] == 0
+    judged = {row["system"]: (row["language"], row["n"]) for row in read(Path("whole", RUN))["confirmed"]}
+    assert judged == {"nothing": ("es", 40), "skill": ("average", 80), "shift": ("average", 80)}
     for part in ("2/2", "1/2"):
         status, _, err = mlprune("fit", "--config", config, "--study.shard", part)
         assert status == 0, err
