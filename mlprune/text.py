@@ -1,6 +1,7 @@
 """Text of others, such as names, labels and messages, made safe for where it is shown."""
 
 import unicodedata
+from collections.abc import Sequence
 
 HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # control and format characters, halves of characters, separators of lines
 JOINERS = "\u200c\u200d"  # which stand within words of Persian and Hindi
@@ -15,6 +16,16 @@ def visible(text: str) -> str:
         a\x1b[31m\n
     """
     return "".join(ascii(c)[1:-1] if unicodedata.category(c) in HIDDEN and c not in JOINERS else c for c in text)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names as a sentence lists them.
+
+    Example:
+        >>> listed(["French", "Hindi", "Swahili"]), listed(["French"])
+        ('French, Hindi and Swahili', 'French')
+    """
+    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
 
 
 def plot_text(text: str, longest: int = LONGEST) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from mlprune.comparison import schema1
 from mlprune.comparison.controls import control_rows, controls_of
 from mlprune.comparison.difference import Difference
-from mlprune.comparison.headline import headline
+from mlprune.comparison.headline import headline, sentences
 from mlprune.comparison.reading import System, measured_tasks, read_systems
 from mlprune.comparison.records import TaskRecords
 from mlprune.comparison.rows import corrected, differences_of
@@ -32,9 +32,9 @@ def compare(before: Path, after: Path, seed: int = 0, systems: tuple[str, str] =
         systems: What they are called.
 
     Returns:
-        Content of comparison.json: ``differences``, a row each (:class:`Difference`), ``headline``, one plain sentence,
-        ``systems``, ``controls``, rows of the first system with constants (:mod:`mlprune.comparison.controls`),
-        ``constants``, and the sections of schema 1.
+        Content of comparison.json: ``differences``, a row each (:class:`Difference`), ``sentences``, a plain one a
+        task, ``headline``, the same as one text, ``systems``, ``controls``, rows of the first system with constants
+        (:mod:`mlprune.comparison.controls`), ``constants``, and the sections of schema 1.
 
     Raises:
         UserError: If there are no predictions, or the runs have no example in common or differ in one's data.
@@ -50,12 +50,13 @@ def compare(before: Path, after: Path, seed: int = 0, systems: tuple[str, str] =
     """
     first, second = read_systems((before, after))
     found = _compared(first, second, systems, seed)
-    rows = corrected(found.rows)
+    rows, tasks = corrected(found.rows), [own.task for own in found.shared if own.headline]
     return {
         "schema_version": SCHEMA_VERSION,
         "systems": list(systems),
         **schema1.comparison_sections(found.shared, rows),
-        "headline": headline(rows, [task.task for task in found.shared if task.headline], found.controls),
+        "headline": headline(rows, tasks, found.controls),
+        "sentences": sentences(rows, tasks, found.controls),
         "differences": [row.to_json() for row in rows],
         "controls": [row.to_json() for row in found.controls],
         "constants": found.constants,

@@ -29,5 +29,6 @@ def compare_with_dense(run: Run) -> dict[str, Any]:
         print_tables(comparison_tables(console_rows(rows)))
         for line in detail_lines(rows):
             print_line(line)
-        print_line(comparison["headline"], "bold")
+        for sentence in comparison["sentences"] or [comparison["headline"]]:
+            print_line(sentence, "bold")
     return comparison

@@ -19,7 +19,7 @@ METHOD = (
 
 
 def comparison_markdown(comparison: dict[str, Any]) -> str:
-    """Return a comparison as Markdown: the headline, and a table for each task and measure.
+    """Return a comparison as Markdown: its sentences, and a table for each task and measure.
 
     Args:
         comparison: Content of comparison.json.
@@ -33,17 +33,17 @@ def comparison_markdown(comparison: dict[str, Any]) -> str:
     before, after = comparison.get("systems", ["dense", "pruned"])
     title = f"{'Dense' if (before, after) in OF_ONE_RUN else before} against {after}"
     tables = map(to_markdown, _tables(comparison))
-    return "\n\n".join([f"# {visible(title)}", visible(comparison["headline"]), *tables, METHOD]) + "\n"
+    return "\n\n".join([f"# {visible(title)}", *_said(comparison), *tables, METHOD]) + "\n"
 
 
 def card_markdown(comparison: dict[str, Any]) -> str:
-    """Return a comparison as the section of a model card: the headline and the tables but for details.
+    """Return a comparison as the section of a model card: its sentences and the tables but for details.
 
     Args:
         comparison: Content of comparison.json.
     """
     tables = (f"#{to_markdown(table)}" for table in comparison_tables(console_rows(read_differences(comparison))))
-    return "\n\n".join([visible(comparison["headline"]), *tables, METHOD])
+    return "\n\n".join([*_said(comparison), *tables, METHOD])
 
 
 def several_markdown(comparison: dict[str, Any]) -> str:
@@ -54,8 +54,7 @@ def several_markdown(comparison: dict[str, Any]) -> str:
     """
     systems = comparison["systems"]
     parts = [f"# {visible(', '.join(systems[1:]))} against {visible(systems[0])}"]
-    parts += map(visible, comparison["headlines"])
-    return "\n\n".join([*parts, *map(to_markdown, _tables(comparison)), METHOD]) + "\n"
+    return "\n\n".join([*parts, *_said(comparison), *map(to_markdown, _tables(comparison)), METHOD]) + "\n"
 
 
 def comparison_html(comparison: dict[str, Any]) -> str:
@@ -71,12 +70,17 @@ def comparison_html(comparison: dict[str, Any]) -> str:
     """
     systems = [escape(visible(name)) for name in comparison.get("systems", ["dense", "pruned"])]
     title = f"{', '.join(systems[1:])} against {systems[0]}"
-    sentences = comparison.get("headlines") or [comparison["headline"]]
-    body = [f"<h1>{title}</h1>", *(f"<p>{escape(visible(sentence))}</p>" for sentence in sentences)]
+    body = [f"<h1>{title}</h1>", *(f"<p>{escape(sentence)}</p>" for sentence in _said(comparison))]
     body += [*map(to_html, _tables(comparison)), f"<p>{escape(METHOD)}</p>"]
     style = "body{font-family:sans-serif;margin:2em auto;max-width:70em}td,th{padding:.2em .6em;text-align:right}"
     head = f'<meta charset="utf-8"><title>{title}</title><style>{style}</style>'
     return "\n".join(["<!doctype html>", f'<html lang="en"><head>{head}</head><body>', *body, "</body></html>"]) + "\n"
+
+
+def _said(comparison: dict[str, Any]) -> list[str]:
+    """What a comparison says: a sentence a task, or of several systems a paragraph each."""
+    said = comparison.get("headlines") or comparison.get("sentences") or [comparison["headline"]]
+    return list(map(visible, said))
 
 
 def _tables(comparison: dict[str, Any]) -> list[Table]:

@@ -9,6 +9,7 @@ from mlprune.languages import language_name, languages_of
 from mlprune.metrics.meaning import meaning_of
 from mlprune.metrics.measure import AVERAGE, AVERAGE_ALL, Figure, Measure
 from mlprune.present.table import Table
+from mlprune.text import listed
 
 Key = tuple[str, str]  # task and measure: a table
 COUNTS = ("changed, %", "won", "lost", "by chance", "n", "clusters")
@@ -66,7 +67,7 @@ def console_rows(rows: Sequence[Difference]) -> list[Difference]:
 
 
 def detail_lines(rows: Sequence[Difference]) -> list[str]:
-    """Return a line for each task with details: which changed clearly, on average over languages.
+    """Return a line for each task with details: answers won and lost, and which details changed clearly on average.
 
     Args:
         rows: The differences.
@@ -75,21 +76,27 @@ def detail_lines(rows: Sequence[Difference]) -> list[str]:
         >>> share = Measure("yes", "answered yes", unit="%", scale=100, digits=1, detail=True)
         >>> row = Difference("b", "a", "nli", "average", share, 0.75, 0.5, -0.25, -0.375, -0.125)
         >>> detail_lines([row, Difference("b", "a", "nli", "average", Measure("f1", detail=True), 0.5, 0.5, 0.0)])
-        ['nli: answered yes 75.0 to 50.0%; no clear change of 1 detail']
+        ['nli, in detail: answered yes 75.0 to 50.0%; no clear change in f1']
+        >>> detail_lines([replace(row, measure=replace(share, detail=False), won=4, lost=6), row])
+        ['nli, in detail: 4 wrong answers became right, 6 right ones wrong; answered yes 75.0 to 50.0%']
     """
     lines = []
     for task in dict.fromkeys(row.task for row in rows if row.measure.detail):
         averages = [row for row in rows if row.task == task and row.language == AVERAGE]
         details = [row for row in averages if row.measure.detail]
-        flips = [f"{row.won} won, {row.lost} lost" for row in averages if row.won is not None and row not in details][
-            :1
-        ]
+        flips = [_flips(row) for row in averages if row.won is not None and row not in details][:1]
         clear = [_moved(row) for row in details if row.clear]
-        unclear = len(details) - len(clear)
-        others = [f"no clear change of {unclear} detail{'s' * (unclear != 1)}"] if unclear else []
+        unclear = [row.measure.title or row.measure.name for row in details if not row.clear]
+        others = [f"no clear change in {listed(unclear)}"] if unclear else []
         if parts := [*flips, *clear, *others]:
-            lines.append(f"{task}: {'; '.join(parts)}")
+            lines.append(f"{task}, in detail: {'; '.join(parts)}")
     return lines
+
+
+def _flips(row: Difference) -> str:
+    return (
+        f"{row.won} wrong answer{'s' * (row.won != 1)} became right, {row.lost} right one{'s' * (row.lost != 1)} wrong"
+    )
 
 
 def _moved(row: Difference) -> str:

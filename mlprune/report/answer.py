@@ -3,11 +3,12 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from mlprune.comparison import Difference, explained
+from mlprune.comparison import Difference, by_verdict, explained, verdict
 from mlprune.languages import language_name
 from mlprune.metrics.meaning import meaning_of
 from mlprune.metrics.measure import AVERAGE, AVERAGE_ALL
 from mlprune.present.rows import Key, interval_text, language_labels, title_of
+from mlprune.text import listed
 
 WORDS = {
     "better": "Better",
@@ -27,7 +28,6 @@ SENTENCES = {
     "same": "no answer changed on {}",
     "unclear": "there are too few examples to tell on {}",
 }
-SURE = 0.05  # of a corrected p value
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,7 @@ class Finding:
 
     Args:
         key: Task and measure.
-        verdict: A key of ``WORDS``: ``higher`` and ``lower`` where neither is better, ``unclear`` if nothing is clear,
-            ``shift`` where constants on the scores of labels gain as much.
+        verdict: A key of ``WORDS``, as :func:`mlprune.comparison.verdict` returns it.
         title: What was measured.
         meaning: The same, for those who do not know the measure.
         text: How much the average changed, and how sure that is.
@@ -107,31 +106,12 @@ def answer(found: Sequence[Finding]) -> str:
     on: dict[str, list[str]] = {}
     for each in found:
         on.setdefault(each.verdict, []).append(each.key[0])
-    parts = [sentence.format(_listed(on[word])) for word, sentence in SENTENCES.items() if word in on]
+    parts = [sentence.format(listed(on[word])) for word, sentence in SENTENCES.items() if word in on]
     sides = on.keys() & {"better", "worse"}
     no = sides or "shift" in on
     start = "It depends: " if len(sides) == 2 else "Yes: " if "better" in sides else "No: " if no else ""
     text = ", and ".join(parts)
     return f"{start}{text}." if start else f"{text[:1].upper()}{text[1:]}." if text else ""
-
-
-def is_sure(row: Difference) -> bool:
-    """Return whether a difference is clear, also after correction where there is one."""
-    return row.clear if row.p_holm is None else row.clear and row.p_holm < SURE
-
-
-def verdict(row: Difference, clear: bool, controls: Sequence[Difference] = ()) -> str:
-    """Return which way a difference went, as a key of ``WORDS``."""
-    if row.changed == 0:
-        return "same"
-    if not clear or not row.delta:
-        return "unclear"
-    rose, better = row.delta > 0, row.measure.higher_is_better
-    if better is None:
-        return "higher" if rose else "lower"
-    if rose != better:
-        return "worse"
-    return "better" if explained(row, controls) is None else "shift"
 
 
 def _beyond(row: Difference, controls: Sequence[Difference]) -> str:
@@ -159,19 +139,11 @@ def _change(row: Difference, where: str) -> str:
 
 def _by_language(rows: Sequence[Difference], controls: Sequence[Difference]) -> str:
     """Which languages changed, corrected for looking at several."""
-    labels = language_labels([row.language for row in rows])
-    on: dict[str, list[str]] = {}
-    for label, row in zip(labels, rows, strict=True):
-        on.setdefault(verdict(row, is_sure(row), controls), []).append(label)
+    on = by_verdict(rows, controls)
     if not on.keys() - {"unclear", "same"}:
         return f"No clear change in any of {len(rows)} languages." if len(rows) > 1 else ""
-    parts = [
-        f"{WORDS[word] if word != 'unclear' else 'No clear change'} in {_listed(on[word])}."
-        for word in WORDS
-        if word in on
-    ]
+    parts = []
+    for name, alike in on.items():
+        labels = language_labels([row.language for row in alike])
+        parts.append(f"{WORDS[name] if name != 'unclear' else 'No clear change'} in {listed(labels)}.")
     return " ".join(parts)
-
-
-def _listed(names: Sequence[str]) -> str:
-    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]

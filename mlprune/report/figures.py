@@ -4,13 +4,12 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
-from mlprune.comparison import Difference
+from mlprune.comparison import Difference, is_sure
 from mlprune.comparison.chance import Levels
 from mlprune.metrics import Figure as Row
 from mlprune.metrics.measure import AVERAGE, AVERAGE_ALL
 from mlprune.models.paths import LayerPath
 from mlprune.present.rows import Key, grouped, language_labels, pivot_of, title_of
-from mlprune.report.answer import is_sure
 from mlprune.report.charts import line_chart
 from mlprune.report.dots import Dots, Interval, dot_chart
 from mlprune.report.tables import share_lost

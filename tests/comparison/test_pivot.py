@@ -5,7 +5,7 @@ import re
 import pytest
 
 from mlprune.comparison import Difference, differences_of, read_figures
-from mlprune.comparison.headline import headline
+from mlprune.comparison.headline import headline, sentences
 from mlprune.data.corpora import Bundled
 from mlprune.errors import UserError
 from mlprune.evaluation.results import summarize, task_records
@@ -74,9 +74,8 @@ def average(task: str, pivot: str | None) -> Difference:
 
 def test_a_headline_says_outside_of_what_each_average_is() -> None:
     english, french, none = average("a", "en"), average("b", "fr"), average("c", None)
-    assert (
-        headline([english, none], []) == "Outside English, no prediction changed after pruning: a (n = 9), c (n = 9)."
-    )
+    outside = "Outside English, no prediction changed after pruning: "
+    assert sentences([english, none], []) == [f"{outside}a (n = 9).", f"{outside}c (n = 9)."]
     two = "Outside English, no prediction changed after pruning: a (n = 9). Outside French, no prediction changed"
     assert headline([english, french], []).startswith(two)
     whole = Difference("pruned", "dense", "c", "fr", Measure("f1"), 0.5, 0.5, 0.0)  # the average of c has French
