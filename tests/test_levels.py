@@ -31,7 +31,7 @@ ALLOWED = {
     "evaluation": BOTTOM | {"models", "data", "metrics", "comparison", "present"},
     "report": BOTTOM | {"models", "metrics", "comparison", "present", "runs", "studies"},
     "runs": BOTTOM | {"models", "pruning"},
-    "smaller": BOTTOM | {"models", "data", "metrics", "comparison", "present", "evaluation", "pruning"},
+    "smaller": BOTTOM | {"models", "data", "metrics", "comparison", "present", "evaluation", "pruning", "analysis"},
 }
 LIGHTNING = {"cli", "experiments", "run", "module", "datamodule", "callbacks"}
 FILES = sorted(path for path in PACKAGE.rglob("*.py"))

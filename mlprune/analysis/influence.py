@@ -157,6 +157,8 @@ def _laid_out(mask: Tensor, shape: torch.Size) -> Tensor:
 def block_influence(model: nn.Module, batches: Iterable[Mapping[str, Any]]) -> Influences:
     """Measure how much each block changes what passes through it.
 
+    A collective: with several processes each calls it with its share of the batches, and gets what all measured.
+
     Args:
         model: A transformers model.
         batches: As for :func:`mlprune.pruning.prune_model`.
@@ -177,6 +179,7 @@ def block_influence(model: nn.Module, batches: Iterable[Mapping[str, Any]]) -> I
         influence = InfluenceSums(model)
         for batch in batches:
             influence.add(batch)
+    influence.reduce()
     return influence.means()
 
 

@@ -13,7 +13,7 @@ from mlprune.callbacks.console import print_line, print_tables
 from mlprune.callbacks.features import save_figures
 from mlprune.files import write_json, write_text
 from mlprune.log import log
-from mlprune.present import Table
+from mlprune.present import influence_table
 from mlprune.pruning import calibrating
 from mlprune.run import Run
 from mlprune.runs.facts import calibration_facts, versions
@@ -84,22 +84,4 @@ class BlockInfluence(Analysis):
         log.info("least influential: %s", ", ".join(least_influential(self.influences)[:4]))
         with run.viewer("console table"):
             print_line("")
-            print_tables([influence_table(self.influences)])
-
-
-def influence_table(influences: Influences) -> Table:
-    """Return influences as a table, a row a block; its rank is 1 where the mean over groups is least.
-
-    Example:
-        >>> influence_table({"fr": {"h.0": 0.5, "h.1": 0.1}}).rows
-        [('0', 'h.0', '0.5000', '2'), ('1', 'h.1', '0.1000', '1')]
-    """
-    ranks = {path: str(place + 1) for place, path in enumerate(least_influential(influences))}
-    rows = [
-        (str(place), path, *(f"{values[path]:.4f}" for values in influences.values()), ranks[path])
-        for place, path in enumerate(next(iter(influences.values()), {}))
-    ]
-    notes = [
-        "1 - cosine of a block's input and output, mean over tokens; rank 1: the least influential over all groups."
-    ]
-    return Table("Influence of blocks", ("", "block", *influences, "rank"), rows, notes)
+            print_tables([influence_table(self.influences, least_influential(self.influences))])

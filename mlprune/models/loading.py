@@ -34,7 +34,7 @@ from mlprune.models.tokenizer import load_tokenizer
 from mlprune.models.tokenizer_options import check_names, check_taken
 
 DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
-SMALLER = ("narrow.json", "trim.json")  # what steps that make a model smaller write beside it
+SMALLER = ("blocks.json", "narrow.json", "trim.json")  # what steps that make a model smaller write beside it
 
 
 _WITHOUT_WEIGHTS: ContextVar[bool] = ContextVar("without_weights", default=False)

@@ -8,6 +8,7 @@ import math
 import os
 import struct
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -148,6 +149,17 @@ class ShardReader:
             names: Every tensor's name to its new one.
         """
         self.entries = {names[name]: entry for name, entry in self.entries.items()}
+
+    def selected(self, names: Mapping[str, str]) -> "ShardReader":
+        """Return a reader of some of the tensors only, under new names.
+
+        Args:
+            names: Name of each of them to its new one.
+        """
+        found = copy(self)
+        found.entries = {new: self.entries[old] for old, new in names.items()}
+        found.files = [file for file in self.files if any(entry.file == file for entry in found.entries.values())]
+        return found
 
     def equal(self, name: str, other: str) -> bool:
         """Tell whether two tensors hold the same, comparing their bytes piece by piece."""

@@ -3,6 +3,7 @@
 from mlprune.present.comparison import COMPARISON_FILES, FORMATS, card_markdown, comparison_markdown, several_markdown
 from mlprune.present.controls import control_tables
 from mlprune.present.curves import Curve, curves_of, curves_table
+from mlprune.present.influence import influence_table
 from mlprune.present.rows import (
     comparison_tables,
     console_rows,
@@ -27,6 +28,7 @@ __all__ = [
     "curves_table",
     "detail_lines",
     "figure_tables",
+    "influence_table",
     "raw_table",
     "several_markdown",
     "shown_rows",

@@ -64,14 +64,22 @@ def tables(folder: Path) -> list[Table]:
     """
     facts = read_object(folder / FACTS)
     costs = Costs.from_json(facts["costs"]) if "costs" in facts else None
-    found = [_size_table(facts), _coverage_table(facts)]
+    found = [size_table(facts), _coverage_table(facts)]
     return found if costs is None else [*found, *costs.tables(list(facts["texts"]))]
 
 
-def _size_table(facts: Mapping[str, Any]) -> Table:
-    shown = {"tokens": ("tokens", 1, ",.0f"), "parameters": ("parameters", 1, ",.0f"), "bytes": ("MB", 1e6, ",.1f")}
+def size_table(facts: Mapping[str, Any]) -> Table:
+    """Return the sizes of a model before and after it was made smaller, as a table.
+
+    Args:
+        facts: What the smaller model's folder says of them.
+    """
+    counts = {name: (name, 1.0, ",.0f") for name in ("tokens", "blocks", "parameters")}
+    shown = {**counts, "bytes": ("MB", 1e6, ",.1f")}
     rows = []
     for key, (name, unit, form) in shown.items():
+        if key not in facts:
+            continue
         before, after = facts[key]["before"], facts[key]["after"]
         rows.append((name, f"{before / unit:{form}}", f"{after / unit:{form}}", f"{after / before:.1%}"))
     return Table("Size", ("", "original", "trimmed", "left"), rows)

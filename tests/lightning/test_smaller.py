@@ -1,4 +1,4 @@
-"""``fit`` trims first, then prunes and compares on the trimmed model; killed and resumed, on one process or two."""
+"""``fit`` trims and leaves out a block first, then prunes and compares; killed and resumed, on one process or two."""
 
 import json
 from pathlib import Path
@@ -14,6 +14,7 @@ STEP = {
     "class_path": "mlprune.smaller.TrimVocabulary",
     "init_args": {"languages": ["fr"], "others": ["sw"], "limit": 3},
 }
+FEWER = {"class_path": "mlprune.smaller.RemoveBlocks", "init_args": {"count": 1, "limit": 2}}
 TASKS = [
     {"class_path": "mlprune.evaluation.tasks.PerplexityTask", "init_args": {"languages": ["en", "fr"], "limit": 3}},
     {
@@ -34,7 +35,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def config_of(folder: Path, model: Path, **sections: Any) -> Path:
-    return write_config(folder, model, model={"smaller": [STEP]}, data={"tasks": TASKS}, **sections)
+    return write_config(folder, model, model={"smaller": [STEP, FEWER]}, data={"tasks": TASKS}, **sections)
 
 
 def test_interrupted_resumed_and_on_two_processes(mlprune, tmp_path: Path, model: Path) -> None:
@@ -44,17 +45,23 @@ def test_interrupted_resumed_and_on_two_processes(mlprune, tmp_path: Path, model
     with pytest.raises(SystemExit):
         mlprune("fit", "--config", config_of(tmp_path, model, trainer=trainer))
     run = tmp_path / RUN
-    written = (run / "smaller/1-trimmed/model.safetensors").stat().st_mtime_ns
+    files = [run / "smaller/1-trimmed/model.safetensors", run / "smaller/2-fewer-blocks/model.safetensors"]
+    written = [file.stat().st_mtime_ns for file in files]
     status, _, err = mlprune("fit", "--resume", run)
     assert status == 0, err
     assert "the model was made smaller before" in err
-    assert (run / "smaller/1-trimmed/model.safetensors").stat().st_mtime_ns == written
+    assert [file.stat().st_mtime_ns for file in files] == written
     assert_same_run(run, fit(tmp_path / "two", config_of(tmp_path, model), 2))
 
     tokenizer, trimmed = AutoTokenizer.from_pretrained(run / "pruned"), run / "smaller/1-trimmed"
     assert len(tokenizer) < len(AutoTokenizer.from_pretrained(model))
     pruned = AutoModelForCausalLM.from_pretrained(run / "pruned")
     assert pruned.get_input_embeddings().num_embeddings == len(json.loads((trimmed / "kept_ids.json").read_text()))
+    facts = json.loads((run / "smaller/2-fewer-blocks/blocks.json").read_text())
+    least = min(facts["influence"]["mt"], key=facts["influence"]["mt"].get)
+    assert (facts["removed"], pruned.config.num_hidden_layers) == ([least], 2)
+    assert {row["task"] for row in facts["differences"]} == {"perplexity", "minimal-pairs"}
+    assert f"| {least} (left out) |" in (run / "smaller/2-fewer-blocks/blocks.md").read_text()
     recipe = json.loads((run / "pruned/mlprune.json").read_text())
     assert recipe["base_model"] == str(model)
     assert recipe["smaller"][0]["class"] == "TrimVocabulary"
