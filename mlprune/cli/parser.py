@@ -7,10 +7,12 @@ that no pattern knows, of another release say, is shown as the parser wrote it, 
 import re
 from argparse import SUPPRESS, _HelpAction
 from collections.abc import Callable, Iterable
+from copy import deepcopy
 from dataclasses import dataclass
 from textwrap import shorten
 from typing import Any, NoReturn
 
+from jsonargparse import _typehints
 from lightning.pytorch.cli import LightningArgumentParser
 
 from mlprune.cli.classes import allowed_classes, class_of
@@ -59,6 +61,17 @@ class ActionTakenBefore(_HelpAction):  # which jsonargparse leaves out of what i
     ) -> None:
         super().__init__(option_strings, dest=SUPPRESS, help=help)
         self.nargs, self.metavar = None if metavar else 0, metavar
+
+
+def _copy(value: Any) -> Any:
+    """Copy what jsonargparse gives to an element of a list, without the whole list, so that long ones stay linear."""
+    if isinstance(value, dict) and {"prev_val", "orig_val", "sub_add_kwargs"} <= value.keys():
+        return {**value, "sub_add_kwargs": deepcopy(value["sub_add_kwargs"])}
+    return deepcopy(value)
+
+
+if hasattr(_typehints, "deepcopy"):
+    vars(_typehints)["deepcopy"] = _copy
 
 
 def _keys(parser: LightningArgumentParser) -> list[str]:
