@@ -1,6 +1,6 @@
 """Tables of a study, from study.json and study.csv."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mlprune.comparison import Difference
@@ -10,7 +10,10 @@ from mlprune.present.rows import interval_text, language_labels, p_text, pivot_o
 from mlprune.present.table import Table
 
 Json = Mapping[str, Any]
+Cell = Callable[[Json], str]
 WHERE_CHOSEN = "difference where chosen"
+OVER_BOTH = "over rows and calibration seeds; between seeds: standard deviation"
+OVER_ROWS = "over rows; one calibration seed says nothing of others"
 STARRED = "* the 95% interval of the difference, not corrected for the number of recipes, excludes zero for every seed"
 
 
@@ -26,32 +29,56 @@ def leaderboard(study: Json) -> list[Table]:
         >>> leaderboard({"confirmed": [row], "selection": [row | {"delta": 0.3}]})[0].rows[0][:4]
         ('wanda', '+0.300', '+0.100', '+0.000 to +0.200')
     """
-    chosen = {(row["system"], row["task"], row["language"]): row for row in study.get("selection", [])}
-    confirmed = sorted(study.get("confirmed", []), key=lambda row: _order(row), reverse=True)
+    chosen = {_key(row): row for row in study.get("selection", [])}
+    confirmed = sorted(study.get("confirmed", []), key=_order, reverse=True)
     tables = []
     if confirmed:
-        tables.append(
-            Table(
-                f"Confirmed: {_what(confirmed[0])}",
-                (
-                    *("recipe", *([WHERE_CHOSEN] if chosen else []), "difference", "95% CI"),
-                    *("over rows alone", "between seeds", "p", "p (Holm)", "verdict"),
-                ),
-                [_confirmed(row, chosen) for row in confirmed],
-                (
-                    *([f"{WHERE_CHOSEN}: on the rows that chose the recipe, which overstates it"] if chosen else []),
-                    "95% CI: over rows and calibration seeds; between seeds: standard deviation",
-                ),
-            )
-        )
+        has_seeds = any(len(row["by_seed"]) > 1 for row in confirmed)
+        notes = [f"{WHERE_CHOSEN}: on the rows that chose the recipe, which overstates it"] if chosen else []
+        notes.append(f"95% CI: {OVER_BOTH if has_seeds else OVER_ROWS}")
+        tables.append(_table("Confirmed", confirmed, _confirmed(chosen, has_seeds), notes))
     if controls := study.get("controls", []):
         heads = ("control", "difference", "95% CI", "recipe", "beyond the control", "95% CI of that")
         rows = [(*_difference(row), *_difference(row["beyond"])) for row in controls]
         tables.append(Table(f"Controls: {_what(controls[0])}", heads, rows))
     if chose := sorted(study.get("selection", []), key=_order, reverse=True):
-        title = f"On the rows that choose: {_what(chose[0])}"
-        tables.append(Table(title, ("recipe", "difference", "95% CI"), [_difference(row) for row in chose]))
+        tables.append(_table("On the rows that choose", chose, DIFFERENCE))
     return tables
+
+
+def _table(title: str, rows: Sequence[Json], columns: Mapping[str, Cell], notes: Sequence[str] = ()) -> Table:
+    """A row a recipe, or a recipe, task and language where several decide."""
+    places = {(row["task"], row["language"]) for row in rows}
+    where: Mapping[str, Cell] = {"where": _place} if len(places) > 1 else {}
+    cells: Mapping[str, Cell] = {"recipe": _name, **where, **columns}
+    what = _what(rows[0]) if len(places) == 1 else measure_of(rows[0]).label + _reference(rows[0])
+    body = [tuple(cell(row) for cell in cells.values()) for row in rows]
+    return Table(f"{title}: {what}", tuple(cells), body, tuple(notes))
+
+
+def _confirmed(chosen: Mapping[tuple[str, str, str], Json], has_seeds: bool) -> dict[str, Cell]:
+    """The columns of what was confirmed."""
+    before: dict[str, Cell] = {WHERE_CHOSEN: lambda row: _delta(chosen[_key(row)]) if _key(row) in chosen else ""}
+    seeds: dict[str, Cell] = {
+        "over rows alone": lambda row: interval_text(measure_of(row), row["low"], row["high"], sign=True),
+        "between seeds": lambda row: measure_of(row).text(row["seeds_deviation"]),
+    }
+    return {
+        **(before if chosen else {}),
+        **DIFFERENCE,
+        **(seeds if has_seeds else {}),
+        "p": lambda row: p_text(row["p"]),
+        "p (Holm)": lambda row: p_text(row["p_holm"]),
+        "verdict": lambda row: str(row["verdict"]),
+    }
+
+
+def _key(row: Json) -> tuple[str, str, str]:
+    return row["system"], row["task"], row["language"]
+
+
+def _delta(row: Json) -> str:
+    return measure_of(row).text(row["delta"], sign=True)
 
 
 def _interval(row: Json) -> str:
@@ -60,23 +87,10 @@ def _interval(row: Json) -> str:
 
 
 def _difference(row: Json) -> tuple[str, ...]:
-    return _name(row), measure_of(row).text(row["delta"], sign=True), _interval(row)
+    return _name(row), _delta(row), _interval(row)
 
 
-def _confirmed(row: Json, chosen: Mapping[tuple[str, str, str], Json]) -> tuple[str, ...]:
-    measure = measure_of(row)
-    before = chosen.get((row["system"], row["task"], row["language"]))
-    return (
-        _name(row),
-        *([measure.text(before["delta"] if before else None, sign=True)] if chosen else []),
-        measure.text(row["delta"], sign=True),
-        _interval(row),
-        interval_text(measure, row["low"], row["high"], sign=True),
-        measure.text(row.get("seeds_deviation")),
-        p_text(row["p"]),
-        p_text(row["p_holm"]),
-        str(row["verdict"]),
-    )
+DIFFERENCE: Mapping[str, Cell] = {"difference": _delta, "95% CI": _interval}
 
 
 def _name(row: Json) -> str:
@@ -91,8 +105,15 @@ def measure_of(row: Json) -> Measure:
 def _what(row: Json) -> str:
     measure = measure_of(row)
     where = "" if row["language"] == "average" else f", {row['language']}"
-    reference = "" if row["reference"] == "dense" else f", against {row['reference']}"
-    return f"{row['task']} {measure.label}{where}{reference}"
+    return f"{row['task']} {measure.label}{where}{_reference(row)}"
+
+
+def _place(row: Json) -> str:
+    return f"{row['task']}, {row['language']}"
+
+
+def _reference(row: Json) -> str:
+    return "" if row["reference"] == "dense" else f", against {row['reference']}"
 
 
 def _order(row: Json) -> float:
