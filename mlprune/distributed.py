@@ -1,9 +1,10 @@
 """Communication between processes; with one process, or none connected, every function is the identity.
 
-All but :func:`rank` and :func:`world_size` are collectives: every process calls them, in the same order.
+All but :func:`rank`, :func:`world_size` and :func:`lending` are collectives, which every process calls in one order.
 """
 
 import os
+from collections.abc import Callable
 from typing import TypeVar
 
 import torch
@@ -12,6 +13,10 @@ from torch import Tensor
 
 T = TypeVar("T")
 LAUNCHERS = ("RANK", "SLURM_PROCID", "LOCAL_RANK")  # variables with a process's rank before it is connected
+
+
+class PeerGone(BaseException):
+    """Another process is gone in the middle of a forward pass; no Exception, for those are caught around models."""
 
 
 def _connected() -> bool:
@@ -40,6 +45,28 @@ def world_size() -> int:
     return dist.get_world_size() if _connected() else 1
 
 
+_lend: Callable[[], None] | None = None
+
+
+def lending(lend: Callable[[], None] | None) -> None:
+    """Set what a process does for the others before it waits for them, while a model's weights are split.
+
+    Args:
+        lend: Sends the others what they need, and returns once all processes wait; None if nothing is split.
+    """
+    global _lend
+    _lend = lend
+
+
+def meet() -> None:
+    """Wait until every process waits for the others, with what they need of this one; does nothing otherwise.
+
+    Every function here begins with it. Code that waits in another way calls it first.
+    """
+    if _lend is not None:
+        _lend()
+
+
 def gather_objects(value: T) -> list[T]:
     """Return every process's object, in the order of their ranks; anything that can be pickled.
 
@@ -49,6 +76,7 @@ def gather_objects(value: T) -> list[T]:
     """
     if world_size() == 1:
         return [value]
+    meet()
     gathered: list[T] = [value] * world_size()
     dist.all_gather_object(gathered, value)
     return gathered
@@ -63,6 +91,7 @@ def broadcast_object(value: T) -> T:
     """
     if world_size() == 1:
         return value
+    meet()
     carrier = [value]
     dist.broadcast_object_list(carrier, src=0)
     return carrier[0]
@@ -80,6 +109,7 @@ def broadcast_tensor(value: Tensor) -> Tensor:
     """
     if world_size() == 1:
         return value
+    meet()
     carrier = (value.to(torch.uint8) if value.dtype == torch.bool else value).contiguous()
     dist.broadcast(carrier, src=0)
     return carrier.to(value.dtype)
@@ -88,4 +118,5 @@ def broadcast_tensor(value: Tensor) -> Tensor:
 def barrier() -> None:
     """Wait until every process is here."""
     if world_size() > 1:
+        meet()
         dist.barrier()

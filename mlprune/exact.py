@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from mlprune.distributed import meet
+
 
 def accumulator_dtype(device: torch.device | str) -> torch.dtype:
     """Return float64 where the device has it, else float32 (Apple's MPS).
@@ -43,6 +45,7 @@ class ExactMetric(Metric):
         for name, default in self._defaults.items():
             if isinstance(default, list) and not getattr(self, name):
                 setattr(self, name, [self.empty_state(name)])
+        meet()
         super()._sync_dist(*args, **kwargs)
 
     def empty_state(self, name: str) -> Tensor:

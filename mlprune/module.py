@@ -1,6 +1,6 @@
 """The LightningModule: gathers activation statistics in validation, evaluates in test, trains for recovery in fit."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from typing import Any, Protocol
 
@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mlprune.comparison import read_figures
 from mlprune.datamodule import PruningDataModule
-from mlprune.distributed import gather_objects
+from mlprune.distributed import gather_objects, meet
 from mlprune.evaluation.batch import EvaluationBatch
 from mlprune.evaluation.recheck import recheck_all
 from mlprune.evaluation.results import summarize
@@ -22,7 +22,9 @@ from mlprune.models.blocks import find_blocks
 from mlprune.models.layers import Layer
 from mlprune.models.loading import ModelSource
 from mlprune.models.lora import add_lora, check_lora, merge_lora
-from mlprune.models.sharding import shard
+from mlprune.models.sharding import Sharded
+from mlprune.models.split import split_of
+from mlprune.models.split_checkpoint import SplitCheckpoint
 from mlprune.smaller import Reduction
 
 Record = dict[str, Any]
@@ -93,7 +95,8 @@ class PruningModule(LightningModule):
         self.results: dict[str, Any] = {}
         self.records: dict[tuple[str, str], list[Record]] = {}
         self._tokenizer: PreTrainedTokenizerBase | None = None
-        self._gather: Callable[[], PreTrainedModel] | None = None  # makes the model whole whose weights are split
+        self.split: SplitCheckpoint | None = None  # whose model this is, where weights are split over processes
+        self._sharded: Sharded | None = None  # the same, while it trains
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -114,6 +117,9 @@ class PruningModule(LightningModule):
 
     def configure_model(self) -> None:
         """Load the weights, once, when Lightning is ready for them; for recovery training make them ready to train."""
+        if isinstance(self.trainer.strategy, ModelParallelStrategy) and self.model is None:
+            self.split = SplitCheckpoint(self.source.checkpoint, self.source.dtype, self.trainer.strategy.root_device)
+            self.use_streamed(self.split.model)
         self.load()
         if self.trainer.state.fn == "fit":
             self._begin_training()
@@ -125,7 +131,9 @@ class PruningModule(LightningModule):
 
     def unload(self) -> None:
         """Free the memory of weights that :meth:`load` can load again."""
-        self.model = None
+        if self.split is not None:
+            self.split.split.close()
+        self.model = self.split = None
 
     def use_source(self, source: ModelSource) -> None:
         """Use another model in place of the one that was given, before its weights are loaded."""
@@ -133,7 +141,8 @@ class PruningModule(LightningModule):
         self.source, self._tokenizer, self.recipe = source, None, source.recipe()
 
     def use_streamed(self, model: PreTrainedModel) -> None:
-        """Use a model whose blocks are read when they are needed; Lightning must not try to move it."""
+        """Use a model whose blocks are whole only when they are needed; Lightning must not try to move it."""
+        self._modules.pop("model", None)
         self.__dict__["model"] = model  # not a submodule
 
     def mark_pruned(self, recipe: dict[str, Any], masks: Mapping[str, Tensor] | None = None) -> None:
@@ -151,6 +160,7 @@ class PruningModule(LightningModule):
     def validation_step(self, batch: Step, batch_idx: int) -> None:
         """Show one block all calibration batches; statistics of its layers add up, and a callback masks them."""
         batch.gather()
+        meet()  # Lightning waits in ways of its own
 
     # -- test: evaluation -----------------------------------------------------------------------------------------
 
@@ -230,19 +240,33 @@ class PruningModule(LightningModule):
         assert self.model is not None
         if not self.masks:  # the checkpoint was pruned before, and its zeros are to stay
             self.masks = {path: layer.matrix() != 0 for path, layer in self._layers() if path in self.recipe["layers"]}
-        self.model = self.model if self.lora is None else add_lora(self.model, self.lora)
+        if self.lora is not None:
+            self.model = add_lora(self.model if self.split is None else self.split.join(), self.lora)
         self.model.train()
         if isinstance(self.trainer.strategy, ModelParallelStrategy):
             assert self.device_mesh is not None
-            self._gather = shard(self.model, self.device_mesh["data_parallel"])
+            mesh = self.device_mesh["data_parallel"]
+            if self.split is None or self.lora is not None:  # it is whole
+                self._sharded = Sharded(self.model, mesh)
+            else:
+                self._sharded = self.split.shard(mesh)
+            self.model = self.model  # a submodule from now on, which the strategy and the optimizer see
 
     def end_training(self) -> None:
-        """Make a plain model of the trained one: weights whole, adapters merged, pruned weights at zero."""
+        """Make a plain model of the trained one: adapters merged, pruned weights at zero, split as it was before."""
         assert self.model is not None
-        if self._gather is not None:
-            self.model, self._gather = self._gather(), None
+        sharded, self._sharded = self._sharded, None
+        if sharded is not None and self.split is not None and self.lora is None:
+            plain = sharded.fill_rest().eval()
+            self.split.resume(plain, sharded.fill)
+            self.use_streamed(plain)
+            return  # its zeros were held after every step
+        self.model = self.model if sharded is None else sharded.whole()
         self.model = (self.model if self.lora is None else merge_lora(self.model)).eval()
         self.hold_masks()
+        if self.split is not None:
+            self.split.resume(self.model)
+            self.use_streamed(self.model)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Step, and set the pruned weights back to zero at once."""
@@ -258,8 +282,13 @@ class PruningModule(LightningModule):
             layers[path].zero(mask)
 
     def _layers(self) -> Iterable[tuple[str, Layer]]:
+        """Every layer with its path, one block after the other; a block of split weights is whole in its turn."""
         assert self.model is not None
-        return (item for block in find_blocks(self.model) for item in block.layers.items())
+        split = split_of(self.model)
+        for position, block in enumerate(find_blocks(self.model)):
+            if split is not None:
+                split.enter(position)
+            yield from block.layers.items()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the masks in Lightning checkpoints, so that a resumed training still holds them."""

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from mlprune.batching import deal
 from mlprune.datamodule import PruningDataModule
+from mlprune.distributed import meet
 from mlprune.errors import reason_of
 from mlprune.log import log
 from mlprune.module import PruningModule
@@ -169,6 +170,7 @@ class Run:
 
     def barrier(self, name: str) -> None:
         """Wait for all processes."""
+        meet()
         self.trainer.strategy.barrier(f"mlprune-{name}")
 
     @contextmanager

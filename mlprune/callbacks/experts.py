@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.strategies import ModelParallelStrategy
 from matplotlib.figure import Figure
 
 from mlprune.callbacks.base import Analysis
@@ -96,6 +97,8 @@ class ExpertPruning(Analysis):
                 raise UserError(
                     f"ExpertPruning: groups names '{group}'; data.demonstrations has {', '.join(run.groups)}"
                 )
+        if isinstance(trainer.strategy, ModelParallelStrategy):
+            raise UserError("ExpertPruning needs whole weights; give trainer.strategy auto or ddp")
         if run.trains:
             raise UserError("ExpertPruning goes without recovery training; leave trainer.max_epochs out")
         if run.is_experiment and not self.share:

@@ -13,7 +13,7 @@ from lightning.pytorch import LightningModule, Trainer
 
 from mlprune.callbacks.base import RunCallback
 from mlprune.callbacks.run_writer import resume_hint
-from mlprune.distributed import gather_objects, rank, world_size
+from mlprune.distributed import PeerGone, gather_objects, rank, world_size
 from mlprune.errors import UserError
 from mlprune.text import visible
 
@@ -61,7 +61,7 @@ class Peers(RunCallback):
         self._is_over.clear()
         try:
             yield
-        except RuntimeError as error:
+        except (RuntimeError, PeerGone) as error:
             if world_size() > 1 and not isinstance(error, UserError) and DISCONNECTED.search(str(error)):
                 self._is_over.wait(GRACE_S)
                 self._end()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mlprune.data.corpora import Corpus
+from mlprune.distributed import broadcast_object
 from mlprune.files import write_json
 from mlprune.inputs import plain
 from mlprune.models.card import CARD, Facts, write_card
@@ -29,7 +30,10 @@ def write_masks(run: Run) -> None:
 def write_checkpoint(run: Run) -> None:
     """Write the pruned checkpoint of a model in memory, on one process, unless an earlier start of the run has."""
     target = run.folder / PRUNED
-    if run.writes and not target.exists():
+    if run.module.split is not None:
+        if not broadcast_object(target.exists()):
+            run.module.split.save(target, partial(_describe, run), run.writes)
+    elif run.writes and not target.exists():
         save_checkpoint(run.model, run.module.tokenizer, target, partial(_describe, run))
     run.barrier("saved")
 

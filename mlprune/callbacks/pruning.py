@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor
 
 from mlprune.callbacks.base import Schedule
@@ -137,7 +138,9 @@ class PruningCallback(Schedule):
 
     def check(self, run: Run) -> None:
         """Raise UserError if the settings do not fit the run's model or prompts, or the disk is too small."""
-        source = run.module.source
+        source, strategy = run.module.source, run.trainer.strategy
+        if isinstance(strategy, ModelParallelStrategy):
+            check_streaming(self.pruner, f"trainer.strategy {type(strategy).__name__}")
         self.pruner.check_groups(run.groups, "data.demonstrations has")
         run.measured = self.pruner.importance.needs
         if source.recipe():
@@ -177,12 +180,12 @@ class PruningCallback(Schedule):
             unfinished.start()
         run.barrier("unfinished")
         self.pruner.on_scores = self._on_scores
-        stream = self._stream
+        stream, split = self._stream, run.module.split
         self._calibration = self.calibration(
             on_progress=self.report_progress,
             device=stream.streamed.device if stream else None,
             hidden=stream.hidden if stream else None,
-            enter_block=stream.streamed.enter if stream else None,
+            enter_block=stream.streamed.enter if stream else split.split.enter if split else None,
             output_errors=OutputErrors(run.batches),
         )
         if self._stream is not None:
@@ -290,6 +293,8 @@ class PruningCallback(Schedule):
             return
         run = self.run
         self._close()
+        if run.module.split is not None:
+            run.module.split.split.leave()
         recipe = self.recipe()
         run.module.mark_pruned(recipe)
         sparsity, seen = (100 * recipe[name] for name in ("sparsity", "scored_share"))

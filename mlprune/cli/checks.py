@@ -81,6 +81,12 @@ def check_strategy(trainer: Trainer) -> None:
                 f"trainer.strategy {name}: data_parallel_size {sizes[0]}, tensor_parallel_size {sizes[1]} is not "
                 f"supported; give data_parallel_size: {world}, the number of processes, and tensor_parallel_size: 1"
             )
+        if trainer.precision.endswith("-true") and trainer.precision != "32-true":
+            dtype = {"bf16-true": "bfloat16", "16-true": "float16", "64-true": "float64"}[trainer.precision]
+            raise UserError(
+                f"trainer.precision {trainer.precision} converts whole weights, and trainer.strategy {name} splits "
+                f"them; give model.dtype: {dtype}"
+            )
     elif not isinstance(strategy, SingleDeviceStrategy | DDPStrategy):
         raise UserError(
             f"trainer.strategy {name} splits weights in ways that masks do not support; give auto, ddp or "

@@ -8,6 +8,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.strategies import ModelParallelStrategy
 
 from mlprune.callbacks import (
     EndOnSigterm,
@@ -307,6 +308,8 @@ class Engine:
         if self.study.is_declared and self.pruning.sweep is not None:
             raise UserError("pruning.sweep and study go not together; give study.grid pruning.pattern.sparsity instead")
         run, callbacks, schedule = self.run, callbacks_of(self.run.trainer), RecipeCalibration()
+        if isinstance(run.trainer.strategy, ModelParallelStrategy):
+            raise UserError("study and pruning.sweep need whole weights; give trainer.strategy auto or ddp")
         callbacks.insert(callbacks.index(self.pruning) + 1, schedule)
         self._join_callbacks()
         if self.study.is_declared:

@@ -24,6 +24,7 @@ class Stop(Exception):
 @contextmanager
 def patched_forwards(replacements: Mapping[nn.Module, Any]) -> Iterator[None]:
     """Replace the forward of modules for a while; a module's attributes, which models read, stay in reach."""
+    own = {module: vars(module)["forward"] for module in replacements if "forward" in vars(module)}  # of split weights
     try:
         for module, forward in replacements.items():
             module.forward = forward
@@ -31,6 +32,8 @@ def patched_forwards(replacements: Mapping[nn.Module, Any]) -> Iterator[None]:
     finally:
         for module in replacements:
             del module.forward
+        for module, forward in own.items():
+            module.forward = forward
 
 
 def kind_of(module: nn.Module) -> Hashable:

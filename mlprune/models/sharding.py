@@ -13,29 +13,56 @@ from transformers import PreTrainedModel
 from mlprune.models.blocks import find_blocks
 
 
-def shard(model: PreTrainedModel, mesh: DeviceMesh) -> Callable[[], PreTrainedModel]:
-    """Split a model's parameters over the processes of a mesh, in place; each holds a part of every one.
+class Sharded:
+    """A model whose parameters are split over the processes of a mesh, in place; each holds a part of every one.
 
-    Blocks are moved to the mesh's devices one at a time, so that no device ever holds the whole model. A collective.
+    Blocks are made whole and split one at a time, so that no device ever holds the whole model. A collective.
 
     Args:
-        model: A whole model, the same on every process.
+        model: The model, the same on every process.
         mesh: One-dimensional.
+        take: Called with a block's position before that block is split, to make it whole.
 
-    Returns:
-        A function, a collective too, that returns the model as it is then as a plain one, whole and on the CPU.
+    Attributes:
+        plain: A plain model of the same structure, which has no weights until it is filled.
     """
-    values = {id(parameter): nn.Parameter(parameter.detach().to("meta")) for parameter in model.parameters()}
-    plain = deepcopy(model, values)  # without values: deepcopy takes what its memo holds for copies made already
-    for block in find_blocks(model):
-        fully_shard(block.module, mesh=mesh)
-    fully_shard(model, mesh=mesh)
+
+    def __init__(self, model: PreTrainedModel, mesh: DeviceMesh, take: Callable[[int], None] | None = None) -> None:
+        values = {id(parameter): nn.Parameter(parameter.detach().to("meta")) for parameter in model.parameters()}
+        self.plain = deepcopy(model, values)  # without values: what its memo holds was copied already
+        self._model = model
+        blocks = find_blocks(model)
+        self._paths = [block.path for block in blocks]
+        for position, block in enumerate(blocks):
+            if take is not None:
+                take(position)
+            fully_shard(block.module, mesh=mesh)
+        fully_shard(model, mesh=mesh)
+
+    def fill(self, position: int) -> None:
+        """Give a block of the plain model the weights as they are now. A collective.
+
+        Args:
+            position: The block's.
+        """
+        self._fill([self._paths[position]])
+
+    def fill_rest(self) -> PreTrainedModel:
+        """Give the plain model what is outside the blocks, and return it. A collective."""
+        self._fill([], besides=self._paths)
+        return self.plain
+
+    def whole(self) -> PreTrainedModel:
+        """Return the plain model with all weights, on the CPU. A collective."""
+        self._fill([], device=torch.device("cpu"))
+        return self.plain.cpu()
 
     @torch.no_grad()
-    def gather() -> PreTrainedModel:
-        for empty, part in zip(plain.parameters(), model.parameters(), strict=True):
-            whole = part.full_tensor() if isinstance(part, DTensor) else part
-            torch.utils.swap_tensors(empty, nn.Parameter(whole.detach().cpu(), part.requires_grad))  # ties stay ties
-        return plain.cpu()
-
-    return gather
+    def _fill(self, within: list[str], besides: list[str] | None = None, device: torch.device | None = None) -> None:
+        inside, outside = (tuple(f"{path}." for path in paths) for paths in (within, besides or []))
+        pairs = zip(list(self.plain.named_parameters()), self._model.parameters(), strict=True)
+        for (name, empty), part in pairs:
+            if name.startswith(inside or "") and not name.startswith(outside):
+                whole = part.full_tensor() if isinstance(part, DTensor) else part
+                filled = nn.Parameter(whole.detach().to(device), part.requires_grad)
+                torch.utils.swap_tensors(empty, filled)  # ties stay ties

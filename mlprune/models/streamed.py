@@ -92,8 +92,10 @@ class StreamedModel:
         if undecided(self.blocks):
             look_at(self.model, self.blocks)
             self.blocks = find_blocks(self.model)
-        self.target = None if target is None else Path(target)
-        self.writer = None if self.target is None else self._open(self.target)
+        self.target: Path | None = None
+        self.writer: ShardWriter | None = None
+        if target is not None:
+            self.open(Path(target))
 
     def _untie(self) -> None:
         """Hold weights apart that config.json ties and the file has different values of, as loading does."""
@@ -247,18 +249,53 @@ class StreamedModel:
 
     def write(self, block: int) -> None:
         """Write a block's tensors, as they are now, into the new shards."""
-        if self.writer is None:
-            return
-        names = self._in_blocks[block]
+        if self.writer is not None:
+            self._write(self.writer, self._in_blocks[block])
+
+    def _write(self, writer: ShardWriter, names: list[str]) -> None:
         merged = self._merged(names)
         for name in names:
             if name not in merged:
-                self.writer.write(self._slots[name][0], self.model.get_parameter(name))
+                writer.write(self._slots[name][0], self.model.get_parameter(name))
         parts = self._conversion.stored({name: self.model.get_parameter(name) for name in merged}) if merged else {}
         for stored, tensor in parts.items():
-            self.writer.write(self._stored_name(stored) or stored, tensor)
+            writer.write(self._stored_name(stored) or stored, tensor)
 
-    def _open(self, target: Path) -> ShardWriter:
+    def read_rest(self) -> None:
+        """Read what is outside the blocks, and read nothing more by itself: the blocks' weights are kept elsewhere."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+        for block in self._resident:
+            self._release(self._in_blocks[block])
+        self._resident = set()
+        self._load(self._outside())
+
+    def write_rest(self) -> None:
+        """Write what is outside the blocks, as it is now; finishing copies what this has no tensor for."""
+        if self.writer is not None:
+            self._write(self.writer, [name for name in self._outside() if self._keys(name)])
+
+    def _outside(self) -> list[str]:
+        below = {name for names in self._in_blocks for name in names}
+        return [name for name in self._slots if name not in below]
+
+    def use(self, model: PreTrainedModel) -> None:
+        """Write another model's weights, which has the same parameters."""
+        self.model = model
+        self.blocks = find_blocks(model)
+        self._slots = self._find_slots()
+        self._conversion = Conversion(model, self.reader.entries)
+
+    def open(self, target: Path) -> None:
+        """Begin to write a new folder.
+
+        Args:
+            target: The folder, which appears only when complete.
+
+        Raises:
+            UserError: If it exists or has too little room.
+        """
         layout: dict[str, dict[str, tuple[torch.dtype, tuple[int, ...]]]] = {file: {} for file in self.reader.files}
         dtypes = {key: tensor.dtype for name, tensor in self.model.state_dict().items() for key in self._keys(name)}
         for name, entry in self.reader.entries.items():
@@ -268,10 +305,11 @@ class StreamedModel:
         check_disk(target.parent, sum(dtype.itemsize * torch.Size(shape).numel() for dtype, shape in tensors))
         self._partial = new_folder(target)
         try:
-            return ShardWriter(self._partial.path, layout, self.reader.metadata)
+            self.writer = ShardWriter(self._partial.path, layout, self.reader.metadata)
         except UserError:
             self._partial.abandon()
             raise
+        self.target = target
 
     def finish(self, describe: Callable[[Path], None] | None = None) -> None:
         """Copy what no block holds, then everything that is not weights, and give the folder its name.

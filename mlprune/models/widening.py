@@ -1,11 +1,13 @@
 """A bfloat16 or float16 model computed in float32 for a while, where memory allows."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+
+from mlprune.models.split import split_of
 
 NARROW = (torch.bfloat16, torch.float16)
 MEMORY = Path("/proc/meminfo")
@@ -54,11 +56,12 @@ def widened(model: nn.Module) -> Iterator[None]:
         >>> layer.weight.dtype, torch.equal(layer.weight, before)
         (torch.bfloat16, True)
     """
-    narrow = [(tensor, tensor.data) for tensor in narrow_tensors(model)]
+    narrow, split = [(tensor, tensor.data) for tensor in narrow_tensors(model)], split_of(model)
     try:
         for tensor, data in narrow:
             tensor.data = data.float()
-        yield
+        with nullcontext() if split is None else split.widened():
+            yield
     finally:
         for tensor, data in narrow:
             tensor.data = data
