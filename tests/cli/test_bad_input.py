@@ -39,6 +39,18 @@ def section(name: str, /, **options: Any) -> Callable[[Config], None]:
     return lambda config: config.setdefault(name, {}).update(options)
 
 
+def split(name: str, /, **options: Any) -> Callable[[Config], None]:
+    """Weights split over processes, and a section that does not go with them."""
+    sizes = {"data_parallel_size": 1, "tensor_parallel_size": 1}
+    strategy = {"class_path": "lightning.pytorch.strategies.ModelParallelStrategy", "init_args": sizes}
+
+    def change(config: Config) -> None:
+        section("trainer", devices=1, strategy=strategy)(config)
+        section(name, **options)(config)
+
+    return change
+
+
 def corpus(class_path: str, /, **options: Any) -> dict[str, Any]:
     return {"class_path": class_path, "init_args": options}
 
@@ -171,6 +183,18 @@ CONFIGS: dict[str, tuple[Callable[[Config], None], list[str]]] = {
     "split weights": (
         section("trainer", strategy={"class_path": "lightning.pytorch.strategies.ModelParallelStrategy"}),
         ["trainer.strategy ModelParallelStrategy", "tensor_parallel_size auto", "give data_parallel_size: 1"],
+    ),
+    "split weights of another dtype": (
+        split("trainer", precision="bf16-true"),
+        ["trainer.precision bf16-true", "ModelParallelStrategy", "give model.dtype: bfloat16"],
+    ),
+    "split weights and gradients of all": (
+        split("pruning", importance={"class_path": "mlprune.pruning.GBLM"}),
+        ["trainer.strategy ModelParallelStrategy", "GBLM", "use RegionalGradient"],
+    ),
+    "split weights and a sweep": (
+        split("pruning", sweep=[0.2], propagate="dense"),
+        ["study and pruning.sweep need whole weights", "give trainer.strategy auto or ddp"],
     ),
     "flattened weights": (
         section("trainer", strategy="fsdp"),

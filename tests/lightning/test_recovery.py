@@ -245,7 +245,7 @@ def test_a_pruned_checkpoint_is_trained_with_its_zeros_held(mlprune, tmp_path: P
 
 
 def test_two_processes_find_the_same_on_whole_and_on_split_weights(tmp_path: Path, tiny_folder: Path) -> None:
-    """No process holds a whole model that is split; figures, masks and, up to rounding, trained weights are the same."""
+    """No process holds a whole model that is split; figures and masks are the same, trained weights up to rounding."""
     split = {
         "class_path": "lightning.pytorch.strategies.ModelParallelStrategy",
         "init_args": {"data_parallel_size": 2, "tensor_parallel_size": 1},
