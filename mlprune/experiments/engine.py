@@ -28,10 +28,12 @@ from mlprune.callbacks.base import Analysis, RunCallback
 from mlprune.callbacks.calibration import RecipeCalibration
 from mlprune.callbacks.console import print_line
 from mlprune.callbacks.loggers import guard_loggers
+from mlprune.comparison import read_differences
 from mlprune.datamodule import PruningDataModule
 from mlprune.errors import UserError
 from mlprune.experiments.ablations import Ablations
 from mlprune.experiments.experiment import Experiment, check_training
+from mlprune.experiments.next_steps import next_steps, print_next, shown_folder
 from mlprune.experiments.stages import Stages
 from mlprune.experiments.study import StudyExperiment
 from mlprune.experiments.variants import Builder, sweep_variants
@@ -234,6 +236,10 @@ class Engine:
             with run.phase("comparing"):
                 comparison = experiment.compare() if run.writes else {}
             self._finish()
+        if "sentences" in comparison:
+            with run.viewer("console table"):
+                steps = next_steps(run, self.pruning if pruning is self.pruning else None, read_differences(comparison))
+                print_next(steps)
         return comparison
 
     def _ablate(self, units: LanguageUnits) -> dict[str, Any]:
@@ -337,7 +343,5 @@ class Engine:
         run.barrier("end")
         if run.writes:
             with run.viewer("console table"):
-                here = Path.cwd()
-                shown = run.folder.relative_to(here) if run.folder.is_relative_to(here) else run.folder
-                print_line(f"Run folder: {shown}", wrap=False)
+                print_line(f"Run folder: {shown_folder(run.folder)}", wrap=False)
             Unfinished(run.folder).remove()

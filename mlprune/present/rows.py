@@ -69,6 +69,8 @@ def console_rows(rows: Sequence[Difference]) -> list[Difference]:
 def detail_lines(rows: Sequence[Difference]) -> list[str]:
     """Return a line for each task with details: answers won and lost, and which details changed clearly on average.
 
+    A task in which no answer changed has none.
+
     Args:
         rows: The differences.
 
@@ -83,6 +85,8 @@ def detail_lines(rows: Sequence[Difference]) -> list[str]:
     lines = []
     for task in dict.fromkeys(row.task for row in rows if row.measure.detail):
         averages = [row for row in rows if row.task == task and row.language == AVERAGE]
+        if averages and averages[0].changed == 0:
+            continue
         details = [row for row in averages if row.measure.detail]
         flips = [_flips(row) for row in averages if row.won is not None and row not in details][:1]
         clear = [_moved(row) for row in details if row.clear]
