@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 MIN_SAVED_TOKENS = 16  # a node costs a copy of its cache, which pays off from about this many tokens
+MAX_SEGMENT = 2048  # tokens; attention of a longer segment to all before it would take memory by their square
 
 
 @dataclass
@@ -53,10 +54,12 @@ def prefix_tree(
 
     Args:
         sequences: Token sequences, none empty. One that is a prefix of another lies on the other's path.
-        min_saved: Segments whose sharing saves fewer tokens are repeated in their children; None shares nothing.
+        min_saved: Segments whose sharing saves fewer tokens are repeated in their children; None shares nothing, for
+            models that cannot go on from a cache.
 
     Returns:
-        Nodes by level, and the node whose path holds each sequence.
+        Nodes by level, and the node whose path holds each sequence. Where the model can go on from a cache, a node has
+        at most ``MAX_SEGMENT`` tokens.
 
     Example:
         >>> levels, ends = prefix_tree([(1, 2, 3, 7), (1, 2, 3, 8), (9,), (1, 2)], min_saved=2)
@@ -84,19 +87,28 @@ def prefix_tree(
         if branches and (len(branches) - 1) * (common - start) < (min_saved or 0):
             pending += [(one, other, parent) for one, other in reversed(branches)]
             continue
-        node = Node(longest[low][start:common], parent, start, parent.level + 1 if parent else 0)
-        if parent:
-            parent.children.append(node)
-        if len(levels) == node.level:
-            levels.append([])
-        levels[node.level].append(node)
+        step = common if min_saved is None else MAX_SEGMENT
+        for begin in range(start, common, step):
+            parent = _follow(parent, longest[low][begin : min(begin + step, common)], levels)
+        assert parent is not None
         if not branches:
-            ends[longest[low]] = node
-        pending += [(one, other, node) for one, other in reversed(branches)]
+            ends[longest[low]] = parent
+        pending += [(one, other, parent) for one, other in reversed(branches)]
     for one, after in reversed(list(zip(ordered, [*ordered[1:], ()], strict=True))):
         if one not in ends:
             ends[one] = ends[after]
     return levels, ends
+
+
+def _follow(parent: Node | None, tokens: Sequence[int], levels: list[list[Node]]) -> Node:
+    """Add a segment to the tree."""
+    node = Node(tokens, parent, parent.end if parent else 0, parent.level + 1 if parent else 0)
+    if parent:
+        parent.children.append(node)
+    if len(levels) == node.level:
+        levels.append([])
+    levels[node.level].append(node)
+    return node
 
 
 def _by_token(ordered: list[tuple[int, ...]], low: int, high: int, position: int) -> Iterator[tuple[int, int]]:
