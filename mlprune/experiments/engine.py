@@ -1,7 +1,7 @@
 """The Engine: one run's model, data and folder; it evaluates, prunes, trains, or does all of that in order."""
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ from mlprune.experiments.experiment import Experiment, check_training
 from mlprune.experiments.next_steps import next_steps, print_next, shown_folder
 from mlprune.experiments.stages import Stages
 from mlprune.experiments.study import StudyExperiment
-from mlprune.experiments.variants import Builder, sweep_variants
+from mlprune.experiments.variants import Builder, Variant, sweep_variants
 from mlprune.inputs import model_parts, prompt_parts, reduction_parts, task_parts
 from mlprune.invocation import script
 from mlprune.module import PruningModule
@@ -309,6 +309,20 @@ class Engine:
         for step in module.smaller:
             step.check(module.source, self.run.groups)
 
+    def _expect_smaller(self, variant: Variant, seeds: Sequence[int]) -> None:
+        """Let the model of a recipe that takes steps of its own take them on the recipe's demonstrations."""
+        module, name = variant.module, variant.recipe.name
+        if module is self.run.module or not module.smaller:
+            return
+        if len(seeds) > 1 and not all(step.keeps_tokens for step in module.smaller):
+            raise UserError(f"study, recipe '{name}': steps that change the vocabulary go with one of study.seeds")
+        for step in module.smaller:
+            try:
+                step.check(module.source, list(variant.data.demonstrations))
+            except UserError as error:
+                raise UserError(f"study, recipe '{name}': {error}") from error
+        self.smaller.expect(module, f"{variant.recipe.folder}-seed-{variant.seed}", variant.data)
+
     def _add_study(self) -> StudyExperiment:
         """Build the recipes, and let what calibrates for them hear of the run right after the pruning callback."""
         if self.study.is_declared and self.pruning.sweep is not None:
@@ -323,15 +337,11 @@ class Engine:
             recipes = expand(self.study.recipes, self.study.grid)
             seeds = self.study.seeds or [run.data.seed]
             variants = [variant for recipe in recipes for variant in builder.build(recipe, seeds)]
+            for variant in variants:
+                self._expect_smaller(variant, seeds)
         else:
             variants = sweep_variants(run, self.pruning)
         study = StudyExperiment(run, self.study, variants, self.stages, schedule, self.dense)
-        for variant in variants:
-            if variant.module is not run.module and variant.module.smaller:
-                raise UserError(
-                    f"study, recipe '{variant.recipe.name}': recipes of other models cannot make them smaller; run "
-                    "`mlprune trim` first and give the folder as model.name"
-                )
         study.check()
         return study
 

@@ -91,6 +91,8 @@ class Evaluations:
             self._weights = None
             self.run.module.unload()
             self.run.use(module)
+            if module.smaller:
+                self.stages.begin()
 
     def _evaluate_dense(self, folder: str) -> None:
         """Evaluate another model than the run's, dense, once."""

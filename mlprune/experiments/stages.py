@@ -1,5 +1,7 @@
 """The stages of a run: each is one call of the trainer."""
 
+from torch.utils.data import DataLoader
+
 from mlprune.callbacks.base import Schedule, ScheduleLoader
 from mlprune.log import log
 from mlprune.run import Run
@@ -15,6 +17,10 @@ class Stages:
 
     def __init__(self, run: Run) -> None:
         self.run = run
+
+    def begin(self) -> None:
+        """Load the model, once the steps that make it smaller have been taken."""
+        self.run.trainer.validate(self.run.module, dataloaders=DataLoader([]), verbose=False)
 
     def evaluate(self) -> None:
         """Evaluate the model as it is, and let the callbacks know."""

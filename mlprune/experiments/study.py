@@ -265,9 +265,14 @@ def entries_of(variants: Sequence[Variant], base: PruningModule) -> list[Entry]:
     modules = {id(base): 0}
     for variant in variants:
         recipe = variant.recipe
-        number = modules.setdefault(id(variant.module), len(modules))
+        number = 0 if _compares_with(variant.module, base) else modules.setdefault(id(variant.module), len(modules))
         dense = f"dense/{number}" if number else ""
         differs = dict(recipe.values), dict(recipe.differs)
         entry = Entry(recipe.name, recipe.folder, [], *differs, dense, recipe.control, dict(recipe.endpoint))
         found.setdefault(recipe.folder, entry).seeds.append(variant.seed)
     return list(found.values())
+
+
+def _compares_with(module: PruningModule, base: PruningModule) -> bool:
+    """Whether a model is the run's, made smaller in a way that leaves likelihoods comparable."""
+    return bool(module.smaller) and module.given == base.given and all(step.keeps_tokens for step in module.smaller)

@@ -79,12 +79,17 @@ class Builder:
         self._parser = parser or ArgumentParser(exit_on_error=False)
         for name, kind in (("model", PruningModule), ("data", PruningDataModule), ("pruning", PruningCallback)):
             self._parser.add_class_arguments(kind, name)
-        self._modules = {self._model_key(self.config): run.module}
+        self._modules = {self._model_key(self.config, run.data.seed): run.module}
         self._data = {self._data_key(self.config, run.data.seed): run.data}
 
-    @staticmethod
-    def _model_key(settings: Mapping[str, Any]) -> str:
-        return digest({name: value for name, value in settings["model"].items() if name != "interventions"})
+    def _model_key(self, settings: Mapping[str, Any], seed: int) -> str:
+        given = {name: value for name, value in settings["model"].items() if name != "interventions"}
+        return digest([given, self._data_key(settings, seed)] if self._takes_steps(settings) else given)
+
+    def _takes_steps(self, settings: Mapping[str, Any]) -> bool:
+        """Whether a recipe makes the model smaller in a way of its own, which depends on demonstrations."""
+        steps: Any = settings["model"].get("smaller")
+        return bool(steps) and steps != self.config["model"].get("smaller")
 
     @staticmethod
     def _data_key(settings: Mapping[str, Any], seed: int) -> str:
@@ -113,10 +118,10 @@ class Builder:
         for seed in seeds:
             built = self._parsed(recipe, settings)
             interventions = list(built.model.interventions)
-            self._modules.setdefault(self._model_key(settings), built.model)
+            self._modules.setdefault(self._model_key(settings, seed), built.model)
             pruner = built.pruning.pruner
             variants.append(self._variant(recipe, seed, settings, pruner, built.pruning, interventions, built.data))
-        return variants if depends_on_seed(variants[0]) else variants[:1]
+        return variants if self._takes_steps(settings) or depends_on_seed(variants[0]) else variants[:1]
 
     def _variant(
         self,
@@ -134,7 +139,7 @@ class Builder:
             self._data[key] = chosen.with_demonstrations(chosen.demonstrations, seed)
         if isinstance(pruner.importance, Random):
             pruner.importance.seed += seed
-        model = self._model_key(settings)
+        model = self._model_key(settings, seed)
         return Variant(
             recipe,
             seed,

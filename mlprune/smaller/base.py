@@ -37,6 +37,8 @@ class Reduction(ABC):
 
     Attributes:
         name: Of its folder in the run's.
+        keeps_tokens: Whether the smaller model has the same vocabulary, so that its likelihoods compare with the
+            original's.
 
     Example:
         >>> import shutil
@@ -49,6 +51,7 @@ class Reduction(ABC):
     """
 
     name = "smaller"
+    keeps_tokens = False
 
     def check(self, source: ModelSource, groups: Sequence[str]) -> None:
         """Raise UserError if the step does not suit a model or groups of demonstrations; before weights are loaded."""

@@ -51,6 +51,7 @@ class Narrow(Reduction):
     """
 
     name = "narrowed"
+    keeps_tokens = True
 
     def __init__(
         self,
