@@ -49,6 +49,7 @@ class RemoveBlocks(Reduction):
     """
 
     name = "fewer-blocks"
+    keeps_tokens = True
 
     def __init__(self, count: int, groups: list[str] | None = None, limit: int = 24) -> None:
         if count < 1:
