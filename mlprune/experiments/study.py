@@ -10,6 +10,7 @@ from mlprune.callbacks.calibration import RecipeCalibration
 from mlprune.callbacks.console import print_line, print_tables
 from mlprune.comparison.schema1 import read_sweep
 from mlprune.errors import UserError
+from mlprune.evaluation.tasks import Task
 from mlprune.experiments.dense import find_dense
 from mlprune.experiments.evaluations import Evaluations
 from mlprune.experiments.recipe_controls import controls_of
@@ -17,6 +18,7 @@ from mlprune.experiments.stages import Stages
 from mlprune.experiments.variants import Variant
 from mlprune.files import whole_file, write_json
 from mlprune.inputs import plain
+from mlprune.log import log
 from mlprune.models.blocks import find_blocks
 from mlprune.module import PruningModule
 from mlprune.present import curves_of, curves_table
@@ -29,7 +31,7 @@ from mlprune.runs.reading import SCHEMA_VERSION, read_json
 from mlprune.studies.judging import Entry, Judge, against_of, next_round
 from mlprune.studies.looks import STUDY, Looks, find_looks, hash_of
 from mlprune.studies.outcome import conclude
-from mlprune.studies.plan import CONFIRM, check_entries, make_plan
+from mlprune.studies.plan import CONFIRM, check_entries, check_left_out, make_plan
 from mlprune.studies.recipes import in_recipe
 from mlprune.studies.rows import check_calibration
 from mlprune.studies.shards import write_outcome
@@ -68,7 +70,7 @@ class StudyExperiment:
         self.schedule = schedule
         self.dense = dense
         self.base = run.module
-        self.entries = entries_of(self.variants, self.base)
+        self.entries = entries_of(self.variants, self.base, run.data.tasks)
         self.against = against_of(self.entries, study.endpoint)
         self.looks: Looks | None = None
         self._chosen: list[Entry] = []
@@ -98,9 +100,14 @@ class StudyExperiment:
         run, study = self.run, self.study
         for variant in self.variants:
             for intervention in variant.interventions:
-                intervention.prepare(run.data.tasks, variant.module.tokenizer)
+                known = [task for task in run.data.tasks if intervention.covers(task)]
+                intervention.prepare(known, variant.module.tokenizer)
         if study.endpoint is not None:
             check_entries(self.entries, study.endpoint, run.data.tasks)
+        check_left_out(self.entries, study.endpoint, run.data.tasks)
+        for entry in (entry for entry in self.entries if entry.left_out):
+            left_out = ", ".join(entry.left_out)
+            log.info("recipe '%s' is not evaluated on %s: its interventions do not work there", entry.name, left_out)
         examples = {task.name: run.data.examples(task) for task in run.data.tasks}
         self.plan = make_plan(study, run.data.tasks, examples, len(self.judged), run.data.seed)
         self._check_tokenizers()
@@ -197,7 +204,7 @@ class StudyExperiment:
         """Evaluate the controls of the confirmed recipes on the rows that these were judged by."""
         chosen = {entry.folder for entry in self._chosen}
         controls = controls_of([variant for variant in self.variants if variant.recipe.folder in chosen])
-        entries = entries_of([*self.variants, *controls], self.base)[len(self.entries) :]
+        entries = entries_of([*self.variants, *controls], self.base, self.run.data.tasks)[len(self.entries) :]
         self.evaluations.add(controls, entries)
         self.evaluations.evaluate(entries, CONFIRM, "control")
         self.entries += entries
@@ -254,12 +261,13 @@ class StudyExperiment:
         return content
 
 
-def entries_of(variants: Sequence[Variant], base: PruningModule) -> list[Entry]:
+def entries_of(variants: Sequence[Variant], base: PruningModule, tasks: Sequence[Task]) -> list[Entry]:
     """Return the recipes of variants, with their seeds and where the results of their dense model are.
 
     Args:
         variants: All variants.
         base: The run's own model, whose results are the run's.
+        tasks: The tasks.
     """
     found: dict[str, Entry] = {}
     modules = {id(base): 0}
@@ -268,7 +276,8 @@ def entries_of(variants: Sequence[Variant], base: PruningModule) -> list[Entry]:
         number = 0 if _compares_with(variant.module, base) else modules.setdefault(id(variant.module), len(modules))
         dense = f"dense/{number}" if number else ""
         differs = dict(recipe.values), dict(recipe.differs)
-        entry = Entry(recipe.name, recipe.folder, [], *differs, dense, recipe.control, dict(recipe.endpoint))
+        judged = recipe.control, dict(recipe.endpoint), variant.left_out(tasks)
+        entry = Entry(recipe.name, recipe.folder, [], *differs, dense, *judged)
         found.setdefault(recipe.folder, entry).seeds.append(variant.seed)
     return list(found.values())
 

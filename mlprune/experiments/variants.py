@@ -1,6 +1,6 @@
 """The recipes of a study built: for each recipe and calibration seed its model, its prompts and how it is pruned."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +10,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from mlprune.callbacks import PruningCallback
 from mlprune.datamodule import PruningDataModule
 from mlprune.errors import UserError, one_line
+from mlprune.evaluation.tasks import Task
 from mlprune.inputs import plain
 from mlprune.interventions import Intervention
 from mlprune.module import PruningModule
@@ -52,6 +53,10 @@ class Variant:
     def prunes(self) -> bool:
         """Whether any weight is pruned: a recipe may only intervene, or use another model."""
         return self.pruner.pattern.sparsity > 0
+
+    def left_out(self, tasks: Iterable[Task]) -> list[str]:
+        """Return the names of the tasks that it is not evaluated on, since its interventions do not work with them."""
+        return [task.name for task in tasks if not all(found.covers(task) for found in self.interventions)]
 
     @property
     def caption(self) -> str:

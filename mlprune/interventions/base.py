@@ -35,6 +35,10 @@ class Intervention(ABC):
         tensor([1.])
     """
 
+    def covers(self, task: Task) -> bool:
+        """Return whether it works with a task; a recipe of a study that has it is not evaluated on the others."""
+        return True
+
     def prepare(self, tasks: Sequence[Task], tokenizer: PreTrainedTokenizerBase) -> None:
         """Check what is to be evaluated and read what is needed, before any weights are loaded; nothing by default.
 

@@ -94,6 +94,10 @@ class LRP2(Intervention):
     # -- before the model is loaded -------------------------------------------------------------------------------
 
     @override
+    def covers(self, task: Task) -> bool:
+        return isinstance(task, ScoredTask) and not task.chat.template
+
+    @override
     def prepare(self, tasks: Sequence[Task], tokenizer: PreTrainedTokenizerBase) -> None:
         scored = [_scored(task, "task") for task in tasks]
         self._wanted = [(task.name, lang) for task in scored for lang in task.languages if lang != self.pivot]

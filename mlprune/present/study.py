@@ -16,6 +16,8 @@ OVER_BOTH = "over rows and calibration seeds; between seeds: standard deviation"
 OVER_ROWS = "over rows; one calibration seed says nothing of others"
 STARRED = "* the 95% interval of the difference, not corrected for the number of recipes, excludes zero for every seed"
 
+NOT_EVALUATED = "{} was not evaluated on this task"
+
 
 def leaderboard(study: Json) -> list[Table]:
     """Return the confirmed recipes with intervals over rows and seeds, best first, selection and controls beside them.
@@ -141,6 +143,8 @@ def study_csv(lines: Sequence[tuple[Mapping[str, Any], Difference]]) -> Table:
 def language_tables(lines: Sequence[Mapping[str, str]], role: str) -> list[Table]:
     """Return a table for each task and measure as papers print them: recipes by languages, dense first.
 
+    A recipe that was not evaluated on a task has empty cells there.
+
     Args:
         lines: Lines of study.csv.
         role: ``select``, ``confirm`` or ``control``.
@@ -157,18 +161,17 @@ def language_tables(lines: Sequence[Mapping[str, str]], role: str) -> list[Table
             row = read_line(line)
             recipes = found.setdefault((row.task, row.measure.name), {})
             recipes.setdefault(line["recipe"], {}).setdefault(row.language, []).append(row)
+    names = list(dict.fromkeys(name for recipes in found.values() for name in recipes))
     tables = []
     for (task, _), recipes in found.items():
         rows = [row for languages in recipes.values() for found in languages.values() for row in found]
         measure, languages = rows[0].measure, list(dict.fromkeys(row.language for row in rows))
         dense = {row.language: row.before for row in rows}
         body = [("dense", *(measure.text(dense[lang]) for lang in languages))]
-        body += [
-            (name, *(_mean_cell(by_language.get(lang, [])) for lang in languages))
-            for name, by_language in recipes.items()
-        ]
+        body += [(name, *(_mean_cell(recipes.get(name, {}).get(lang, [])) for lang in languages)) for name in names]
+        notes = (STARRED, *(NOT_EVALUATED.format(name) for name in names if name not in recipes))
         labels = language_labels(languages, pivot_of(rows))
-        tables.append(Table(title_of(task, measure), ("recipe", *labels), body, (STARRED,)))
+        tables.append(Table(title_of(task, measure), ("recipe", *labels), body, notes))
     return tables
 
 

@@ -33,6 +33,7 @@ class Entry:
         dense: Folder of the dense model's results, within the run's; the run's own if empty.
         control: The recipe that it is a control of.
         endpoint: The ``tasks`` and ``languages`` that decide for it, where they are not those of the study.
+        left_out: Tasks that it is not evaluated on, since its interventions do not work with them.
     """
 
     name: str
@@ -43,20 +44,22 @@ class Entry:
     dense: str = ""
     control: str | None = None
     endpoint: Mapping[str, list[str]] = field(default_factory=dict)
+    left_out: Sequence[str] = ()
 
     def tasks(self, deciding: Sequence[str]) -> Sequence[str]:
         """Return the tasks that decide for it, given those of the study."""
         return self.endpoint.get("tasks", deciding)
 
     def rows(self, ids: Ids, deciding: Sequence[str]) -> Ids:
-        """Return the rows that it is evaluated on: of the tasks that decide, those that decide for it.
+        """Return the rows that it is evaluated on: of the tasks that decide, those that decide for it; none left out.
 
         Args:
             ids: Task to ids.
             deciding: The tasks that decide in the study.
         """
         wanted = self.tasks(deciding)
-        return {task: rows for task, rows in ids.items() if task in wanted or task not in deciding}
+        known = {task: rows for task, rows in ids.items() if task not in self.left_out}
+        return {task: rows for task, rows in known.items() if task in wanted or task not in deciding}
 
     def to_json(self) -> dict[str, Any]:
         """Return the entry as study.json has it."""

@@ -136,6 +136,25 @@ def check_entries(entries: Sequence[Entry], endpoint: Endpoint, tasks: Sequence[
             raise UserError(f"{where}: others are judged against this recipe; leave its endpoint out")
 
 
+def check_left_out(entries: Sequence[Entry], endpoint: Endpoint | None, tasks: Sequence[Task]) -> None:
+    """Raise UserError if a recipe cannot be evaluated on a task that decides for it, or on any.
+
+    Args:
+        entries: All recipes.
+        endpoint: What decides.
+        tasks: All tasks.
+    """
+    deciding = [task.name for task in tasks if endpoint is not None and _decides(task, endpoint)]
+    for entry in (entry for entry in entries if entry.left_out):
+        if found := next((task for task in entry.tasks(deciding) if task in entry.left_out), None):
+            raise UserError(
+                f"study, recipe '{entry.name}': its interventions do not work with task '{found}', which decides the "
+                "study; name other tasks in study.endpoint.tasks, or in the recipe's endpoint"
+            )
+        if len(entry.left_out) == len(tasks):
+            raise UserError(f"study, recipe '{entry.name}': its interventions work with none of the tasks")
+
+
 def _check(message: str, value: str, allowed: Iterable[str]) -> None:
     known = sorted(set(allowed))
     if value not in known:

@@ -60,6 +60,18 @@ def test_lrp2_is_for_each_of_the_papers_models() -> None:
     assert first == [f"# python main.py test --config configs/{name_of(path)}" for path in LRP2]
 
 
+@pytest.mark.parametrize("name", ["table", "table-contrastive"])
+def test_the_tables_lrp2_is_the_same(name: str) -> None:
+    fragments = CONFIGS / "paper" / "fragments"
+    contents = {
+        own: yaml.safe_load((fragments / f"{own}.yaml").read_text(encoding="utf-8"))
+        for own in ("lrp2", "flores-dev", name)
+    }
+    (alone,), recipe = contents["lrp2"], contents[name]["recipes"]["lrp2"]
+    alone["init_args"]["corpus"] = contents["flores-dev"]
+    assert recipe == {"pattern.sparsity": 0.0, "intervention": alone}
+
+
 def test_lrp2_goes_on_top_of_pruning(built) -> None:
     _, module, data = built(*(CONFIGS / "paper" / f"mgpt.{name}.yaml" for name in ("fr-en", "lrp2")))
     (lrp2,) = module.interventions

@@ -199,7 +199,9 @@ def test_recipes_differ_in_classes_with_arguments(mlprune, tiny_folder: Path, tm
     lrp2 = {"class_path": "mlprune.interventions.LRP2", "init_args": {"validation": [searched], "num_sentences": 3}}
     ria = {"class_path": "mlprune.pruning.RIA", "init_args": {"exponent": 0.3}}
     config = tiny_config(tiny_folder, pruning={"propagate": "dense"})
-    config["data"]["tasks"] = [{"class_path": kind, "init_args": options | {"languages": ["fr"], "rows": "3-8"}}]
+    reading = {"class_path": "mlprune.evaluation.tasks.PerplexityTask", "init_args": {"languages": ["fr"], "limit": 2}}
+    asked = {"class_path": kind, "init_args": options | {"languages": ["fr"], "rows": "3-8"}}
+    config["data"]["tasks"] = [reading, asked]
     endpoint = {"metric": "accuracy", "tasks": ["reviews"], "languages": ["fr"]}
     recipes = {"ria": {"importance": ria}, "lrp2": {"intervention": lrp2}}
     recipes |= {"few": {"num_prompts": 3}, "short": {"num_tokens": 64}, "none": {"pattern.sparsity": 0.0}}
@@ -219,6 +221,19 @@ def test_recipes_differ_in_classes_with_arguments(mlprune, tiny_folder: Path, tm
     for said in ("group 'mt': 5 prompts, 500 tokens", "group 'mt.1': 3 prompts, 300 tokens", ": 1 prompts, 64 tokens"):
         assert err.count(said) == 1, "what recipes share is calibrated once, and what differs by itself"
     assert len(found["lrp2"]["LRP2"]["reviews"]["fr"]["pairs"]) == 6
+    assert {entry["name"]: entry["left_out"] for entry in read(RUN)["recipes"]} == {
+        name: ["perplexity"] if name == "lrp2" else [] for name in recipes
+    }
+    evaluated = {path.name for path in next((RUN / "recipes" / "lrp2").rglob("predictions")).iterdir()}
+    assert evaluated == {"reviews.fr.jsonl"}
+    page = html.unescape((RUN / "report.html").read_text(encoding="utf-8"))
+    assert "lrp2 was not evaluated on this task" in page
+    assert "recipe 'lrp2' is not evaluated on perplexity: its interventions do not work there" in err
+    config["study"]["endpoint"] = {"metric": "bits_per_char", "languages": ["fr"]}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    status, _, err = mlprune("fit", "--config", tmp_path / "study.yaml")
+    assert status != 0
+    assert "recipe 'lrp2': its interventions do not work with task 'perplexity', which decides the study" in err
 
 
 def test_the_papers_table_runs_on_a_tiny_model(mlprune, tiny_folder: Path, tmp_path: Path) -> None:
@@ -227,6 +242,7 @@ def test_the_papers_table_runs_on_a_tiny_model(mlprune, tiny_folder: Path, tmp_p
     demonstrations = yaml.safe_load((fragments / "table-demonstrations-code.yaml").read_text(encoding="utf-8"))
     for own in demonstrations.values():
         own["init_args"].pop("corpus")  # the bundled ones, and the standard library's source
+    study["recipes"]["lrp2"]["intervention"]["init_args"] = {"layers": [0, 2], "num_sentences": 3}
     study["endpoint"]["tasks"] = ["reviews"]
     config = write(tmp_path, tiny_folder, **study | {"select": None, "seeds": None, "confirm": {"rows": "0-5"}})
     content = yaml.safe_load(config.read_text(encoding="utf-8"))
