@@ -128,7 +128,7 @@ def quality_costs(
     model, tokenizer = original.load_model(), original.load_tokenizer()
     before = {task.name: records_of(model, tokenizer, task) for task in tasks}
     old_normalizer = {
-        task.name: _under_old_normalizer(model, new_tokenizer, kept, task)
+        task.name: under_old_normalizer(model, new_tokenizer, kept, task)
         for task in tasks
         if isinstance(task, PerplexityTask)
     }
@@ -147,10 +147,17 @@ def quality_costs(
 
 
 @torch.no_grad()
-def _under_old_normalizer(
+def under_old_normalizer(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, kept: Sequence[int], task: PerplexityTask
 ) -> TaskRecords:
-    """Records of the original model on the trimmed tokenizer's tokens: what the trimmed one gives, normalized as it."""
+    """Return what a trimmed model gives under the normalizer of the model with all tokens.
+
+    Args:
+        model: The model with all tokens, whose logits the trimmed one has.
+        tokenizer: The trimmed one's.
+        kept: The trimmed one's tokens, in the ids of the other.
+        task: What is evaluated.
+    """
     records = {}
     for lang in task.languages:
         examples = task.examples(lang)
