@@ -276,8 +276,8 @@ def entries_of(variants: Sequence[Variant], base: PruningModule, tasks: Sequence
         number = 0 if _compares_with(variant.module, base) else modules.setdefault(id(variant.module), len(modules))
         dense = f"dense/{number}" if number else ""
         differs = dict(recipe.values), dict(recipe.differs)
-        judged = recipe.control, dict(recipe.endpoint), variant.left_out(tasks)
-        entry = Entry(recipe.name, recipe.folder, [], *differs, dense, *judged)
+        left_out, endpoint = variant.left_out(tasks), dict(recipe.endpoint)
+        entry = Entry(recipe.name, recipe.folder, [], *differs, dense, recipe.control, endpoint, left_out)
         found.setdefault(recipe.folder, entry).seeds.append(variant.seed)
     return list(found.values())
 
