@@ -17,9 +17,11 @@ SETS = {
     "units against random": "the first against the second",
 }
 NOTE = (
-    "change from the whole model, in brackets without as many random units; * the 95% interval of the difference "
-    "between the two, not corrected for the number of languages, excludes zero"
+    "change from the whole model; * the 95% interval of the difference from as many random units, not corrected for "
+    "the number of languages, excludes zero"
 )
+LONGEST_TITLE = 80
+DARK = 0.6  # share of the largest value from which a map's color is too dark for black letters
 
 
 @dataclass(frozen=True)
@@ -72,33 +74,34 @@ def _matrices(
 
 
 def ablation_tables(rows: Sequence[Ablated]) -> list[Table]:
-    """Return a table for each task and measure: a line an ablated language, a column a measured one.
+    """Return a table for each task and measure: two lines an ablated language, a column a measured one.
 
     Example:
         >>> from mlprune.metrics import Measure
         >>> row = Difference("without fr", "whole", "nli", "fr", Measure("f1"), 0.5, 0.25, -0.25, -0.5, -0.1)
         >>> table = ablation_tables([Ablated("fr", name, 3, row) for name in SETS])[0]
         >>> table.columns, table.rows
-        (('ablated', 'units', 'French'), [('French', '3', '-0.250* (-0.250)')])
+        (('ablated', 'units', 'French'), [('French', '3', '-0.250*'), ('', '3 random', '-0.250')])
     """
     sizes = {row.language: row.num_units for row in rows}
     tables = []
     for title, (ablated, measured, cells) in _matrices(rows).items():
         labels = language_labels(measured, pivot_of(list(cells.values())))
         lines = [
-            (name, str(sizes[lang]), *(_cell(cells, lang, other) for other in measured))
+            (head, f"{sizes[lang]}{kind}", *(_cell(cells, units, lang, other) for other in measured))
             for name, lang in zip(language_labels(ablated), ablated, strict=True)
+            for units, head, kind in (("units", name, ""), ("random", "", " random"))
         ]
         tables.append(Table(title, ("ablated", "units", *labels), lines, (NOTE,)))
     return tables
 
 
-def _cell(cells: dict[tuple[str, str, str], Difference], ablated: str, measured: str) -> str:
-    units, other, excess = (cells.get((name, ablated, measured)) for name in SETS)
-    if units is None or other is None:
+def _cell(cells: dict[tuple[str, str, str], Difference], units: str, ablated: str, measured: str) -> str:
+    row, excess = cells.get((units, ablated, measured)), cells.get(("units against random", ablated, measured))
+    if row is None:
         return ""
-    star = "*" if excess is not None and excess.clear else ""
-    return f"{units.measure.text(units.delta, sign=True)}{star} ({units.measure.text(other.delta, sign=True)})"
+    star = "*" if units == "units" and excess is not None and excess.clear else ""
+    return f"{row.measure.text(row.delta, sign=True)}{star}"
 
 
 def ablation_maps(rows: Sequence[Ablated]) -> Picture:
@@ -126,11 +129,12 @@ def ablation_maps(rows: Sequence[Ablated]) -> Picture:
             for i, differences in enumerate(found):
                 for j, row in enumerate(differences):
                     text = "" if row is None else row.measure.text(row.delta, sign=True) + "*" * row.clear
-                    axes.text(j, i, text, ha="center", va="center", fontsize=7)
+                    color = "white" if abs(values[i][j]) > DARK * limit else "black"
+                    axes.text(j, i, text, ha="center", va="center", fontsize=7, color=color)
             labels = language_labels(measured, pivot_of(list(cells.values())))
             axes.set_xticks(range(len(measured)), list(map(plot_text, labels)), rotation=40, ha="right", fontsize=8)
             axes.set_yticks(range(len(ablated)), list(map(plot_text, language_labels(ablated))), fontsize=8)
-            axes.set_title(plot_text(f"{title}: {caption}"), fontsize=8)
+            axes.set_title(f"{plot_text(title, LONGEST_TITLE)}\n{caption}", fontsize=8)
             axes.set_xlabel("measured", fontsize=8)
         line[0].set_ylabel("ablated", fontsize=8)
     return picture

@@ -68,9 +68,9 @@ def bench(options: argparse.Namespace) -> None:
     def measure() -> dict[str, Any]:
         corpus = Bundled("parallel", split="dev")
         texts = {lang: [row["text"] for row in corpus.rows(lang)][: options.sentences] for lang in ("en", options.lang)}
-        own = {lang: language_vectors(model, list(map(encoder, texts[lang])), blocks)
-               for lang in deal(list(texts), rank(), world_size())}  # fmt: skip
-        return {lang: vectors for part in gather_objects(own) for lang, vectors in part.items()}
+        dealt = deal(list(texts), rank(), world_size())
+        found = {lang: language_vectors(model, list(map(encoder, texts[lang])), blocks) for lang in dealt}
+        return {lang: vectors for part in gather_objects(found) for lang, vectors in part.items()}
 
     vectors, clock, processor = timed(measure)
     say(f"vectors of 2 languages, {options.sentences} sentences each: {times(clock, processor)}")
