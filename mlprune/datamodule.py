@@ -27,6 +27,7 @@ from mlprune.prompts import PromptReader, texts_of, within
 from mlprune.pruning import Statistic
 from mlprune.pruning.prune import pad_right
 
+Part = Mapping[str, Collection[str] | Mapping[str, Collection[str]]]  # task to ids, or to language to ids
 NUM_PROMPTS = 100  # of a group, where nobody says how many; as in the paper
 
 
@@ -108,7 +109,7 @@ class PruningDataModule(LightningDataModule):
         self._training_batches: list[list[list[int]]] = []
         self._examples: dict[str, dict[str, dict[str, Any]]] = {}
         self._every_task = self.tasks
-        self._parts: Sequence[Mapping[str, Collection[str]]] | None = None
+        self._parts: Sequence[Part] | None = None
         self.calibration_rows: dict[str, list[tuple[str, ...]]] = {}
 
     def _name_languages(self, names: dict[str, str]) -> None:
@@ -249,7 +250,7 @@ class PruningDataModule(LightningDataModule):
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, measured: Statistic | None = None
     ) -> list[dict[str, Any]]:
         """:meth:`calibration_batches` of another model than the run's, whose token ids are not kept."""
-        reader, groups = PromptReader(model, tokenizer, self.max_tokens), self._groups()
+        reader, groups = PromptReader(model, tokenizer, self.max_tokens, self.num_tokens), self._groups()
         return reader.batches(groups, reader.prompts(groups), self.max_batch_tokens, measured)
 
     def _groups(self) -> dict[str, tuple[Demonstrations, list[Prompt]]]:
@@ -307,11 +308,11 @@ class PruningDataModule(LightningDataModule):
         """Return language to examples of a task, once they have been read."""
         return {lang: list(examples.values()) for lang, examples in self._examples[task.name].items()}
 
-    def evaluate_parts(self, parts: Sequence[Mapping[str, Collection[str]]] | None) -> None:
+    def evaluate_parts(self, parts: Sequence[Part] | None) -> None:
         """Evaluate only some of the examples that were read; no batch has examples of two parts.
 
         Args:
-            parts: Each part's ids by task; all examples as one part if None.
+            parts: Each part's ids by task, or by task and language; all examples as one part if None.
         """
         self._parts = parts
         self.tasks = [task for task in self._every_task if parts is None or any(task.name in part for part in parts)]
@@ -343,16 +344,22 @@ class PruningDataModule(LightningDataModule):
         by_language = self._examples[task.name]
         ids = list(dict.fromkeys(key for examples in by_language.values() for key in examples))
         lengths = [max(task.length(ex[key]) for ex in by_language.values() if key in ex) for key in ids]
-        batches: list[list[int]] = []
-        for part in [{task.name: ids}] if self._parts is None else self._parts:
-            wanted = set(part.get(task.name, ()))
+
+        def formed(part: Part, lang: str) -> list[list[int]]:
+            named = part.get(task.name, ())
+            wanted = set(named.get(lang, ()) if isinstance(named, Mapping) else named)
             places = [i for i, key in enumerate(ids) if key in wanted]
-            formed = token_batches([lengths[i] for i in places], self.max_batch_chars)
-            batches += [[places[i] for i in batch] for batch in deal(formed, *self._place)]
+            batches = token_batches([lengths[i] for i in places], self.max_batch_chars)
+            return [[places[i] for i in batch] for batch in deal(batches, *self._place)]
+
         parts = []
         for lang, examples in by_language.items():
-            kept = [[i for i in batch if ids[i] in examples] for batch in batches]
-            parts.append([EvaluationBatch(task, lang, part, [examples[ids[i]] for i in part]) for part in kept if part])
+            batches = [
+                [i for i in batch if ids[i] in examples]
+                for part in self._parts or [{task.name: ids}]
+                for batch in formed(part, lang)
+            ]
+            parts.append([EvaluationBatch(task, lang, own, [examples[ids[i]] for i in own]) for own in batches if own])
         return parts
 
     # -- recovery training ----------------------------------------------------------------------------------------

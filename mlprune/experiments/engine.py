@@ -229,6 +229,7 @@ class Engine:
             self._read(prompts=True, training=run.trains, examples=bool(run.data.tasks) or not was_pruned)
             if study is not None:
                 study.declare()
+                self.folder.hold(study.other_models())
             if ckpt_path is not None:
                 self.folder.hold({"ckpt_path": Part.of_file(Path(ckpt_path))})
             self.smaller.restore()

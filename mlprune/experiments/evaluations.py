@@ -1,7 +1,7 @@
 """The evaluations of a study: each recipe is pruned in place, evaluated on a part of the rows, and put back."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any, TypeVar
@@ -18,8 +18,9 @@ from mlprune.pruning import DenseWeights, prune_from_statistics
 from mlprune.run import Run
 from mlprune.runs.facts import describe
 from mlprune.runs.unfinished import Unfinished
-from mlprune.studies.judging import Entry
+from mlprune.studies.judging import Entry, Judge
 from mlprune.studies.plan import Plan
+from mlprune.studies.screening import SCREENED
 from mlprune.studies.store import RESULTS, Store, move_evaluation
 
 T = TypeVar("T")
@@ -35,6 +36,7 @@ class Evaluations:
         entries: The recipes.
         stages: The stages that its steps run.
         schedule: The callback that calibrates.
+        judge: Makes what reads the records.
     """
 
     def __init__(
@@ -45,11 +47,13 @@ class Evaluations:
         entries: Sequence[Entry],
         stages: Stages,
         schedule: RecipeCalibration,
+        judge: Callable[[], Judge],
     ) -> None:
         self.run = run
         self.plan = plan
         self.stages = stages
         self.schedule = schedule
+        self.judge = judge
         self.calibrations = Calibrations(run, stages, schedule)
         self.variants: dict[str, list[Variant]] = {}
         self.entries: list[Entry] = []
@@ -82,7 +86,7 @@ class Evaluations:
             for variant, entry in chosen:
                 log.info("%s: %s%s", caption, variant.caption, self._time_left())
                 self._evaluate(variant, entry, part)
-                self._done += self.plan.sizes[part]
+                self._done += self.plan.sizes.get(part, 0)
         self._use(self._base)
 
     def _use(self, module: PruningModule) -> None:
@@ -108,6 +112,16 @@ class Evaluations:
         if run.writes:
             move_evaluation(run.folder, target)
         run.barrier("dense")
+
+    def _rows(self, entry: Entry, part: str) -> Mapping[str, Collection[str] | Mapping[str, Collection[str]]]:
+        """The rows of a part that a recipe is asked."""
+        ids = self.plan.parts[part if part != SCREENED else self.plan.select_parts[0]]
+        ids = entry.rows(ids, self.plan.deciding)
+        judge = self.judge()
+        if judge.screen is None or part not in (SCREENED, *judge.screen.parts):
+            return ids
+        screen = judge.screen
+        return self.agreed(lambda: screen.asked(part, ids, judge.dense(entry)))
 
     def _rows_of(self, dense: str) -> list[Mapping[str, list[str]]]:
         """The rows that any recipe of a dense model is evaluated on, part by part."""
@@ -140,7 +154,7 @@ class Evaluations:
         try:
             module.mark_pruned(self._recipe(variant, part, self._prune(variant)))
             module.intervene(variant.interventions)
-            run.data.evaluate_parts([entry.rows(self.plan.parts[part], self.plan.deciding)])
+            run.data.evaluate_parts([self._rows(entry, part)])
             self.stages.evaluate()
         finally:
             module.intervene(base)

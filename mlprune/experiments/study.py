@@ -17,7 +17,7 @@ from mlprune.experiments.recipe_controls import controls_of
 from mlprune.experiments.stages import Stages
 from mlprune.experiments.variants import Variant
 from mlprune.files import whole_file, write_json
-from mlprune.inputs import plain
+from mlprune.inputs import model_parts, plain
 from mlprune.log import log
 from mlprune.models.blocks import find_blocks
 from mlprune.module import PruningModule
@@ -27,6 +27,7 @@ from mlprune.present.study import leaderboard
 from mlprune.run import Run
 from mlprune.runs.content import read_run
 from mlprune.runs.facts import digest
+from mlprune.runs.inputs import Part
 from mlprune.runs.reading import SCHEMA_VERSION, read_json
 from mlprune.studies.judging import Entry, Judge, against_of, next_round
 from mlprune.studies.looks import STUDY, Looks, find_looks, hash_of
@@ -34,8 +35,9 @@ from mlprune.studies.outcome import conclude
 from mlprune.studies.plan import CONFIRM, check_entries, check_left_out, make_plan
 from mlprune.studies.recipes import in_recipe
 from mlprune.studies.rows import check_calibration
+from mlprune.studies.screening import SCREENED, Screen
 from mlprune.studies.shards import write_outcome
-from mlprune.studies.spec import Study
+from mlprune.studies.spec import Select, Study
 from mlprune.studies.store import Store, check_covered
 
 NUM_CONTROLS = 5  # at most, of a recipe
@@ -131,6 +133,16 @@ class StudyExperiment:
             with in_recipe(entry.name):
                 self.run.data.check_tokenizer(modules[entry.folder].tokenizer, dict.fromkeys(names))
 
+    def other_models(self) -> dict[str, Part]:
+        """Return the settings and files of the recipes' own models, to which a resumed run is held."""
+        modules = {variant.module: variant.recipe.name for variant in reversed(self.variants)}
+        return {
+            f"recipe '{name}', {part}": content
+            for module, name in modules.items()
+            if module is not self.base
+            for part, content in model_parts(module).items()
+        }
+
     def _earlier(self) -> list[Path]:
         """Folders of studies whose looks count: those named, the dense model's, and the run's neighbours."""
         named = [Path(folder) for folder in self.study.earlier]
@@ -165,7 +177,7 @@ class StudyExperiment:
     def phases(self) -> list[Phase]:
         """Return what is done after the dense evaluation, with captions."""
         known = self.variants, self.entries
-        self.evaluations = Evaluations(self.run, self.plan, *known, self.stages, self.schedule)
+        self.evaluations = Evaluations(self.run, self.plan, *known, self.stages, self.schedule, self.judge)
         self.evaluations.expect(self.plan.cost(len(self.study.seeds or [0]), NUM_CONTROLS * self.study.controls))
         place, total = self.study.part
         self._chosen = self.judged[place::total]
@@ -198,7 +210,13 @@ class StudyExperiment:
         """Look at the confirmation rows: first the look is written down, so that no crash hides it."""
         if self.run.writes:
             write_json(self.run.folder / STUDY, self.declared())
-        self.evaluations.evaluate([*self.references, *self._chosen], CONFIRM, "confirmation")
+        judged = [*self.references, *self._chosen]
+        self.evaluations.evaluate(judged, CONFIRM, "confirmation")
+        judge = self.judge()
+        if (screen := judge.screen) is not None:
+            names = self.evaluations.agreed(lambda: [own.name for own in judged if screen.has_rows(judge.dense(own))])
+            left = [entry for entry in judged if entry.name in names]
+            self.evaluations.evaluate(left, SCREENED, "rows that were screened")
 
     def _control(self) -> None:
         """Evaluate the controls of the confirmed recipes on the rows that these were judged by."""
@@ -209,10 +227,12 @@ class StudyExperiment:
         self.evaluations.evaluate(entries, CONFIRM, "control")
         self.entries += entries
 
-    def judge(self) -> Judge:
-        """Return what reads the records."""
-        metric = self.study.select.metric if self.study.select is not None else None
-        return Judge(Store(self.run.folder), self.study.endpoint, metric, self.run.data.seed, self.against)
+    def judge(self, is_over: bool = False) -> Judge:
+        """Return what reads the records; once recipes are chosen, also of what was screened before."""
+        select, data = self.study.select or Select(), self.run.data
+        margin, parts = select.screen, {part: self.plan.parts[part] for part in self.plan.select_parts}
+        screen = None if margin is None else Screen(margin, parts, is_over)
+        return Judge(Store(self.run.folder), self.study.endpoint, select.metric, data.seed, self.against, screen)
 
     def declared(self) -> dict[str, Any]:
         """Return the part of study.json that is known before anything is concluded."""
@@ -248,7 +268,7 @@ class StudyExperiment:
         if self.study.shard is not None:
             return self._write_shard()
         looks = self.looks.count if self.looks is not None else 1
-        outcome = conclude(self.judge(), self.entries, self.plan.select_parts, self._gains, chosen, looks)
+        outcome = conclude(self.judge(is_over=True), self.entries, self.plan.select_parts, self._gains, chosen, looks)
         content = write_outcome(folder, self.declared(), outcome)
         tables = leaderboard(content)
         if curves := curves_of(read_sweep(read_run(folder).sweep)):

@@ -55,12 +55,27 @@ def _lines(study: Json) -> list[str]:
     steps = [f"{step['recipes']} recipes on {step['rows']} rows" for step in study.get("rounds", [])]
     if study.get("confirm") and steps:
         found.append(f"Selection: {', then '.join(steps)}; {study['confirm']['top']} confirmed on other rows.")
+    found += _screened(study.get("screening"))
     for count in study.get("looks", {}).values():
         times = (
             "once, by this study" if count == 1 else f"{count} times, this study included; its p values are too small"
         )
         found.append(f"The confirmation rows were looked at {times}.")
     return found
+
+
+def _screened(found: Json | None) -> list[str]:
+    """What recipes were not asked, and whether that can have mattered."""
+    if found is None:
+        return []
+    most = found["largest_turned"]
+    seen = "no answer was turned" if most is None else f"the largest margin that was turned is {most:.3g}"
+    last = f"of {found['asked']} such answers of the chosen recipes, asked at last, {found['turned']} were turned"
+    verdict = ": the margin was too narrow, and the selection may have been another" if found["turned"] else ""
+    return [
+        f"Screened: rows that the dense model answers by a margin of {found['margin']:g} or more, "
+        f"{found['share']:.0%} of those that choose, counted as answered alike; {seen}, and {last}{verdict}."
+    ]
 
 
 def _scatter(study: Json) -> str:

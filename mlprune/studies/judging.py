@@ -13,9 +13,10 @@ from mlprune.studies.decision import Shift
 from mlprune.studies.endpoint import Endpoint
 from mlprune.studies.evidence import Evidence, evidence_of
 from mlprune.studies.rows import Ids
+from mlprune.studies.screening import SCREENED, Screen, screening_report
 from mlprune.studies.selection import Round, best
 from mlprune.studies.shift import shifts_of
-from mlprune.studies.store import PREDICTIONS, Store, paired, read_tasks
+from mlprune.studies.store import PREDICTIONS, Store, joined, paired, read_tasks
 
 SOFT = RightProbability.measures[0].name
 
@@ -76,6 +77,7 @@ class Judge:
         metric: What recipes are chosen by; None for the soft score where there is one.
         seed: Seed of resampling and swapping.
         against: The recipe that the others are judged against; None for the dense model.
+        screen: What recipes were not asked, if anything.
     """
 
     store: Store
@@ -83,6 +85,7 @@ class Judge:
     metric: str | None = None
     seed: int = 0
     against: Entry | None = None
+    screen: Screen | None = None
     _read: dict[tuple[str, ...], list[TaskRecords]] = field(default_factory=dict, repr=False)  # each file once
 
     def dense(self, entry: Entry) -> list[TaskRecords]:
@@ -97,8 +100,39 @@ class Judge:
         """Return a recipe's records with one calibration seed, on some parts of the rows."""
         key = (entry.folder, str(seed), *parts)
         if key not in self._read:
-            self._read[key] = self.store.records(entry.folder, seed, parts)
+            self._read[key] = self._completed(entry, seed, parts, self.store.records(entry.folder, seed, parts))
         return self._read[key]
+
+    def _completed(self, entry: Entry, seed: int, parts: Sequence[str], own: list[TaskRecords]) -> list[TaskRecords]:
+        """A recipe's records with those of rows that it was not asked."""
+        screen = self.screen
+        if screen is None or not set(parts) <= set(screen.parts):
+            return own
+        if screen.is_over and self.store.has(entry.folder, seed, SCREENED):
+            own = joined([own, self.store.records(entry.folder, seed, [SCREENED])])
+        ids: Ids = {}
+        for part in parts:
+            for task, rows in screen.parts[part].items():
+                ids.setdefault(task, []).extend(rows)
+        return screen.completed(own, self.dense(entry), ids)
+
+    def screening(self, entries: Sequence[Entry], seen: Mapping[str, Sequence[str]]) -> dict[str, Any] | None:
+        """Return what study.json says of the rows that recipes were not asked.
+
+        Args:
+            entries: All recipes.
+            seen: Recipe to the parts that it was evaluated on to be chosen.
+        """
+        if self.screen is None:
+            return None
+        runs = [(entry, seed) for entry in entries for seed in entry.seeds]
+        chose = [(self.dense(entry), self.store.records(entry.folder, seed, seen[entry.name])) for entry, seed in runs]
+        asked = [
+            (self.dense(entry), self.store.records(entry.folder, seed, [SCREENED]))
+            for entry, seed in runs
+            if self.store.has(entry.folder, seed, SCREENED)
+        ]
+        return screening_report(self.screen, chose, asked)
 
     def differences(self, entry: Entry, seed: int, parts: Sequence[str]) -> list[Difference]:
         """Return all measures of one calibration seed against dense, by task and language."""

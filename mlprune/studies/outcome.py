@@ -65,6 +65,7 @@ class Outcome:
         claims: What may be said of each confirmed recipe.
         controls: The controls on the confirmation rows.
         answer: The answer in one sentence.
+        screening: What recipes were not asked, if anything.
     """
 
     lines: list[Line]
@@ -73,11 +74,13 @@ class Outcome:
     claims: Sequence[Claim] = ()
     controls: Sequence[Beside] = ()
     answer: str = ""
+    screening: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return what study.json has of it."""
         return {
             "answer": self.answer,
+            "screening": self.screening,
             "gains": [dict(gain) for gain in self.gains],
             "selected": list(dict.fromkeys(claim.recipe for claim in self.claims)),
             "selection": [evidence.to_json() for found in self.selection.values() for evidence in found],
@@ -120,8 +123,12 @@ def conclude(
     recipes = [entry for entry in entries if entry.control is None and entry is not judge.against]
     for role, seen in ((SELECT, parts), (CONFIRM, [CONFIRM] if chosen else [])):
         lines += _lines(judge, judge.against, role, seen) if judge.against is not None else []
+    rounds = {
+        own.name: sum(own.name in gain for gain in gains) if judge.endpoint is not None else None for own in recipes
+    }
+    screening = judge.screening(recipes, {name: parts[:count] for name, count in rounds.items()})
     for entry in recipes if parts else []:
-        seen = parts[: sum(entry.name in gain for gain in gains) if judge.endpoint is not None else len(parts)]
+        seen = parts[: rounds[entry.name]]
         lines += _lines(judge, entry, SELECT, seen)
         if judge.endpoint is not None:
             selection[entry.name] = judge.evidence(entry, seen)
@@ -149,7 +156,7 @@ def conclude(
     decision = decide(confirmed, len(recipes), looks)
     rows = [confirmation.evidence.row for confirmation in confirmed]
     lines += [Line(by_name[row.system], ALL_SEEDS, CONFIRM, row) for row in rows]
-    return Outcome(lines, selection, gains, decision.claims, controls, decision.sentence)
+    return Outcome(lines, selection, gains, decision.claims, controls, decision.sentence, screening)
 
 
 def _constants(judge: Judge, best: Entry, parts: Sequence[str]) -> list[Beside]:

@@ -88,10 +88,9 @@ def joined(parts: Sequence[Sequence[TaskRecords]]) -> list[TaskRecords]:
     """Return the records of several parts of the rows as those of one evaluation."""
     found: dict[str, TaskRecords] = {}
     for task in (task for part in parts for task in part):
-        before = found.get(task.task)
-        records = {
-            lang: [*(before.records.get(lang, []) if before else []), *rows] for lang, rows in task.records.items()
-        }
+        before = found.get(task.task, replace(task, records={}))
+        languages = dict.fromkeys([*before.records, *task.records])
+        records = {lang: [*before.records.get(lang, []), *task.records.get(lang, [])] for lang in languages}
         found[task.task] = replace(task, records=records)
     return list(found.values())
 

@@ -140,6 +140,26 @@ def test_recipes_are_judged_against_one_of_them(mlprune, tiny_folder: Path, tmp_
     assert judged == {"nothing", "skill"}, "the reference is judged too, against the dense model"
 
 
+def test_screening_chooses_the_same_where_no_screened_row_is_turned(mlprune, tiny_folder: Path, tmp_path: Path) -> None:
+    studies = []
+    for name, screen in (("all", None), ("screened", 2.2)):
+        select = {"rows": "0-39", "metric": "accuracy", "screen": screen}
+        config = write(tmp_path, tiny_folder, seeds=[0], select=select, confirm={"rows": "40-59", "top": 2})
+        status, _, err = mlprune("fit", "--config", config, "--trainer.default_root_dir", name)
+        assert status == 0, err
+        studies.append(read(Path(name, RUN)))
+    whole, screened = studies
+    for key in ("selected", "gains", "selection", "confirmed", "answer"):
+        assert whole[key] == screened[key], key
+    assert whole["screening"] is None
+    found = screened["screening"]
+    assert found["turned"] == 0 < found["largest_turned"] < 2.2
+    assert 0.05 < found["share"] < 0.5
+    assert found["asked"] == round(2 * found["share"] * 120), "of both chosen recipes, in three languages"
+    page = html.unescape(Path("screened", RUN, "report.html").read_text(encoding="utf-8"))
+    assert f"of {found['asked']} such answers of the chosen recipes, asked at last, 0 were turned." in page
+
+
 def changed(**parts: Any) -> dict[str, Any]:
     """The study with some of its parts changed key by key."""
     return {name: {**STUDY[name], **part} if isinstance(part, dict) else part for name, part in parts.items()}
@@ -172,6 +192,11 @@ MISTAKES = {
         ["study.recipes.a.endpoint.languages", "'de'", "es"],
     ),
     "judged by nothing": ({"recipes": {"a": {"endpoint": {"metric": "f1"}}}}, ["a.endpoint", "tasks and languages"]),
+    "screened for nothing": (
+        {"select": {"rows": "0-39", "screen": 1.0}, "confirm": None},
+        ["study.select.screen 1 needs study.confirm"],
+    ),
+    "screened at nothing": (changed(select={"screen": 0.0}), ["study.select.screen 0 is not allowed", "above 0"]),
     "one folder for two": ({"recipes": {"a b": {}, "a-b": {}}}, ["folder name", "another name"]),
     "shard": ({"shard": "3/2"}, ["study.shard '3/2'", "1/4"]),
     "shard of a selection": ({"shard": "1/2"}, ["study.shard", "study.select needs the results of all recipes"]),

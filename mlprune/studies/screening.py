@@ -1,0 +1,140 @@
+"""Screening: rows that the dense model answers by so wide a margin that no recipe is expected to turn them.
+
+They are not asked while recipes are chosen, and count as answered as before. The chosen recipes are asked them at last,
+so that a margin that was too narrow is seen.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mlprune.comparison.records import TaskRecords
+from mlprune.evaluation.recheck import margin_of
+from mlprune.metrics import Record
+from mlprune.studies.rows import Ids
+
+SCREENED = "screened"  # the part of the rows that is asked at last
+Rows = dict[str, dict[str, list[str]]]  # task to language to ids
+
+
+@dataclass(frozen=True)
+class Screen:
+    """What is not asked.
+
+    Args:
+        margin: By how much the dense model's best candidate leads, at least, in the units of its scores.
+        parts: The parts of the rows that choose.
+        is_over: Whether recipes are chosen, so that what the chosen ones were asked at last counts.
+    """
+
+    margin: float
+    parts: Mapping[str, Ids]
+    is_over: bool = False
+
+    def rows(self, dense: Sequence[TaskRecords]) -> Rows:
+        """Return the rows that are not asked; of each part, task and language at least one is.
+
+        Args:
+            dense: The dense model's records.
+
+        Example:
+            >>> rows = [{"id": str(i), "scores": [0.0, float(i)]} for i in range(4)]
+            >>> Screen(1.5, {"select.0": {"nli": ["0", "1", "2"]}}).rows([TaskRecords("nli", {"fr": rows}, {})])
+            {'nli': {'fr': ['2']}}
+        """
+        found: Rows = {}
+        for task in dense:
+            for lang, records in task.records.items():
+                margins = {str(record["id"]): margin_of(record) for record in records}
+                for part in self.parts.values():
+                    own = {row: margins[row] or 0.0 for row in part.get(task.task, ()) if row in margins}
+                    nearest = min(own, key=lambda row: own[row], default=None)
+                    wide = [row for row, margin in own.items() if margin >= self.margin and row != nearest]
+                    found.setdefault(task.task, {}).setdefault(lang, []).extend(wide)
+        return found
+
+    def has_rows(self, dense: Sequence[TaskRecords]) -> bool:
+        """Return whether there are rows that are not asked."""
+        return any(ids for languages in self.rows(dense).values() for ids in languages.values())
+
+    def asked(self, part: str, ids: Ids, dense: Sequence[TaskRecords]) -> Rows:
+        """Return the rows of a part that are asked.
+
+        Args:
+            part: Name of the part; :data:`SCREENED` for what is not asked before the end.
+            ids: Task to the ids of the part.
+            dense: The dense model's records.
+        """
+        left_out, languages = self.rows(dense), {task.task: list(task.records) for task in dense}
+        if part == SCREENED:
+            return {task: left_out[task] for task in ids if any(left_out[task].values())}
+        return {
+            task: {lang: [row for row in rows if row not in set(left_out[task][lang])] for lang in languages[task]}
+            for task, rows in ids.items()
+        }
+
+    def completed(self, records: Sequence[TaskRecords], dense: Sequence[TaskRecords], ids: Ids) -> list[TaskRecords]:
+        """Return a recipe's records of some rows, with the dense model's where it was not asked.
+
+        Args:
+            records: The recipe's records.
+            dense: The dense model's.
+            ids: Task to the ids of the rows.
+        """
+        left_out, by_task = self.rows(dense), {task.task: task for task in dense}
+        found = []
+        for task in records:
+            wanted, kept = set(ids.get(task.task, ())), {}
+            for lang, rows in by_task[task.task].records.items():
+                own = {record["id"]: record for record in task.records.get(lang, [])}
+                unasked = set(left_out[task.task][lang])
+                pairs = [(row, own.get(row["id"])) for row in rows if row["id"] in wanted]
+                kept[lang] = [mine or row for row, mine in pairs if mine is not None or row["id"] in unasked]
+            found.append(replace(task, records=kept))
+        return found
+
+
+Pairs = Iterable[tuple[Sequence[TaskRecords], Sequence[TaskRecords]]]
+
+
+def screening_report(screen: Screen, chose: Pairs, asked: Pairs) -> dict[str, Any]:
+    """Return what study.json says of screening.
+
+    Args:
+        screen: What was not asked.
+        chose: The dense model's records and those of a recipe, of the rows that it was asked to be chosen by.
+        asked: The same of the rows that chosen recipes were asked at last.
+
+    Returns:
+        ``margin``; ``share`` of the rows that were not asked; ``largest_turned``: the largest margin of an answer that
+        a recipe turned; of what chosen recipes were asked at last ``asked`` and ``turned``.
+    """
+    total = left_out = 0
+    turned: list[float] = []
+    for dense, own in chose:
+        names = {task.task for task in own}
+        wanted = {(task, row) for part in screen.parts.values() for task, ids in part.items() for row in ids}
+        for task in (task for task in dense if task.task in names):
+            total += sum((task.task, row["id"]) in wanted for rows in task.records.values() for row in rows)
+            left_out += sum(map(len, screen.rows([task])[task.task].values()))
+        turned += [margin for margin, is_turned in _margins(dense, own) if is_turned]
+    last = [found for pair in asked for found in _margins(*pair)]
+    turned += [margin for margin, is_turned in last if is_turned]
+    return {
+        "margin": screen.margin,
+        "share": left_out / max(total, 1),
+        "largest_turned": max(turned, default=None),
+        "asked": len(last),
+        "turned": sum(is_turned for _, is_turned in last),
+    }
+
+
+def _margins(dense: Sequence[TaskRecords], own: Sequence[TaskRecords]) -> Iterator[tuple[float, bool]]:
+    """The dense model's margin of every row that a recipe was asked, and whether its answer is another."""
+    by_task = {task.task: task for task in dense}
+    for task in own:
+        for lang, rows in task.records.items():
+            before: dict[Any, Record] = {record["id"]: record for record in by_task[task.task].records[lang]}
+            for row in rows:
+                reference = before[row["id"]]
+                yield margin_of(reference) or 0.0, reference.get("prediction") != row.get("prediction")
