@@ -23,8 +23,9 @@ from mlprune.cli.libraries import keep_files_in_cache
 
 keep_files_in_cache()  # as the command line does before it imports anything
 
-from tiny import tiny_model, tiny_tokenizer  # noqa: E402
+from tiny import tiny_model  # noqa: E402
 from tiny_runs import RUN, write_config  # noqa: E402
+from tokenizer_kinds import CAUSAL  # noqa: E402
 
 from mlprune.cli import main  # noqa: E402
 from mlprune.runs.folder import CONFIG, UNFINISHED  # noqa: E402
@@ -32,26 +33,35 @@ from mlprune.runs.folder import CONFIG, UNFINISHED  # noqa: E402
 EVENTS = ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate")
 TRAINER = {"accelerator": "cpu", "devices": 1, "enable_progress_bar": False}
 ANALYSIS = {"class_path": "mlprune.callbacks.FeatureAnalysis"}
+TRIM = {"class_path": "mlprune.smaller.TrimVocabulary", "init_args": {"languages": ["fr"], "others": [], "limit": 0}}
+FEWER = {"class_path": "mlprune.smaller.RemoveBlocks", "init_args": {"count": 1, "limit": 0}}
+TEXTS = {
+    "class_path": "mlprune.evaluation.tasks.PerplexityTask",
+    "init_args": {"languages": ["fr"], "limit": 3},
+}
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "fit": ("fit", {}),
     "sweep": ("fit", {"pruning": {"propagate": "dense", "sweep": [0.2, 0.4]}}),
     "streaming": ("validate", {"pruning": {"streaming": True}}),
     "training": ("fit", {"trainer": {"max_epochs": 3, "enable_checkpointing": True, "log_every_n_steps": 1}}),
     "analysis": ("validate", {"trainer": {"callbacks": [ANALYSIS]}}),
+    "smaller": ("fit", {"model": {"smaller": [TRIM, FEWER]}, "data": {"tasks": [TEXTS]}}),
 }
+WHERE = {"smaller": "lightning_logs/version_0/smaller"}  # else anywhere in the run's folder
 OF_THE_MOMENT = ("events.out.tfevents", "systems/", "report.html", "run.json", "checkpoints/")  # these hold times
 
 
 import_module("mlprune.cli.command")  # now, so that no fork needs seconds for it
 
 
-def run_once(folder: Path, *args: object, kill_at: int | None = None) -> tuple[int, int]:
+def run_once(folder: Path, *args: object, kill_at: int | None = None, where: str = "lightning_logs") -> tuple[int, int]:
     """Run the command line in a fork, in a folder; return its status (negative: the signal) and the count of moments.
 
     Args:
         folder: The working folder; ``log`` in it gets what is printed.
         args: The command line.
         kill_at: Number of the moment at which the process is killed.
+        where: Part of the paths whose moments count.
     """
     reader, writer = os.pipe()
     child = os.fork()
@@ -64,7 +74,7 @@ def run_once(folder: Path, *args: object, kill_at: int | None = None) -> tuple[i
 
             def hook(event: str, arguments: tuple[Any, ...]) -> None:
                 nonlocal count
-                if event in EVENTS and "lightning_logs" in str(arguments[0]):
+                if event in EVENTS and where in str(arguments[0]):
                     count += 1
                     if count == kill_at:
                         os.kill(os.getpid(), signal.SIGKILL)
@@ -95,7 +105,7 @@ def content(run: Path) -> dict[str, Any]:
             with file.open(newline="") as rows:
                 found[name] = [{**row, "seconds": ""} for row in csv.DictReader(rows)]
         elif not name.startswith(OF_THE_MOMENT):
-            found[name] = file.read_bytes()
+            found[name] = file.read_bytes().replace(str(run).encode(), b"RUN")  # the smaller model's name is its path
     return found
 
 
@@ -103,7 +113,8 @@ def survive(folder: Path, kind: str, moment: int, expected: dict[str, Any]) -> s
     """Kill a run at a moment and resume it; return what went wrong, or nothing."""
     subcommand, _ = KINDS[kind]
     folder.mkdir()
-    status, _ = run_once(folder, subcommand, "--config", folder.parent / f"{kind}.yaml", kill_at=moment)
+    config, where = folder.parent / f"{kind}.yaml", WHERE.get(kind, "lightning_logs")
+    status, _ = run_once(folder, subcommand, "--config", config, kill_at=moment, where=where)
     if status != -signal.SIGKILL:
         return f"ended with {status} before it was killed"
     run = folder / RUN
@@ -112,7 +123,7 @@ def survive(folder: Path, kind: str, moment: int, expected: dict[str, Any]) -> s
     elif not (run / CONFIG).is_file():  # killed before it had a folder of its own
         for path in (folder / "lightning_logs").glob("*"):
             path.rename(path.with_name("killed"))
-        status, _ = run_once(folder, subcommand, "--config", folder.parent / f"{kind}.yaml")
+        status, _ = run_once(folder, subcommand, "--config", config)
     if status != 0:
         return f"the resumed run ended with {status}: {(folder / 'log').read_text()[-600:]}"
     found = content(run)
@@ -120,23 +131,28 @@ def survive(folder: Path, kind: str, moment: int, expected: dict[str, Any]) -> s
 
 
 def kill_runs(folder: Path, kills: int, seed: int) -> dict[str, Any]:
-    """Kill ``kills`` runs, of each kind in turn."""
+    """Kill ``kills`` runs, of each kind in turn; of as many kinds."""
     folder.mkdir(parents=True, exist_ok=True)
     model = folder / "model"
-    tiny_model("llama", max_position_embeddings=2048).save_pretrained(model)
-    tiny_tokenizer().save_pretrained(model)
+    tokenizer = CAUSAL["Llama 3"].make()
+    special = {"bos_token_id": 1, "eos_token_id": 2}
+    tiny_model("llama", max_position_embeddings=2048, vocab_size=len(tokenizer), **special).save_pretrained(model)
+    tokenizer.save_pretrained(model)
     generator, failures, moments = random.Random(seed), [], {}
     expected: dict[str, dict[str, Any]] = {}
-    for kind, (subcommand, sections) in KINDS.items():
+    kinds = list(KINDS)[:kills]
+    for kind in kinds:
+        subcommand, sections = KINDS[kind]
         trainer = {"trainer": TRAINER | sections.get("trainer", {})}
         config = write_config(folder, model.resolve(), name=f"{kind}.yaml", **(sections | trainer))
         whole = folder / kind
         whole.mkdir()
-        status, moments[kind] = run_once(whole, subcommand, "--config", config)
+        where = WHERE.get(kind, "lightning_logs")
+        status, moments[kind] = run_once(whole, subcommand, "--config", config, where=where)
         assert status == 0, (whole / "log").read_text()
         expected[kind] = content(whole / RUN)
     for number in range(kills):
-        kind = list(KINDS)[number % len(KINDS)]
+        kind = kinds[number % len(kinds)]
         moment = generator.randint(1, moments[kind])
         wrong = survive(folder / f"{kind}-{moment}-{number}", kind, moment, expected[kind])
         if wrong:
