@@ -20,6 +20,7 @@ from mlprune.text import visible
 EVERY_S = 0.5
 GRACE_S = 2.0  # for a process to say itself what went wrong, where all fail together
 DISCONNECTED = re.compile(r"gloo|NCCL|Connection (closed|reset|refused)|Broken pipe|Socket", re.IGNORECASE)
+LATE = re.compile(r"time[d -]*out\D*(\d+) ?ms|Timeout\(ms\)=(\d+)", re.IGNORECASE)
 
 
 class Peers(RunCallback):
@@ -64,7 +65,7 @@ class Peers(RunCallback):
         except (RuntimeError, PeerGone) as error:
             if world_size() > 1 and not isinstance(error, UserError) and DISCONNECTED.search(str(error)):
                 self._is_over.wait(GRACE_S)
-                self._end()
+                self._end(str(error))
             raise
         finally:
             self._is_over.set()
@@ -78,15 +79,25 @@ class Peers(RunCallback):
             if self._gone() and not self._is_over.wait(GRACE_S):
                 self._end()
 
-    def _end(self) -> None:
+    def _end(self, error: str = "") -> None:
         """End this process at once; the first of those that are left says why."""
         gone = self._gone()
         if rank() == min(number for number in range(world_size()) if number not in gone):
-            numbers = f"process {', '.join(map(str, gone))} of {world_size()}" if gone else "a process elsewhere"
-            hint = resume_hint(self.run, self.subcommand)
-            line = f"error: {numbers} is gone (killed, or out of memory); {hint}"
+            line = f"error: {_reason(gone, error)}; {resume_hint(self.run, self.subcommand)}"
             print(visible(line), file=sys.stderr, flush=True)
         os._exit(1)  # the main thread may wait for the other without end
+
+
+def _reason(gone: list[int], error: str) -> str:
+    """Say which processes are gone, or late, from what the library that connects them said."""
+    if not gone and (late := LATE.search(error)):
+        seconds = int(late[1] or late[2]) / 1000
+        return (
+            f"a process elsewhere did not answer for {seconds:.0f} s (it is late, hangs or is gone); the strategy's "
+            "timeout gives it more"
+        )
+    named = f"process {', '.join(map(str, gone))} of {world_size()}" if gone else "a process elsewhere"
+    return f"{named} is gone (killed, out of memory, or ended by the error that it reported)"
 
 
 def is_alive(pid: int) -> bool:

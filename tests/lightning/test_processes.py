@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from tiny import save_tiny
-from tiny_runs import ROOT, RUN, assert_same_run, fit, start, write_config
+from tiny_runs import ROOT, RUN, assert_same_run, begin, fit, start, write_config
 
 
 @pytest.fixture(scope="module")
@@ -25,9 +26,17 @@ def test_ddp(one: tuple[Path, Path], tmp_path: Path, devices: int) -> None:
     assert_same_run(one[1], fit(tmp_path / "many", one[0], devices))
 
 
-def test_torchrun(one: tuple[Path, Path], tmp_path: Path) -> None:
-    launcher = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29617")
-    assert_same_run(one[1], fit(tmp_path / "torchrun", one[0], 2, launcher))
+def test_torchrun_on_two_nodes(one: tuple[Path, Path], tmp_path: Path) -> None:
+    """Two launches on one machine; the variables that they set are tried further in test_nodes.py."""
+    with socket.socket() as chosen:
+        chosen.bind(("127.0.0.1", 0))
+        port = chosen.getsockname()[1]
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--nnodes=2", f"--master-port={port}")
+    flags = ("fit", "--config", one[0], "--trainer.num_nodes=2", "--trainer.devices=1", "--trainer.strategy=ddp")
+    nodes = [begin(tmp_path, *flags, launcher=(*launcher, f"--node-rank={number}")) for number in range(2)]
+    errors = [node.communicate(timeout=300)[1] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], errors
+    assert_same_run(one[1], tmp_path / RUN)
 
 
 @pytest.mark.parametrize("propagate", ["dense", "layer"])
