@@ -69,13 +69,19 @@ def _screened(found: Json | None) -> list[str]:
     if found is None:
         return []
     most = found["largest_turned"]
-    seen = "no answer was turned" if most is None else f"the largest margin that was turned is {most:.3g}"
+    seen = "no answer was turned" if not most else f"the largest margin that was turned is {_each(most)}"
     last = f"of {found['asked']} such answers of the chosen recipes, asked at last, {found['turned']} were turned"
     verdict = ": the margin was too narrow, and the selection may have been another" if found["turned"] else ""
+    given = found["margin"]
+    margin = _each(given) if isinstance(given, dict) else f"{given:g}"
     return [
-        f"Screened: rows that the dense model answers by a margin of {found['margin']:g} or more, "
+        f"Screened: rows that the dense model answers by a margin of {margin} or more, "
         f"{found['share']:.0%} of those that choose, counted as answered alike; {seen}, and {last}{verdict}."
     ]
+
+
+def _each(by_task: Mapping[str, float]) -> str:
+    return ", ".join(f"{value:.3g} ({task})" for task, value in by_task.items())
 
 
 def _scatter(study: Json) -> str:

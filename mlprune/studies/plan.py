@@ -81,6 +81,9 @@ def make_plan(
                 f"study.confirm.top {top}: there are {num_recipes} recipes, and nothing chooses; give study.select too"
             )
         return _plan([], {CONFIRM: judging | others}, examples, num_recipes, deciding)
+    if study.select is not None and isinstance(study.select.screen, dict):
+        for name in study.select.screen:
+            _check(f"study.select.screen: '{name}' is not a task that decides", name, [task.name for task in deciding])
     choosing = {task.name: named_ids(task, examples[task.name], study.select.rows) for task in deciding}
     check_disjoint(examples, choosing, judging)
     steps = rounds(num_recipes, _most(choosing), min(top, num_recipes))

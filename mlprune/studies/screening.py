@@ -4,6 +4,7 @@ They are not asked while recipes are chosen, and count as answered as before. Th
 so that a margin that was too narrow is seen.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,12 +23,13 @@ class Screen:
     """What is not asked.
 
     Args:
-        margin: By how much the dense model's best candidate leads, at least, in the units of its scores.
+        margin: By how much the dense model's best candidate leads, at least, in the units of its scores; or this by
+            task, others being asked in full.
         parts: The parts of the rows that choose.
         is_over: Whether recipes are chosen, so that what the chosen ones were asked at last counts.
     """
 
-    margin: float
+    margin: float | Mapping[str, float]
     parts: Mapping[str, Ids]
     is_over: bool = False
 
@@ -44,12 +46,13 @@ class Screen:
         """
         found: Rows = {}
         for task in dense:
+            least = self.margin.get(task.task, math.inf) if isinstance(self.margin, Mapping) else self.margin
             for lang, records in task.records.items():
                 margins = {str(record["id"]): margin_of(record) for record in records}
                 for part in self.parts.values():
                     own = {row: margins[row] or 0.0 for row in part.get(task.task, ()) if row in margins}
                     nearest = min(own, key=lambda row: own[row], default=None)
-                    wide = [row for row, margin in own.items() if margin >= self.margin and row != nearest]
+                    wide = [row for row, margin in own.items() if margin >= least and row != nearest]
                     found.setdefault(task.task, {}).setdefault(lang, []).extend(wide)
         return found
 
@@ -106,35 +109,41 @@ def screening_report(screen: Screen, chose: Pairs, asked: Pairs) -> dict[str, An
         asked: The same of the rows that chosen recipes were asked at last.
 
     Returns:
-        ``margin``; ``share`` of the rows that were not asked; ``largest_turned``: the largest margin of an answer that
-        a recipe turned; of what chosen recipes were asked at last ``asked`` and ``turned``.
+        ``margin``; ``share`` of the rows that were not asked; ``largest_turned``: task to the largest margin of an
+        answer that a recipe turned; of what chosen recipes were asked at last ``asked`` and ``turned``.
     """
     total = left_out = 0
-    turned: list[float] = []
+    turned: dict[str, float] = {}  # by task
     for dense, own in chose:
         names = {task.task for task in own}
         wanted = {(task, row) for part in screen.parts.values() for task, ids in part.items() for row in ids}
         for task in (task for task in dense if task.task in names):
             total += sum((task.task, row["id"]) in wanted for rows in task.records.values() for row in rows)
             left_out += sum(map(len, screen.rows([task])[task.task].values()))
-        turned += [margin for margin, is_turned in _margins(dense, own) if is_turned]
+        _keep_largest(turned, _margins(dense, own))
     last = [found for pair in asked for found in _margins(*pair)]
-    turned += [margin for margin, is_turned in last if is_turned]
+    _keep_largest(turned, last)
     return {
         "margin": screen.margin,
         "share": left_out / max(total, 1),
-        "largest_turned": max(turned, default=None),
+        "largest_turned": turned,
         "asked": len(last),
-        "turned": sum(is_turned for _, is_turned in last),
+        "turned": sum(is_turned for _, _, is_turned in last),
     }
 
 
-def _margins(dense: Sequence[TaskRecords], own: Sequence[TaskRecords]) -> Iterator[tuple[float, bool]]:
-    """The dense model's margin of every row that a recipe was asked, and whether its answer is another."""
+def _keep_largest(turned: dict[str, float], found: Iterable[tuple[str, float, bool]]) -> None:
+    for task, margin, is_turned in found:
+        if is_turned:
+            turned[task] = max(turned.get(task, 0.0), margin)
+
+
+def _margins(dense: Sequence[TaskRecords], own: Sequence[TaskRecords]) -> Iterator[tuple[str, float, bool]]:
+    """Of every row that a recipe was asked its task, the dense model's margin, and whether its answer is another."""
     by_task = {task.task: task for task in dense}
     for task in own:
         for lang, rows in task.records.items():
             before: dict[Any, Record] = {record["id"]: record for record in by_task[task.task].records[lang]}
             for row in rows:
                 reference = before[row["id"]]
-                yield margin_of(reference) or 0.0, reference.get("prediction") != row.get("prediction")
+                yield task.task, margin_of(reference) or 0.0, reference.get("prediction") != row.get("prediction")

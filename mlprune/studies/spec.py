@@ -19,14 +19,14 @@ class Select:
         rows: As a task's ``rows``; all if omitted.
         metric: What recipes are chosen by: a measure of the tasks, such as ``accuracy``; if omitted, the probability of
             the right answer where there are candidates, else the endpoint's measure.
-        screen: Margin of the dense model, in the units of its scores, from which on rows are not asked: no recipe is
-            expected to turn such an answer. The chosen recipes are asked them at last, and the report says whether one
-            was turned. Needs ``confirm``.
+        screen: Margin of the dense model, in the units of a task's scores, from which on rows are not asked: no recipe
+            is expected to turn such an answer; for all tasks, or by task (others are asked in full). The chosen recipes
+            are asked them at last, and the report says whether one was turned. Needs ``confirm``.
     """
 
     rows: NamedRows | None = None
     metric: str | None = None
-    screen: float | None = None
+    screen: float | dict[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -133,16 +133,18 @@ class Study:
             raise UserError("study.confirm needs study.endpoint: say what decides before anything runs")
         if self.confirm is not None and self.confirm.top is not None and self.confirm.top < 1:
             raise UserError(f"study.confirm.top {self.confirm.top} is not allowed; give at least 1")
-        screen = None if self.select is None else self.select.screen
-        if screen is not None and (self.confirm is None or not 0 < screen < float("inf")):
-            need = (
-                "needs study.confirm, whose recipes are asked what was screened" if self.confirm is None else "is not"
-            )
-            raise UserError(
-                f"study.select.screen {screen:g} {need}"
-                + ("" if self.confirm is None else " allowed; give a margin above 0")
-            )
+        self._check_screen()
         if self.select is not None and self.confirm is not None:
             for name, part in (("select", self.select), ("confirm", self.confirm)):
                 if part.rows is None:
                     raise UserError(f"study.{name}.rows is missing; rows that choose and rows that judge must differ")
+
+    def _check_screen(self) -> None:
+        screen = None if self.select is None else self.select.screen
+        if screen is None:
+            return
+        if self.confirm is None:
+            raise UserError("study.select.screen needs study.confirm, whose recipes are asked what was screened")
+        for margin in screen.values() if isinstance(screen, dict) else [screen]:
+            if not 0 < margin < float("inf"):
+                raise UserError(f"study.select.screen {margin:g} is not allowed; give a margin above 0")

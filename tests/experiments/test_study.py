@@ -153,7 +153,7 @@ def test_screening_chooses_the_same_where_no_screened_row_is_turned(mlprune, tin
         assert whole[key] == screened[key], key
     assert whole["screening"] is None
     found = screened["screening"]
-    assert found["turned"] == 0 < found["largest_turned"] < 2.2
+    assert found["turned"] == 0 < found["largest_turned"]["reviews"] < 2.2
     assert 0.05 < found["share"] < 0.5
     assert found["asked"] == round(2 * found["share"] * 120), "of both chosen recipes, in three languages"
     page = html.unescape(Path("screened", RUN, "report.html").read_text(encoding="utf-8"))
@@ -194,7 +194,11 @@ MISTAKES = {
     "judged by nothing": ({"recipes": {"a": {"endpoint": {"metric": "f1"}}}}, ["a.endpoint", "tasks and languages"]),
     "screened for nothing": (
         {"select": {"rows": "0-39", "screen": 1.0}, "confirm": None},
-        ["study.select.screen 1 needs study.confirm"],
+        ["study.select.screen needs study.confirm"],
+    ),
+    "screened elsewhere": (
+        changed(select={"screen": {"review": 1.0}}),
+        ["study.select.screen: 'review'", "did you mean 'reviews'"],
     ),
     "screened at nothing": (changed(select={"screen": 0.0}), ["study.select.screen 0 is not allowed", "above 0"]),
     "one folder for two": ({"recipes": {"a b": {}, "a-b": {}}}, ["folder name", "another name"]),

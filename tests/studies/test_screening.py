@@ -35,6 +35,8 @@ def test_each_part_and_language_keeps_its_nearest_row() -> None:
     assert SCREEN.asked(SCREENED, PARTS["select.0"], DENSE) == {"nli": {"fr": ["1", "3"], "sw": ["0"]}}
     assert SCREEN.has_rows(DENSE)
     assert not Screen(9.0, PARTS).has_rows(DENSE)
+    assert Screen({"nli": 2.0}, PARTS).rows(DENSE) == SCREEN.rows(DENSE)
+    assert not Screen({"reviews": 2.0}, PARTS).has_rows(DENSE)
 
 
 def test_answers_that_were_not_asked_are_those_of_the_dense_model() -> None:
@@ -48,8 +50,8 @@ def test_the_report_says_what_was_turned() -> None:
     chose = task(fr=answers("fr", ("0", "2"), ("0", "2")), sw=answers("sw", (), ("1", "2", "3")))
     asked = task(fr=answers("fr", ("3",), ("1", "3")), sw=answers("sw", (), ("0",)))
     assert screening_report(SCREEN, [(DENSE, chose)], []) == {
-        **{"margin": 2.0, "share": 3 / 8, "largest_turned": 1.0},
+        **{"margin": 2.0, "share": 3 / 8, "largest_turned": {"nli": 1.0}},
         **{"asked": 0, "turned": 0},
     }
     found = screening_report(SCREEN, [(DENSE, chose)], [(DENSE, asked)])
-    assert (found["largest_turned"], found["asked"], found["turned"]) == (2.0, 3, 1)
+    assert (found["largest_turned"], found["asked"], found["turned"]) == ({"nli": 2.0}, 3, 1)

@@ -1,0 +1,151 @@
+"""A study of many recipes beside as many separate runs: processor time of both, and what the whole of it would take.
+
+python tests/benchmarks/bench_study.py [--recipes 20] [--rows 100] [--confirm 20] [--separate 1] [--screen 0.04]
+
+The recipes are scores at several sparsities from one dense calibration, the tasks the bundled reviews and inference in
+six languages. A separate run is ``fit`` on the same rows; a few are measured and multiplied. With fewer rows or recipes
+than the target's, its time is extrapolated: what does not depend on rows, and the rest by the number of questions.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mlprune.studies.selection import rounds
+
+ROOT = Path(__file__).parents[2]
+LANGUAGES = ["en", "fr", "es", "zh", "hi", "sw"]
+SCORES = ("Wanda", "RIA", "Magnitude", "Random")
+SPARSITIES = (0.02, 0.05, 0.1, 0.15, 0.2)
+TARGET = {"recipes": 20, "rows": 100, "confirm": 20}
+TASKS = {"reviews": "marc", "nli": "xnli"}
+
+
+def config(args: argparse.Namespace) -> dict[str, Any]:
+    """The study's configuration."""
+    kind, corpus = "mlprune.evaluation.tasks.CandidateTask", "mlprune.data.corpora.Bundled"
+    tasks = [
+        {
+            "class_path": kind,
+            "init_args": {
+                **{
+                    "name": name,
+                    "template": template,
+                    "languages": LANGUAGES,
+                    "rows": f"0-{args.rows + args.confirm - 1}",
+                },
+                "corpus": {"class_path": corpus, "init_args": {"name": name}},
+            },
+        }
+        for name, template in TASKS.items()
+    ]
+    recipes = [{"importance": score, "pattern.sparsity": sparsity} for sparsity in SPARSITIES for score in SCORES]
+    select = {
+        "rows": f"0-{args.rows - 1}",
+        "metric": "accuracy",
+        "screen": {"reviews": args.screen, "nli": args.screen},
+    }
+    return {
+        "model": {"name": args.model, "dtype": args.dtype},
+        "data": {"num_prompts": 12, "tasks": tasks},
+        "pruning": {"propagate": "dense", "save_model": False},
+        "study": {
+            "endpoint": {"metric": "accuracy", "languages": LANGUAGES},
+            "select": select,
+            "confirm": {"rows": f"{args.rows}-{args.rows + args.confirm - 1}", "top": 3},
+            "recipes": {f"recipe {number}": own for number, own in enumerate(recipes[: args.recipes])},
+            "controls": False,
+        },
+    }
+
+
+def run(folder: Path, content: dict[str, Any]) -> tuple[float, Path]:
+    """Run ``fit`` in a process of its own, on one thread; return its processor seconds and the run's folder."""
+    file = folder / "config.yaml"
+    file.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    before = _processor()
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    root = ["--trainer.accelerator", "cpu", "--trainer.default_root_dir", str(folder)]
+    subprocess.run(
+        [sys.executable, str(ROOT / "main.py"), "fit", "--config", str(file), *root], check=True, env=environment
+    )
+    return _processor() - before, folder / "lightning_logs" / "version_0"
+
+
+def _processor() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def phases_of(folder: Path) -> dict[str, float]:
+    """Seconds of each phase, as the run's journal has them."""
+    (start,) = json.loads((folder / "run.json").read_text(encoding="utf-8"))["starts"]
+    return {phase["name"]: phase["seconds"] for phase in start["phases"]}
+
+
+def questions(recipes: int, rows: int, confirm: int, share: float) -> int:
+    """How many questions a study asks: the dense model's, those of all rounds, and those of the chosen recipes."""
+    cells = len(LANGUAGES) * len(TASKS)
+    top = min(3, recipes)
+    asked, seen = 0.0, 0
+    for step in rounds(recipes, rows, top):
+        asked += step.recipes * (step.rows - seen) * (1 - share)
+        seen = step.rows
+    return round(cells * (rows + confirm + asked + top * (confirm + share * rows)))
+
+
+def main() -> None:
+    """Measure the study and some separate runs, and print both."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for name, value in TARGET.items():
+        parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--separate", type=int, default=1, help="how many separate runs are measured")
+    parser.add_argument("--screen", type=float, default=0.04, help="margin from which on rows are screened")
+    parser.add_argument("--model", default="demo")
+    parser.add_argument("--dtype", default="float32")
+    args = parser.parse_args()
+    content = config(args)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "study"
+        folder.mkdir()
+        seconds, found = run(folder, content)
+        study = json.loads((found / "study.json").read_text(encoding="utf-8"))
+        screening, phases = study["screening"], phases_of(found)
+        alone = []
+        recipes = list(content["study"]["recipes"].values())
+        for number in range(args.separate):
+            folder = Path(place) / f"separate-{number}"
+            folder.mkdir()
+            own = {name: part for name, part in content.items() if name != "study"}
+            importance, sparsity = recipes[number]["importance"], recipes[number]["pattern.sparsity"]
+            pattern = {"class_path": "Unstructured", "init_args": {"sparsity": sparsity}}
+            own["pruning"] = {**own["pruning"], "importance": importance, "pattern": pattern}
+            alone.append(run(folder, own)[0])
+    print("seconds of the study's phases, on the clock:", {name: round(value, 1) for name, value in phases.items()})
+    print(f"screening: {screening}")
+    own_questions = questions(args.recipes, args.rows, args.confirm, screening["share"])
+    working = sum(value for name, value in phases.items() if name != "comparing") / sum(phases.values())
+    each = seconds * working / own_questions
+    print(f"study of {args.recipes} recipes: {seconds:.0f} s of processor time, {own_questions} questions")
+    if alone:
+        mean = sum(alone) / len(alone)
+        several = f"{args.recipes} of them {args.recipes * mean:.0f} s (multiplied)"
+        print(f"a separate run: {mean:.0f} s (mean of {len(alone)}); {several}")
+    whole = questions(*TARGET.values(), screening["share"])
+    total = seconds * (1 - working) + whole * each
+    print(
+        f"{TARGET['recipes']} recipes on {TARGET['rows']} + {TARGET['confirm']} rows: {whole} questions, "
+        f"about {total / 60:.0f} minutes on one thread ({'measured' if whole == own_questions else 'extrapolated'})"
+    )
+
+
+if __name__ == "__main__":
+    main()
