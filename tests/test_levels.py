@@ -8,6 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "mlprune"
 BOTTOM = {
     "allocator",
+    "arguments",
     "batching",
     "distributed",
     "errors",

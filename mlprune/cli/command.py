@@ -28,7 +28,7 @@ from mlprune.cli.checks import (
 )
 from mlprune.cli.commands import RUNS
 from mlprune.cli.config_files import check_files
-from mlprune.cli.packaged import named_configs
+from mlprune.cli.packaged import configs_first
 from mlprune.cli.parser import ActionTakenBefore, OneLineParser, explain
 from mlprune.cli.resume import refuse_differences, take_resume
 from mlprune.datamodule import PruningDataModule
@@ -57,7 +57,7 @@ class MlpruneCLI(LightningCLI):
         given = list(sys.argv[1:] if args is None else args)
         self.typed = f"{program()} {shlex.join(given)}"
         args, self.is_dry = take_dry_run(given)
-        args, self.resumed = take_resume(named_configs(args))
+        args, self.resumed = take_resume(configs_first(args))
         args = [re.sub(r"^--study\.look-again\b", "--study.look_again", arg) for arg in args]
         check_files(args)
         super().__init__(

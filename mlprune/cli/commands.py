@@ -13,7 +13,7 @@ RUNS = {
 }
 TOOLS = {  # what is not a run, and the function that takes its arguments and returns the exit status
     "list": ("Show what a config may name: configs, tasks, scores, corpora and so on.", "mlprune.cli.listing:main"),
-    "compare": ("Compare the predictions of two runs.", "mlprune.evaluation.compare:main"),
+    "compare": ("Compare the predictions of two runs, or of several.", "mlprune.evaluation.compare:main"),
     "report": ("Write the report of a run, or of several side by side.", "mlprune.report.__main__:main"),
     "convert": ("Convert a model's pickled weights to safetensors.", "mlprune.models.convert:main"),
     "push": ("Upload a run's pruned model to the Hugging Face hub.", "mlprune.cli.push:main"),

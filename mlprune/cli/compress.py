@@ -1,19 +1,18 @@
 """``mlprune compress RUN``: sparse weights as they are, a bit for each and the values that are not zero."""
 
-import argparse
 from pathlib import Path
 
+from mlprune.arguments import Arguments
 from mlprune.errors import UserError
-from mlprune.invocation import program
 
 PRUNED, COMPRESSED, RESTORED = "pruned", "compressed", "restored"
 
 
 def main(args: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog=f"{program()} compress",
-        description="Write a pruned model as an archive: a bit for each weight, and the values that are not zero. "
+    parser = Arguments(
+        "compress",
+        "Write a pruned model as an archive: a bit for each weight, and the values that are not zero. "
         "mlprune.load_compressed loads it; nothing else does, so --restore makes an ordinary checkpoint of it again.",
     )
     parser.add_argument(

@@ -1,12 +1,12 @@
 """``mlprune list [KIND [NAME]]``: what a config may name, one line each, and the arguments of one."""
 
-import argparse
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from shutil import get_terminal_size
 from textwrap import fill, shorten
 
+from mlprune.arguments import Arguments
 from mlprune.cli.catalog import PACKAGE, Catalog
 from mlprune.cli.packaged import config_line, config_names, configs_folder, copy_config
 from mlprune.errors import UserError, did_you_mean
@@ -37,6 +37,7 @@ EVERYWHERE = {  # callbacks that every run has
     "RunLogger",
     "RunWriter",
 }
+INTERNAL = {"RecipeCalibration", "Viewer"}  # callbacks that a config has no use for
 KEYS = {  # where a config names them
     "configs": "--config NAME",
     "tasks": "data.tasks",
@@ -60,7 +61,7 @@ def main(args: list[str]) -> int:
     Raises:
         UserError: If there is no such kind, name or config.
     """
-    parser = argparse.ArgumentParser(prog=f"{program()} list", description="Show what a config may name.")
+    parser = Arguments("list", "Show what a config may name.")
     parser.add_argument("kind", nargs="?", metavar="KIND", help=", ".join(KEYS))
     parser.add_argument("name", nargs="?", metavar="NAME", help="one of them, to see its arguments or content")
     parser.add_argument("--copy", metavar="NAME", help="with configs: copy one here, with its fragments, to edit it")
@@ -97,6 +98,8 @@ def listing(kind: str | None = None, name: str | None = None) -> str:
     entries = _entries(kind)
     if name is None:
         return _table(entries)
+    if kind == "languages":
+        return f"{name}: {language(name).name} ({', '.join(language(name).flores_codes)})"
     if name not in entries:
         hint = did_you_mean(name, entries) or f"; `{program()} list {kind}` shows them"
         raise UserError(f"list {kind}: '{name}' does not exist{hint}")
@@ -113,7 +116,7 @@ def _entries(kind: str) -> dict[str, str]:
         return {code: f"{language(code).name} ({language(code).flores})" for code in LISTED}
     home = "mlprune.metrics." if kind == "metrics" else "mlprune."  # elsewhere a torchmetrics class counts tokens
     named = _catalog().concrete(CLASSES[kind])
-    found = [entry for entry in named if entry.name not in EVERYWHERE and entry.path.startswith(home)]
+    found = [entry for entry in named if entry.name not in EVERYWHERE | INTERNAL and entry.path.startswith(home)]
     return {entry.name: entry.summary for entry in found}
 
 
@@ -126,7 +129,6 @@ def _shown(kind: str, name: str) -> str:
     readers: dict[str, Callable[[], str]] = {
         "configs": lambda: (configs_folder() / f"{name}.yaml").read_text(encoding="utf-8").rstrip(),
         "templates": lambda: (PACKAGE / "data" / "templates" / f"{name}.yaml").read_text(encoding="utf-8").rstrip(),
-        "languages": lambda: f"{name}: {_entries(kind)[name]}",
     }
     return readers.get(kind, lambda: _class(name))()
 

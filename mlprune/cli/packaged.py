@@ -1,5 +1,6 @@
 """The configs that come with the package: ``--config demo`` finds ``demo.yaml`` from any folder."""
 
+import itertools
 import shutil
 from importlib.resources import files
 from pathlib import Path
@@ -40,15 +41,27 @@ def find_config(given: str) -> str:
     raise UserError(f"--config: file '{given}' does not exist, and no packaged config has that name{_hint(name)}")
 
 
-def named_configs(args: list[str]) -> list[str]:
-    """Return a command line in which each packaged config's name is replaced by its path."""
-    found = list(args)
-    for place, flag in enumerate(args):
-        if flag in ("--config", "-c") and place + 1 < len(args):
-            found[place + 1] = find_config(args[place + 1])
-        elif flag.startswith("--config="):
-            found[place] = f"--config={find_config(flag.partition('=')[2])}"
-    return found
+def configs_first(args: list[str]) -> list[str]:
+    """Return a command line with its configs before its other flags, by path, so that a flag always wins over a file.
+
+    Args:
+        args: The command line after the program's name, the subcommand first.
+
+    Example:
+        >>> configs_first(["fit", "--data.limit", "3", "--config={}", "--seed_everything", "1"])
+        ['fit', '--config={}', '--data.limit', '3', '--seed_everything', '1']
+    """
+    configs: list[str] = []
+    others: list[str] = []
+    rest = iter(args[1:])
+    for arg in rest:
+        if arg in ("--config", "-c"):
+            configs += [arg, *map(find_config, itertools.islice(rest, 1))]
+        elif arg.startswith("--config="):
+            configs.append(f"--config={find_config(arg.partition('=')[2])}")
+        else:
+            others.append(arg)
+    return [*args[:1], *configs, *others]
 
 
 def copy_config(name: str, folder: Path) -> list[Path]:

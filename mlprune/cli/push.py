@@ -1,22 +1,19 @@
 """``mlprune push RUN --repo NAME``: a run's pruned model to the Hugging Face hub, with its card and mlprune.json."""
 
-import argparse
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from mlprune.arguments import Arguments
 from mlprune.errors import UserError, first_line
-from mlprune.invocation import program
 
 PRUNED, UNFINISHED, CARD, RECIPE = "pruned", ".unfinished", "README.md", "mlprune.json"
 
 
 def main(args: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog=f"{program()} push", description="Upload a run's pruned model to the Hugging Face hub, in one commit."
-    )
+    parser = Arguments("push", "Upload a run's pruned model to the Hugging Face hub, in one commit.")
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of a run of fit or validate, or its pruned model")
     parser.add_argument("--repo", required=True, metavar="NAME", help="OWNER/NAME, or NAME for one of your own")
     parser.add_argument("--public", action="store_true", help="everybody sees a repository that is made now")

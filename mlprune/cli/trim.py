@@ -1,19 +1,18 @@
 """``mlprune trim MODEL --languages fr,sw --corpus ...``: a model with only the tokens that some languages need."""
 
-import argparse
+from argparse import Namespace
 from pathlib import Path
 
+from mlprune.arguments import Arguments
 from mlprune.errors import UserError
-from mlprune.invocation import program
 
 CORPUS = "bundled, bundled:NAME, flores:FOLDER, or a file with {lang} in its path; may be given several times"
 
 
 def main(args: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog=f"{program()} trim",
-        description="Write a model with only the tokens that some languages' texts need, and say what that costs.",
+    parser = Arguments(
+        "trim", "Write a model with only the tokens that some languages' texts need, and say what that costs."
     )
     parser.add_argument("model", help="hub id, local folder, or demo")
     parser.add_argument("--languages", required=True, help="codes of the languages, such as fr,sw")
@@ -48,7 +47,7 @@ def _codes(key: str, text: str) -> list[str]:
     return codes
 
 
-def _trim(arguments: argparse.Namespace, languages: list[str], output: Path) -> None:
+def _trim(arguments: Namespace, languages: list[str], output: Path) -> None:
     """Trim and report; only now are the libraries imported, which take seconds."""
     import transformers
 

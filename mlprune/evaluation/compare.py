@@ -1,13 +1,12 @@
 """Compare the predictions of two or more runs: ``mlprune compare RUN_A RUN_B [RUN_C ...]``."""
 
-import argparse
 import sys
 from pathlib import Path
 
+from mlprune.arguments import Arguments
 from mlprune.comparison import compare, compare_all
 from mlprune.errors import UserError, one_line
 from mlprune.files import write_json, write_text
-from mlprune.invocation import program
 from mlprune.present import FORMATS
 
 __all__ = ["compare", "main"]
@@ -15,9 +14,7 @@ __all__ = ["compare", "main"]
 
 def main(args: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog=f"{program()} compare", description="Compare the predictions of runs with the first."
-    )
+    parser = Arguments("compare", "Compare the predictions of runs with the first.")
     samples = "or a folder of samples_*.jsonl that lm-evaluation-harness wrote"
     parser.add_argument("run_a", type=Path, help=f"run folder of the first system, such as the dense one, {samples}")
     parser.add_argument("run_b", type=Path, nargs="+", help="the same of the second, or of several")

@@ -3,7 +3,6 @@
 The pickles are read with ``torch.load(weights_only=True)``, which builds tensors and nothing else.
 """
 
-import argparse
 import shutil
 import sys
 from pathlib import Path
@@ -12,9 +11,9 @@ from pickle import UnpicklingError
 import torch
 from safetensors.torch import save_file
 
+from mlprune.arguments import Arguments
 from mlprune.errors import UserError, one_line
 from mlprune.files import whole_folder
-from mlprune.invocation import program
 from mlprune.models.folder import INDEX, SINGLE, write_index
 
 SKIPPED = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx")
@@ -68,7 +67,7 @@ def _read(file: Path) -> dict[str, torch.Tensor]:
 
 def main(args: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog=f"{program()} convert", description=__doc__)
+    parser = Arguments("convert", __doc__)
     parser.add_argument("source", type=Path, help="folder with pytorch_model*.bin")
     parser.add_argument("target", type=Path, help="new folder")
     arguments = parser.parse_args(args)

@@ -1,11 +1,10 @@
 """``python -m mlprune.report RUN [RUN ...]``: write one run's report, or several runs side by side."""
 
-import argparse
 import sys
 from pathlib import Path
 
+from mlprune.arguments import Arguments
 from mlprune.errors import UserError, one_line
-from mlprune.invocation import program
 from mlprune.report.page import write_report
 from mlprune.runs.content import read_run
 from mlprune.text import visible
@@ -13,7 +12,7 @@ from mlprune.text import visible
 
 def main(args: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog=f"{program()} report", description=__doc__)
+    parser = Arguments("report", __doc__)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder such as lightning_logs/version_0")
     parser.add_argument(
         "--output",

@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 from mlprune.cli import main
 from mlprune.cli.catalog import Catalog
@@ -132,6 +133,33 @@ def test_configs_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert find_config("configs/demo.yaml") == str(configs_folder() / "demo.yaml")  # as the docs write it
     Path("demo").write_text("model: {name: mine}")
     assert find_config("demo") == "demo"  # a path that exists wins
+
+
+@pytest.mark.parametrize("command", TOOLS)
+def test_wrong_arguments_are_one_line(command: str, mlprune, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as end:
+        mlprune(command, "--nonsense")
+    err = capsys.readouterr().err
+    assert end.value.code == 2
+    assert err.startswith("error: ")
+    assert err.endswith(f"; `python main.py {command} --help` explains them\n")
+    assert err.count("\n") == 1
+
+
+def test_any_tag_is_a_language_that_can_be_shown() -> None:
+    assert listing("languages", "pt-BR") == "pt-BR: Portuguese (Brazil) (por_Latn)"
+    assert listing("languages", "zh") == "zh: Chinese (zho_Hans, cmn_Hans)"
+    with pytest.raises(UserError, match="language 'french' is not known"):
+        listing("languages", "french")
+
+
+@pytest.mark.parametrize("flag", [["--config", "mine.yaml"], ["--config=mine.yaml"]])
+def test_a_flag_wins_over_a_file_wherever_it_stands(flag: list[str], mlprune, capsys: pytest.CaptureFixture) -> None:
+    Path("mine.yaml").write_text("{model: {name: demo}, data: {num_prompts: 7}}")
+    with pytest.raises(SystemExit):
+        mlprune("fit", "--data.num_prompts", "9", *flag, "--model.name", "theirs", "--print_config")
+    found = yaml.safe_load(capsys.readouterr().out)
+    assert (found["model"]["name"], found["data"]["num_prompts"]) == ("theirs", 9)
 
 
 def test_a_copied_config_is_whole(tmp_path: Path, mlprune) -> None:
