@@ -82,12 +82,19 @@ class Evaluations:
             chosen = [(variant, entry) for variant, entry in left if variant.module is module]
             self._use(module)
             self._evaluate_dense(chosen[0][1].dense)
+            self._check_interventions([variant for variant, _ in chosen])
             self.calibrations.prepare([variant for variant, _ in chosen])
             for variant, entry in chosen:
                 log.info("%s: %s%s", caption, variant.caption, self._time_left())
                 self._evaluate(variant, entry, part)
                 self._done += self.plan.sizes.get(part, 0)
         self._use(self._base)
+
+    def _check_interventions(self, variants: Sequence[Variant]) -> None:
+        """Refuse what does not work with the model before the first recipe is evaluated, not when its turn comes."""
+        for intervention in (intervention for variant in variants for intervention in variant.interventions):
+            self.run.module.load()
+            intervention.check(self.run.model)
 
     def _use(self, module: PruningModule) -> None:
         """Work with a recipe's model; the weights of the one before are freed."""

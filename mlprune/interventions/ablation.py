@@ -53,6 +53,11 @@ class FeatureAblation(Intervention):
         self.keep_only = keep_only
 
     @override
+    def check(self, model: nn.Module) -> None:
+        with ablated(model, self.features, self.keep_only):
+            pass
+
+    @override
     @contextmanager
     def applied(self, model: nn.Module) -> Iterator[None]:
         what = "keeping only" if self.keep_only else "without"

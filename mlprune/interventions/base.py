@@ -50,6 +50,9 @@ class Intervention(ABC):
             UserError: If it cannot work with them.
         """
 
+    def check(self, model: nn.Module) -> None:
+        """Raise UserError if it does not work with a model, before a study evaluates anything; nothing by default."""
+
     def results(self) -> dict[str, Any]:
         """Return what it found, for results.json; nothing by default."""
         return {}

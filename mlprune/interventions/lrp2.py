@@ -133,14 +133,23 @@ class LRP2(Intervention):
     # -- during an evaluation -------------------------------------------------------------------------------------
 
     @override
+    def check(self, model: nn.Module) -> None:
+        self._blocks(model)
+
+    def _blocks(self, model: nn.Module) -> list[Block]:
+        assert isinstance(model, PreTrainedModel)
+        blocks = steered_blocks(model, "LRP2")
+        if self.layers is not None and self.layers[1] > len(blocks):
+            raise UserError(f"LRP2: layer {self.layers[1]} is not there; give at most {len(blocks)}")
+        return blocks
+
+    @override
     @contextmanager
     def applied(self, model: nn.Module) -> Iterator[None]:
         assert isinstance(model, PreTrainedModel)
         if self._tokenizer is None:
             raise UserError("LRP2: call prepare(tasks, tokenizer) before it is applied")
-        blocks = steered_blocks(model, "LRP2")
-        if self.layers is not None and self.layers[1] > len(blocks):
-            raise UserError(f"LRP2: layer {self.layers[1]} is not there; give at most {len(blocks)}")
+        blocks = self._blocks(model)
         vectors = self._vectors(model, blocks, self._tokenizer)
         pairs = self._pairs(model, blocks, vectors, self._tokenizer)
         shifts = {

@@ -60,6 +60,11 @@ class UnitAblation(Intervention):
         self.units = {int(block): sorted(indices) for block, indices in units.items()}
 
     @override
+    def check(self, model: nn.Module) -> None:
+        with silenced(find_units(model), self.units):
+            pass
+
+    @override
     def results(self) -> dict[str, Any]:
         return {"num_units": sum(map(len, self.units.values()))}
 

@@ -19,7 +19,7 @@ from mlprune.evaluation.causality import output_head
 from mlprune.evaluation.marks import mark, marking, token_id, watched_marks
 from mlprune.evaluation.tasks import CandidateTask, ClozeTask, MinimalPairs, PerplexityTask, Task
 from mlprune.evaluation.tasks.scored import ScoredTask
-from mlprune.interventions import LRP2, FeatureAblation, language_vectors, lrp2
+from mlprune.interventions import LRP2, FeatureAblation, Intervention, UnitAblation, language_vectors, lrp2
 from mlprune.interventions.pair_search import block_passes, search_pairs
 from mlprune.models.blocks import find_blocks
 
@@ -265,3 +265,18 @@ def test_structures_that_do_not_fit_are_refused_by_name() -> None:
         pass
     with pytest.raises(UserError, match="num_sentences 9999"):
         LRP2(layers=(1, 2), num_sentences=9999).prepare([reviews("0-3")], tiny_tokenizer())
+
+
+@pytest.mark.parametrize(
+    ("family", "intervention", "message"),
+    [
+        ("llama", LRP2(layers=(1, 4)), "layer 4 is not there; give at most 3"),
+        (ENCODER_DECODER[0], LRP2(layers=(0, 1)), "has an encoder"),
+        ("llama", UnitAblation({3: [0]}), "block 3 is not there"),
+        ("mixtral", UnitAblation({0: [0]}), "has experts, each with its own units"),
+        ("llama", FeatureAblation({4: [0]}), "layer 4 is not there"),
+    ],
+)
+def test_what_a_model_lacks_is_said_before_an_evaluation(family: str, intervention: Intervention, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        intervention.check(tiny_model(family))
