@@ -140,8 +140,10 @@ def _listed(claims: Sequence[Claim]) -> list[str]:
     if not claims:
         return []
     pieces = [claim.confirmation.evidence for claim in claims]
-    names = ", ".join(f"{evidence.row.system}{_where(evidence.row)}" for evidence in pieces)
-    least = pieces[0].row.measure.amount(max(evidence.detectable or 0.0 for evidence in pieces), sign=False)
+    rows = [evidence.row for evidence in pieces]
+    several = len({row.task for row in rows}) > 1
+    names = ", ".join(f"{row.system}{f' on {row.task}' if several else ''}{_where(row)}" for row in rows)
+    least = rows[0].measure.amount(max(evidence.detectable or 0.0 for evidence in pieces), sign=False)
     return [f"too few to tell: {names} (detectable at 80% power: {least} or less)"]
 
 

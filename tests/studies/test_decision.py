@@ -1,6 +1,7 @@
 """What a study claims: chosen on some rows, judged on others, and a shift of labels is called that."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -110,6 +111,9 @@ def test_many_of_which_nothing_can_be_told_are_listed_in_one_clause() -> None:
     assert "it helped; too few to tell: wanda, wanda, wanda, wanda (detectable at 80% power: " in sentence
     assert sentence.endswith(" points or less).")
     assert sentence.count("changed reviews accuracy") == 1
+    other = replace(null, row=replace(null.row, task="copa", language="fr"))
+    sentence = decide([Confirmation(found) for found in (null, null, null, other)], 4).sentence
+    assert "too few to tell: wanda on reviews, wanda on reviews, wanda on reviews, wanda on copa in fr" in sentence
 
 
 @pytest.mark.parametrize(("beyond", "verdict"), [((), "a shift of labels"), (tuple(range(45, 60)), "helped")])
