@@ -2,9 +2,9 @@
 
     python tests/benchmarks/bench_smaller.py [--flores DIR] [--model demo] [--results FILE.json] [--figure FILE.png]
 
-Gemma 3 270M (`demo`), float32, one thread; processor time, all ways in turn in each of three rounds, so that they share
+Gemma 3 270M (`demo`), float32, one thread; processor time, all ways in turn in each of some rounds, so that they share
 whatever else the machine does. Prefill is one text of 128 tokens with the logits of the last; scoring has those of all;
-decoding is greedy, after a short prompt. Bits per character are of 24 bundled texts a language that chose neither
+decoding is greedy, after a short prompt. Bits per character are of 20 bundled texts a language that chose neither
 tokens nor what is left out; those of a trimmed model are under the original's normalizer. Intervals: 95%, of the
 difference to the original, texts resampled with their translations. ``--flores`` is a folder of FLORES files, whose
 texts then choose the tokens of one more way. Exits with an error if a logit of a kept token differs from the whole
@@ -42,7 +42,7 @@ from mlprune.smaller.quality import PERPLEXITY, records_of
 from mlprune.smaller.texts import PROMPTS, Texts, prompt_texts, texts_for
 
 LANGUAGES = ["en", "es", "fr", "hi", "sw", "zh"]
-TEXTS, PROMPTS_EACH, SHOTS = 24, 4, 2
+TEXTS, PROMPTS_EACH, SHOTS = 20, 3, 2
 PREFILL, NEW_TOKENS = 128, 16
 PROMPT = "French: Il pleut depuis ce matin et la rivière monte.\nEnglish:"
 
@@ -250,7 +250,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--flores", help="folder of fra_Latn.devtest and so on")
     parser.add_argument("--model", default="demo")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--wall-time", action="store_true")
     parser.add_argument("--results", type=Path, help="JSON file for all numbers")
     parser.add_argument("--figure", type=Path, help="PNG file for the picture")
