@@ -1,6 +1,7 @@
 """The stages of a run: each is one call of the trainer."""
 
-from torch.utils.data import DataLoader
+from collections.abc import Sequence
+from typing import Any
 
 from mlprune.callbacks.base import Schedule, ScheduleLoader
 from mlprune.log import log
@@ -20,7 +21,8 @@ class Stages:
 
     def begin(self) -> None:
         """Load the model, once the steps that make it smaller have been taken."""
-        self.run.trainer.validate(self.run.module, dataloaders=DataLoader([]), verbose=False)
+        nothing: Sequence[Any] = []
+        self.run.trainer.validate(self.run.module, dataloaders=nothing, verbose=False)
 
     def evaluate(self) -> None:
         """Evaluate the model as it is, and let the callbacks know."""

@@ -232,4 +232,4 @@ def _sites(checkpoint: Checkpoint, followers: Sequence[Follower], number: int) -
         if not homes:
             raise UserError(f"{name}: '{follower.name}' belongs to no layer that reads the width; its widths stay")
         readers[max(homes, key=len)][1].append(follower)
-    return [Site(layer, layer.matrix().shape[1] // number, tuple(own)) for layer, own in readers.values()]
+    return [Site(layer, layer.matrix().shape[1] // number, tuple(beside)) for layer, beside in readers.values()]

@@ -59,5 +59,5 @@ def _variance(statistics: LayerStatistics) -> Tensor:
     moments = statistics.part(TOKEN_MOMENTS)
     if moments.pool == "tokens":
         return variance_of(moments.pooled())
-    own = {group: variance_of(mean) for group, mean in moments.means.items()}
-    return LayerStatistics(own, moments.tokens, pool=moments.pool).pooled()
+    variances = {group: variance_of(mean) for group, mean in moments.means.items()}
+    return LayerStatistics(variances, moments.tokens, pool=moments.pool).pooled()

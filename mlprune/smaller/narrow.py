@@ -153,11 +153,11 @@ def write_narrowed(
     cuts = cuts_of(chosen, choice)
     parameters, num_bytes = cuts.sizes(checkpoint)
     check_disk(target.parent, num_bytes[1], "choose a folder on another disk")
-    kept = {path: {kind: index.tolist() for kind, index in own.items()} for path, own in choice.kept.items()}
+    kept = {path: {kind: index.tolist() for kind, index in items.items()} for path, items in choice.kept.items()}
     widths = {
-        field: (own.width.counts[kind], own.after[kind])
-        for own in chosen.planned
-        for field, kind in own.width.fields.items()
+        field: (planned.width.counts[kind], planned.after[kind])
+        for planned in chosen.planned
+        for field, kind in planned.width.fields.items()
     }
     narrowed = Narrowed(target, widths, parameters, num_bytes, kept, list(choice.biases))
     with whole_folder(target) as partial:
@@ -165,8 +165,8 @@ def write_narrowed(
         cuts.write(checkpoint, partial)
         copy_rest(checkpoint.folder, partial, (CONFIG, CARD, FACTS, REPORT))
         check_same(source, partial, choice.expected)
-        own = {"importance": type(chosen.importance).__name__, "groups": list(chosen.importance.groups)}
-        write_json(partial / FACTS, {**source.base(), **narrowed.to_json(), **own, **facts})
+        scored = {"importance": type(chosen.importance).__name__, "groups": list(chosen.importance.groups)}
+        write_json(partial / FACTS, {**source.base(), **narrowed.to_json(), **scored, **facts})
         narrowed_card(partial, Facts(source.card(), source.has_encoder()), narrowed.widths)
         if describe is not None:
             describe(partial)
@@ -178,10 +178,10 @@ def cuts_of(chosen: Narrowing, choice: Choice) -> Cuts:
     checkpoint = chosen.checkpoint
     entries, conversion = checkpoint.reader.entries, Conversion(checkpoint.skeleton, checkpoint.reader.entries)
     parts: dict[str, list[tuple[int, Tensor]]] = {}
-    for own in chosen.planned:
-        for site in own.width.sites:
+    for planned in chosen.planned:
+        for site in planned.width.sites:
             for follower in site.followers:
-                index = follower.index(own.width.counts, choice.kept[site.reader.path])
+                index = follower.index(planned.width.counts, choice.kept[site.reader.path])
                 parts.setdefault(stored_name(conversion, follower.name), []).append((follower.dim, index))
     added = {
         stored_name(conversion, f"{path}.bias"): bias

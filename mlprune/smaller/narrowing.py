@@ -145,16 +145,16 @@ def tables(folder: Path) -> list[Table]:
 
 
 def _size_table(facts: Mapping[str, Any]) -> Table:
-    shown = [(name, own, 1.0, ",.0f") for name, own in facts["widths"].items()]
+    shown = [(name, sizes, 1.0, ",.0f") for name, sizes in facts["widths"].items()]
     shown += [("parameters", facts["parameters"], 1.0, ",.0f"), ("MB", facts["bytes"], 1e6, ",.1f")]
     rows = [
         (
             name,
-            f"{own['before'] / unit:{form}}",
-            f"{own['after'] / unit:{form}}",
-            f"{own['after'] / own['before']:.1%}",
+            f"{sizes['before'] / unit:{form}}",
+            f"{sizes['after'] / unit:{form}}",
+            f"{sizes['after'] / sizes['before']:.1%}",
         )
-        for name, own, unit, form in shown
+        for name, sizes, unit, form in shown
     ]
     deciding = ", ".join(facts["groups"]) or "all"
     notes = [f"Scores: {facts['importance']}, groups of demonstrations: {deciding}."]

@@ -47,7 +47,7 @@ def plan(
     if heads:
         width = find_heads(checkpoint)
         found.append(Planned(width, _fewer_heads(width, heads, whole_groups)))
-    check_config(checkpoint, {field: value for own in found for field, value in own.changes.items()})
+    check_config(checkpoint, {field: value for width in found for field, value in width.changes.items()})
     return found
 
 
@@ -101,7 +101,10 @@ class Narrowing:
     @property
     def changes(self) -> dict[str, Any]:
         """Fields of the configuration and their new values."""
-        return {**self.switches, **{field: value for own in self.planned for field, value in own.changes.items()}}
+        return {
+            **self.switches,
+            **{field: value for planned in self.planned for field, value in planned.changes.items()},
+        }
 
     @property
     def needs(self) -> Statistic | None:
@@ -128,7 +131,7 @@ def narrowing(
     if not importance.has_fixed_scores:
         raise UserError(f"{type(importance).__name__} gives heads and units no scores of their own; use FLAP or Wanda")
     planned = plan(checkpoint, **widths)
-    readers = {site.reader.path: site.reader.module for own in planned for site in own.width.sites}
+    readers = {site.reader.path: site.reader.module for width in planned for site in width.width.sites}
     with_bias = [path for path, module in readers.items() if getattr(module, "bias", None) is not None]
     switches: dict[str, Any] = {}
     biases: list[str] = []

@@ -90,7 +90,7 @@ def quality_differences(
         name: What the smaller model is called.
         seed: Seed of the choice of texts and of the resampling.
     """
-    tasks = quality_tasks({lang: sample_texts(own, limit, seed) for lang, own in texts.items()}, limit)
+    tasks = quality_tasks({lang: sample_texts(listed, limit, seed) for lang, listed in texts.items()}, limit)
     before, after = (_all_records(source, tasks) for source in (original, smaller))
     pairs = zip(before, after, strict=True)
     return [row for pair in pairs for row in difference_rows(*pair, ("original", name), seed)]

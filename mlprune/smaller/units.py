@@ -57,26 +57,26 @@ def choose(
         UserError: If calibration does not run through a layer, or shows it NaN or infinities.
     """
     importance = narrowing.importance
-    sites = {site.reader.path: (own, site) for own in narrowing.planned for site in own.width.sites}
+    sites = {site.reader.path: (planned, site) for planned in narrowing.planned for site in planned.width.sites}
     layers = {path: layer for block in find_blocks(model) for path, layer in block.layers.items() if path in sites}
     statistics = _statistics(model, batches, list(sites), narrowing, groups)
     kept: dict[str, Kept] = {}
     inputs: dict[str, Tensor] = {}
     biases: dict[str, Tensor] = {}
-    for path, (own, site) in sites.items():
+    for path, (planned, site) in sites.items():
         seen, layer = statistics.get(path), layers[path]
         if narrowing.needs is not None and seen is None:
             raise UserError(f"{path}: calibration never ran through it; its widths stay")
         part = None if importance.needs is None or seen is None else seen.part(importance.needs)
         scores = importance.score(layer.matrix(), part, path)
-        kept[path] = chosen(importance.grouped(scores, site.size), own.width.counts, own.after)
-        inputs[path] = gone(site, own.width, kept[path])
+        kept[path] = chosen(importance.grouped(scores, site.size), planned.width.counts, planned.after)
+        inputs[path] = gone(site, planned.width, kept[path])
         if path in narrowing.compensated:
             assert seen is not None
             biases[path] = broadcast_tensor(lost_output(layer, importance.seen(seen), inputs[path])).cpu()
     with calibrating(model), without(layers, inputs, biases):
         expected = probe_logits(model)
-    return Choice({path: _on_cpu(own) for path, own in kept.items()}, biases, expected)
+    return Choice({path: _on_cpu(items) for path, items in kept.items()}, biases, expected)
 
 
 def _on_cpu(kept: Kept) -> Kept:
@@ -125,9 +125,9 @@ def chosen(scores: Tensor, counts: Mapping[Kind, int], after: Mapping[Kind, int]
         return {kind: _highest(scores[None], after[kind])[0]}
     groups, kept_groups = counts["key_value"], after["key_value"]
     size = counts["query"] // groups
-    own = scores.reshape(groups, size)
-    key_values = _highest(own.sum(1)[None], kept_groups)[0]
-    places = _highest(own[key_values], after["query"] // kept_groups)
+    grouped = scores.reshape(groups, size)
+    key_values = _highest(grouped.sum(1)[None], kept_groups)[0]
+    places = _highest(grouped[key_values], after["query"] // kept_groups)
     return {"query": (places + key_values[:, None] * size).flatten(), "key_value": key_values}
 
 

@@ -93,11 +93,11 @@ def test_the_same_units_are_kept_but_for_the_published_update(ratio: str) -> Non
     for block in range(3):
         weight = module_of("down", block).weight.data
         kept = torch.from_numpy(PUBLISHED[f"{ratio}_neurons_{block}"])
-        own, published = (
+        ours, published = (
             FLAP().grouped(FLAP().score(weight, seen, "layer"), 1).argsort(descending=True)[: int(kept.sum())]
             for seen in (seen_at("down", block), with_variance(published_variance(inputs()["down", block])))
         )
-        moved += int((~kept[own]).sum())
+        moved += int((~kept[ours]).sum())
         moved_as_published += int((~kept[published]).sum())
     assert moved <= 2
     assert moved_as_published == 0
