@@ -10,6 +10,8 @@ from mlprune.present.rows import interval_text, language_labels, p_text, pivot_o
 from mlprune.present.table import Table
 
 Json = Mapping[str, Any]
+DETECTABLE, NULL = "detectable", "too few to tell"
+Languages = dict[str, list[Difference]]  # language to rows
 Cell = Callable[[Json], str]
 WHERE_CHOSEN = "difference where chosen"
 OVER_BOTH = "over rows and calibration seeds; between seeds: standard deviation"
@@ -38,7 +40,11 @@ def leaderboard(study: Json) -> list[Table]:
         has_seeds = any(len(row["by_seed"]) > 1 for row in confirmed)
         notes = [f"{WHERE_CHOSEN}: on the rows that chose the recipe, which overstates it"] if chosen else []
         notes.append(f"95% CI: {OVER_BOTH if has_seeds else OVER_ROWS}")
-        tables.append(_table("Confirmed", confirmed, _confirmed(chosen, has_seeds), notes))
+        has_nulls = any(row["verdict"] == NULL for row in confirmed)
+        notes += (
+            [f"{DETECTABLE}: the smallest true difference that is found clear in 80% of cases"] if has_nulls else []
+        )
+        tables.append(_table("Confirmed", confirmed, _confirmed(chosen, has_seeds, has_nulls), notes))
     if controls := study.get("controls", []):
         heads = ("control", "difference", "95% CI", "recipe", "beyond the control", "95% CI of that")
         rows = [(*_difference(row), *_difference(row["beyond"])) for row in controls]
@@ -58,7 +64,7 @@ def _table(title: str, rows: Sequence[Json], columns: Mapping[str, Cell], notes:
     return Table(f"{title}: {what}", tuple(cells), body, tuple(notes))
 
 
-def _confirmed(chosen: Mapping[tuple[str, str, str], Json], has_seeds: bool) -> dict[str, Cell]:
+def _confirmed(chosen: Mapping[tuple[str, str, str], Json], has_seeds: bool, has_nulls: bool) -> dict[str, Cell]:
     """The columns of what was confirmed."""
     before: dict[str, Cell] = {WHERE_CHOSEN: lambda row: _delta(chosen[_key(row)]) if _key(row) in chosen else ""}
     seeds: dict[str, Cell] = {
@@ -72,7 +78,13 @@ def _confirmed(chosen: Mapping[tuple[str, str, str], Json], has_seeds: bool) -> 
         "p": lambda row: p_text(row["p"]),
         "p (Holm)": lambda row: p_text(row["p_holm"]),
         "verdict": lambda row: str(row["verdict"]),
+        **({DETECTABLE: _detectable} if has_nulls else {}),
     }
+
+
+def _detectable(row: Json) -> str:
+    """The smallest difference that would have been found, beside what was not."""
+    return measure_of(row).text(row.get("detectable")) if row["verdict"] == NULL else ""
 
 
 def _key(row: Json) -> tuple[str, str, str]:
@@ -140,6 +152,22 @@ def study_csv(lines: Sequence[tuple[Mapping[str, Any], Difference]]) -> Table:
     return Table("", columns, rows)
 
 
+def by_language(lines: Sequence[Mapping[str, str]], role: str) -> dict[tuple[str, str], dict[str, Languages]]:
+    """Return task and measure to recipe to language to its rows, one a calibration seed.
+
+    Args:
+        lines: Lines of study.csv.
+        role: As for :func:`language_tables`.
+    """
+    found: dict[tuple[str, str], dict[str, Languages]] = {}
+    for line in lines:
+        if line["role"] == role and line["seed"] != "all":
+            row = read_line(line)
+            recipes = found.setdefault((row.task, row.measure.name), {})
+            recipes.setdefault(line["recipe"], {}).setdefault(row.language, []).append(row)
+    return found
+
+
 def language_tables(lines: Sequence[Mapping[str, str]], role: str) -> list[Table]:
     """Return a table for each task and measure as papers print them: recipes by languages, dense first.
 
@@ -155,12 +183,7 @@ def language_tables(lines: Sequence[Mapping[str, str]], role: str) -> list[Table
         >>> language_tables([dict(zip(table.columns, cells)) for cells in table.rows], "confirm")[0].rows
         [('dense', '0.500'), ('wanda', '0.600 (+0.100*)')]
     """
-    found: dict[tuple[str, str], dict[str, dict[str, list[Difference]]]] = {}
-    for line in lines:
-        if line["role"] == role and line["seed"] != "all":
-            row = read_line(line)
-            recipes = found.setdefault((row.task, row.measure.name), {})
-            recipes.setdefault(line["recipe"], {}).setdefault(row.language, []).append(row)
+    found = by_language(lines, role)
     names = list(dict.fromkeys(name for recipes in found.values() for name in recipes))
     tables = []
     for (task, _), recipes in found.items():
@@ -175,15 +198,23 @@ def language_tables(lines: Sequence[Mapping[str, str]], role: str) -> list[Table
     return tables
 
 
+def mean_difference(rows: Sequence[Difference]) -> tuple[float, bool] | None:
+    """Return the mean difference over seeds, and whether every seed's interval excludes zero on its side."""
+    deltas = [row.delta for row in rows if row.delta is not None]
+    if not deltas:
+        return None
+    mean = sum(deltas) / len(deltas)
+    return mean, all(row.clear and ((row.delta or 0.0) > 0) == (mean > 0) for row in rows)
+
+
 def _mean_cell(rows: Sequence[Difference]) -> str:
     """The mean over seeds and its difference from dense; starred where every seed's interval excludes zero."""
-    known = [(row.after, row.delta) for row in rows if row.after is not None and row.delta is not None]
-    if not known:
+    known = [row.after for row in rows if row.after is not None and row.delta is not None]
+    difference = mean_difference(rows)
+    if not known or difference is None:
         return ""
-    after, delta = (sum(part) / len(known) for part in zip(*known, strict=True))
-    clear = all(row.clear and ((row.delta or 0.0) > 0) == (delta > 0) for row in rows)
     measure = rows[0].measure
-    return f"{measure.text(after)} ({measure.text(delta, sign=True)}{'*' * clear})"
+    return f"{measure.text(sum(known) / len(known))} ({measure.text(difference[0], sign=True)}{'*' * difference[1]})"
 
 
 def tables_of(study: Json, lines: Sequence[Mapping[str, str]]) -> list[Table]:

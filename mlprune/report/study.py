@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from mlprune.present.study import measure_of, tables_of
 from mlprune.report.charts import INK, SERIES, SETTINGS, axes_of, line_chart, to_svg
+from mlprune.report.recipe_map import recipe_maps
 from mlprune.runs.content import RunContent
 from mlprune.text import plot_text
 
@@ -23,7 +24,9 @@ def study_section(run: RunContent) -> dict[str, Any] | None:
     study = run.study
     if not study or run.sweep:
         return None
+    metric = (study.get("endpoint") or {}).get("metric", "accuracy")
     figures = [
+        *recipe_maps(run.study_rows, "confirm" if study.get("confirmed") else "select", metric),
         *(
             [("Selection against confirmation", _scatter(study))]
             if study.get("confirmed") and study.get("selection")
@@ -126,8 +129,13 @@ def _seeds(study: Json) -> str:
 
 
 def _curves(study: Json) -> list[tuple[str, str]]:
-    """A chart for each numeric key of the grid: the difference by its value, a line for what else differs."""
-    rows = {row["system"]: row for row in [*study.get("selection", []), *study.get("confirmed", [])]}
+    """A chart for each numeric key of the grid: the difference by its value, a line for what else differs.
+
+    All points are of the same rows: of those that choose, where recipes are chosen.
+    """
+    chose = study.get("selection", [])
+    where = " on the rows that choose" if chose else ""
+    rows = {row["system"]: row for row in chose or study.get("confirmed", [])}
     recipes = [recipe for recipe in study.get("recipes", []) if recipe["name"] in rows]
     found = []
     for key in dict.fromkeys(key for recipe in recipes for key in recipe["values"]):
@@ -143,7 +151,7 @@ def _curves(study: Json) -> list[tuple[str, str]]:
             labels = (last, f"difference, {measure.unit or measure.name}")
             found.append(
                 (
-                    f"Difference by {last}",
+                    f"Difference by {last}{where}",
                     line_chart(lines, labels, f"Lines: difference by {last}; see the tables.", is_change=True),
                 )
             )
