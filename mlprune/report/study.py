@@ -53,6 +53,8 @@ def _lines(study: Json) -> list[str]:
         tasks = ", ".join(endpoint["tasks"] or ["all tasks"])
         languages = ", ".join(endpoint["languages"] or ["all languages but the pivot"])
         how = "their average decides" if endpoint["average"] else "each decides for itself"
+        if any(recipe.get("endpoint") for recipe in study.get("recipes", [])):
+            how += ", and a recipe that names fewer is judged in these alone"
         against = f" against {endpoint['against']}" if endpoint.get("against") else ""
         found.append(f"Declared before anything ran: {endpoint['metric']} of {tasks} in {languages}{against}; {how}.")
     steps = [f"{step['recipes']} recipes on {step['rows']} rows" for step in study.get("rounds", [])]

@@ -55,7 +55,9 @@ def test_results_are_those_of_the_config_and_the_readme_tells_them(config: Path)
     recipes = [recipe["name"] for recipe in study["recipes"] if recipe["control"] is None]
     assert recipes == [recipe.name for recipe in expand(declared["recipes"], declared.get("grid"))]
     assert list(study["looks"].values()) == [1], "these rows were looked at once"
-    assert study["answer"].split()[-1][:-1] in (folder / "report.html").read_text(encoding="utf-8")
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert study["answer"].split()[-1][:-1] in page
+    assert ("judged in these alone" in page) == any(recipe.get("endpoint") for recipe in study["recipes"])
 
     rows = list(csv.DictReader((folder / "study.csv").read_text(encoding="utf-8").splitlines()))
     beside = [Difference.from_json(row) for control in study["controls"] for row in (control, control["beyond"])]
