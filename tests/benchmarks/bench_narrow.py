@@ -11,30 +11,33 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
-from bench_smaller import LANGUAGES, Data, Way, evaluate, log, measure_speed, tables
+from bench_smaller import LANGUAGES, PREFILL, PROMPT, Data, Way, log, measure_speed, tables
 
+from mlprune.comparison import TaskRecords, differences_of
+from mlprune.data.corpora import Bundled
 from mlprune.errors import UserError
 from mlprune.models.loading import ModelSource
 from mlprune.present import to_markdown
 from mlprune.pruning import FLAP, Importance, Random, Wanda
 from mlprune.smaller import narrow
+from mlprune.smaller.quality import records_of
 
 WAYS: dict[str, tuple[bool, dict[str, Any]]] = {  # name: whether it is trained, arguments of narrow
-    "units -10%": (True, {"units": 0.1}),
     "units -20%": (True, {"units": 0.2}),
-    "units -20%, Wanda": (False, {"units": 0.2, "importance": Wanda()}),
-    "units -20%, random": (False, {"units": 0.2, "importance": Random()}),
-    "units -30%": (True, {"units": 0.3}),
-    "heads, 3 of 4 left": (False, {"heads": 1}),
     "heads, 2 of 4 left": (True, {"heads": 2}),
-    "heads, 2 of 4 left, with biases": (False, {"heads": 2, "add_biases": True}),
+    "units -10%": (True, {"units": 0.1}),
+    "units -30%": (True, {"units": 0.3}),
     "heads, 1 of 4 left": (True, {"heads": 3}),
+    "heads, 3 of 4 left": (False, {"heads": 1}),
+    "units -20%, random": (False, {"units": 0.2, "importance": Random()}),
+    "units -20%, Wanda": (False, {"units": 0.2, "importance": Wanda()}),
+    "heads, 2 of 4 left, with biases": (False, {"heads": 2, "add_biases": True}),
 }
 RATE, BATCH = 2e-5, 6
 
@@ -60,11 +63,11 @@ def trained(way: Way, data: Data, num_texts: int, folder: Path) -> Way:
     return Way(f"{way.kind}, trained", "", str(folder))
 
 
-def make_ways(model: str, data: Data, num_texts: int, folder: Path) -> list[Way]:
+def make_ways(model: str, data: Data, num_texts: int, folder: Path) -> Iterator[Way]:
     source = ModelSource(model, "float32")
     batches = data.batches(source)
-    ways = [Way("original", "", model)]
-    ways.append(trained(ways[0], data, num_texts, folder / "original"))
+    yield (original := Way("original", "", model))
+    yield trained(original, data, num_texts, folder / "original")
     for number, (name, (trains, settings)) in enumerate(WAYS.items()):
         importance: Importance = settings.pop("importance", FLAP())
         target = folder / str(number)
@@ -73,11 +76,18 @@ def make_ways(model: str, data: Data, num_texts: int, folder: Path) -> list[Way]
         except UserError as error:
             log(f"{name} is refused: {error}")
             continue
-        ways.append(Way(name, "", str(target)))
-        log(f"narrowed: {name}")
+        yield (way := Way(name, "", str(target)))
         if trains:
-            ways.append(trained(ways[-1], data, num_texts, folder / f"{number}-trained"))
-    return ways
+            yield trained(way, data, num_texts, folder / f"{number}-trained")
+
+
+def evaluated(way: Way, data: Data) -> TaskRecords:
+    """Records of a model; the ids that its speed is measured on are kept."""
+    tokenizer = way.source.load_tokenizer()
+    text = " ".join(row["text"] for row in Bundled("parallel").rows("fr"))
+    way.ids = torch.tensor([tokenizer(text)["input_ids"][:PREFILL]])
+    way.prompt = tokenizer(PROMPT, return_tensors="pt")["input_ids"]
+    return records_of(way.source.load_model(), tokenizer, data.task())
 
 
 def timed(ways: Sequence[Way], rounds: int) -> None:
@@ -103,8 +113,15 @@ def main() -> None:
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as scratch:
         data = Data(LANGUAGES)
-        ways = make_ways(options.model, data, options.texts, Path(scratch))
-        evaluate(ways, data)
+        ways: list[Way] = []
+        before = None
+        for way in make_ways(options.model, data, options.texts, Path(scratch)):
+            after = evaluated(way, data)
+            before = before or after
+            way.differences = differences_of(before, after, ("original", "smaller"), 0)
+            ways.append(way)
+            rows = (f"{row.language} {row.after:.3f} ({row.low:+.3f} to {row.high:+.3f})" for row in way.differences)
+            log(f"{way.kind}: {', '.join(rows)}")
         timed(ways, options.rounds)
         print("\n\n".join(map(to_markdown, tables(ways))), flush=True)
         if options.results:
