@@ -58,10 +58,14 @@ class Evaluations:
         self.variants: dict[str, list[Variant]] = {}
         self.entries: list[Entry] = []
         self.add(variants, entries)
-        self.store = Store(run.folder)
         self._base = run.module
         self._weights: DenseWeights | None = None
         self._started, self._cost, self._done = time.monotonic(), 0, 0
+
+    @property
+    def store(self) -> Store:
+        """What is kept; processes that do not write know the folder from the first stage on."""
+        return Store(self.run.folder)
 
     def add(self, variants: Sequence[Variant], entries: Sequence[Entry]) -> None:
         """Know further variants, and the recipes that they are of."""

@@ -117,7 +117,7 @@ class StudyExperiment:
             variant.data.choose_prompts(variant.module.tokenizer)
             if study.endpoint is not None and variant.prunes and variant.pruner.importance.needs is not None:
                 check_calibration(examples, self.plan.parts.values(), variant.data.calibration_texts())
-        if CONFIRM in self.plan.parts:
+        if CONFIRM in self.plan.parts and run.writes:  # others do not know the folder yet, and write no look down
             rows = hash_of(examples, self.plan.parts[CONFIRM])
             self.looks = find_looks(rows, plain(study.endpoint), self._earlier(), run.folder)
             self.looks.check(study.look_again)
