@@ -18,9 +18,9 @@ from mlprune.evaluation.forward import hidden_states
 from mlprune.models.blocks import model_device
 from mlprune.models.decoder_start import decoder_start_of
 from mlprune.models.language_tokens import has_languages, language_ids
+from mlprune.models.room import token_budget
 
-BATCH_TOKENS = {"cpu": 2048}
-BATCH_TOKENS_ELSEWHERE = 16384
+HOST_TOKENS = 2048  # so few keep a CPU busy
 
 Pair = tuple[tuple[int, ...], tuple[int, ...]]
 
@@ -105,7 +105,7 @@ def decoder_hidden(
     """
     start = decoder_start_of(model) if start is None else start
     device = model_device(model)
-    budget = BATCH_TOKENS.get(device.type, BATCH_TOKENS_ELSEWHERE)
+    budget = token_budget(model, HOST_TOKENS)
     by_context: dict[tuple[int, ...], list[int]] = {}
     for i, (context, _) in enumerate(pairs):
         by_context.setdefault(context, []).append(i)

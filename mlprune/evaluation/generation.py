@@ -19,13 +19,14 @@ from mlprune.evaluation.model_kinds import ModelKind, model_kind
 from mlprune.evaluation.options import Search
 from mlprune.evaluation.padding import pad, together
 from mlprune.evaluation.plain_search import RefuseNonFinite, plain_search
+from mlprune.evaluation.shared import sharing_of
 from mlprune.evaluation.stopping import StopTexts, cut_at, end_ids, until_end
 from mlprune.log import log
 from mlprune.models.blocks import model_device
+from mlprune.models.room import activation_bytes, token_budget
 from mlprune.models.tokens import pad_token_id
 
-BATCH_TOKENS = {"cpu": 1 << 14}  # cached tokens of the prompts that are decoded together
-BATCH_TOKENS_ELSEWHERE = 1 << 16
+HOST_TOKENS = 1 << 14  # cached tokens of the prompts that are decoded together
 UNCACHED: WeakSet[PreTrainedModel] = WeakSet()  # models that fail with their own cache (xLSTM of some sizes)
 
 
@@ -128,8 +129,8 @@ def continue_ids(
         >>> len(continue_ids(model, ByT5Tokenizer(), [[70, 71, 72]], max_new_tokens=1, stop=[])[0])
         1
     """
-    kind, device = model_kind(model), model_device(model)
-    budget = BATCH_TOKENS.get(device.type, BATCH_TOKENS_ELSEWHERE)
+    kind = model_kind(model)
+    budget = token_budget(model, HOST_TOKENS, lambda: max(sharing_of(model).cache_bytes, activation_bytes(model)))
     longest = max(map(len, ids), default=0) + max_new_tokens
     rows = min(max(budget // (longest * num_beams), 1), batch_size or len(ids))
     stopping = partial(StopTexts, tokenizer, stop, after_blanks)

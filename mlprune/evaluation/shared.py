@@ -19,11 +19,10 @@ from mlprune.evaluation.forward import cache_bytes_per_token, hidden_states, key
 from mlprune.evaluation.marks import marking
 from mlprune.evaluation.prefixes import MIN_SAVED_TOKENS, Node, prefix_tree
 from mlprune.models.blocks import model_device
+from mlprune.models.room import byte_budget, token_budget
 
-BATCH_TOKENS = {"cpu": 1024}  # so few keep a CPU busy
-BATCH_TOKENS_ELSEWHERE = 16384
-CACHE_BYTES = {"cpu": 1 << 28}  # limit of the copied context of a batch
-CACHE_BYTES_ELSEWHERE = 1 << 31
+HOST_TOKENS = 1024  # so few keep a CPU busy
+HOST_CACHE_BYTES, MOST_CACHE_BYTES = 1 << 28, 1 << 31  # limits of the copied context of a batch
 
 
 class PrefixCache:
@@ -175,9 +174,8 @@ def run_tree(
         ...     [tuple(hidden.shape) for _, hidden in run_tree(model, levels, cache_bytes=32)]
         [(1, 2, 4), (2, 1, 4)]
     """
-    device = model_device(model)
-    budget = BATCH_TOKENS.get(device.type, BATCH_TOKENS_ELSEWHERE)
-    cache_tokens = CACHE_BYTES.get(device.type, CACHE_BYTES_ELSEWHERE) // max(cache_bytes, 1)
+    budget = token_budget(model, HOST_TOKENS)
+    cache_tokens = byte_budget(model, HOST_CACHE_BYTES, MOST_CACHE_BYTES) // max(cache_bytes, 1)
     prefixes = prefixes or PrefixCache()
     for level in levels:
         for batch in token_batches([len(node.tokens) for node in level], budget):

@@ -28,13 +28,13 @@ from mlprune.evaluation.targets import Targets
 from mlprune.evaluation.tasks.scored import ScoredTask
 from mlprune.interventions.steering import shifted
 from mlprune.metrics import measures_of
-from mlprune.models.blocks import Block, model_device
+from mlprune.models.blocks import Block
 from mlprune.models.probe import patched_forwards
+from mlprune.models.room import token_budget
 from mlprune.pruning.capture import capture, probe_outputs, replayed
 
 Pair = tuple[int, int]
-BATCH_TOKENS = {"cpu": 512}  # so few keep a CPU busy, and processes get alike shares of few rows
-BATCH_TOKENS_ELSEWHERE = 4096
+HOST_TOKENS = 512  # so few keep a CPU busy, and processes get alike shares of few rows
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def search_pairs(
     spans = spans_of(request.ids, request.given, replace(task.scoring, ranking_only=True))
     tree = ScoredTree(dict(enumerate(spans)), min_saved=None)
     nodes = [node for level in tree.levels for node in level]
-    budget = BATCH_TOKENS.get(model_device(model).type, BATCH_TOKENS_ELSEWHERE)
+    budget = min(gather_objects(token_budget(model, HOST_TOKENS)))  # one for all, since batches are dealt
     batches = token_batches([len(node.tokens) for node in nodes], budget)
     dealt: dict[int, dict[Pair | None, float]] = {}
     for batch in deal(batches, rank(), world_size()):

@@ -2,15 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from mlprune.models.room import free_memory
 from mlprune.models.split import split_of
 
 NARROW = (torch.bfloat16, torch.float16)
-MEMORY = Path("/proc/meminfo")
 
 
 def narrow_tensors(model: nn.Module) -> list[Tensor]:
@@ -29,15 +28,7 @@ def room_for(model: nn.Module) -> bool:
     wanted: dict[torch.device, int] = {}
     for tensor in narrow_tensors(model):
         wanted[tensor.device] = wanted.get(tensor.device, 0) + 4 * tensor.numel()
-    return all(_free(device) >= size for device, size in wanted.items())
-
-
-def _free(device: torch.device) -> float:
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    lines = MEMORY.read_text().splitlines() if MEMORY.is_file() else []
-    available = next((line.split()[1] for line in lines if line.startswith("MemAvailable:")), None)
-    return float("inf") if available is None else 1024 * int(available)
+    return all(free_memory(device) >= size for device, size in wanted.items())
 
 
 @contextmanager
