@@ -170,12 +170,12 @@ class Scorer:
         highest = torch.full((len(hidden),), -torch.inf, device=hidden.device)
         for start in range(0, self.head.weight.shape[0], step):
             logits = self._logits(hidden, start, start + step)
-            inside = ((targets >= start) & (targets < start + step)).nonzero()[:, 0]
-            picked[inside] = logits[rows[inside], targets[inside] - start]
+            inside = (targets >= start) & (targets < start + step)  # no list of them, for which the host would wait
+            found = logits[rows, (targets - start).clamp(0, logits.shape[-1] - 1)]
+            picked = torch.where(inside, found, picked)
             if likeliest is not None:
                 top = logits.max(-1)
-                higher = top.values > highest
-                likeliest[higher] = top.indices[higher] + start
+                likeliest.copy_(torch.where(top.values > highest, top.indices + start, likeliest))
                 highest = torch.maximum(highest, top.values)
             part = logits.logsumexp(-1)
             total = part if total is None else torch.logaddexp(total, part)

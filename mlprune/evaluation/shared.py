@@ -44,25 +44,25 @@ class PrefixCache:
         self._rows: dict[int, range] = {}  # node (by id) to its rows
         self._size = 0
 
-    def add(self, nodes: Sequence[Node], cache: DynamicCache, real: Tensor) -> None:
+    def add(self, nodes: Sequence[Node], cache: DynamicCache, width: int) -> None:
         """Keep the segments of nodes that others follow.
 
         Args:
             nodes: B nodes, in the order of the batch.
             cache: The cache after their batch.
-            real: bool (B, T), which of the last T cached positions are tokens of the segments.
+            width: T: the last so many cached positions are the segments', padded on the right.
         """
-        chosen = [self.keep_all or bool(node.children) for node in nodes]
-        inner = torch.tensor(chosen, device=real.device)
-        for node, keep in zip(nodes, chosen, strict=True):
-            if keep:
-                self._rows[id(node)] = range(self._size, self._size + len(node.tokens))
-                self._size += len(node.tokens)
-        kept = real & inner[:, None]
+        kept = [(row, node) for row, node in enumerate(nodes) if self.keep_all or node.children]
+        for _, node in kept:
+            self._rows[id(node)] = range(self._size, self._size + len(node.tokens))
+            self._size += len(node.tokens)
+        places = [(row, at) for row, node in kept for at in range(len(node.tokens))]
+        device = keys_and_values(cache.layers[0])[0].device
+        rows, columns = torch.tensor(places, dtype=torch.int64, device=device).reshape(-1, 2).T
         self._layers = self._layers or [[] for _ in cache.layers]
         for parts, layer in zip(self._layers, cache.layers, strict=True):
-            new = (states[:, :, -real.shape[1] :].transpose(1, 2) for states in keys_and_values(layer))
-            keys, values = (states[kept] for states in new)
+            new = (states[:, :, -width:].transpose(1, 2) for states in keys_and_values(layer))
+            keys, values = (states[rows, columns] for states in new)
             parts.append((keys, values))
 
     def before(self, nodes: Sequence[Node]) -> tuple[DynamicCache, Tensor]:
@@ -226,7 +226,7 @@ def _run(model: PreTrainedModel, nodes: list[Node], prefixes: PrefixCache) -> Te
     with marking(model, marked):
         hidden = hidden_states(model, inputs)
     if followed:
-        prefixes.add(nodes, cache, real.bool())
+        prefixes.add(nodes, cache, ids.shape[1])
     return hidden
 
 

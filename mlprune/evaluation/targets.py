@@ -42,7 +42,7 @@ class Targets:
     def __init__(self, scorer: Scorer, find_likeliest: bool) -> None:
         self.scorer = scorer
         self.find_likeliest = find_likeliest
-        self._values: dict[Key, Scored] = {}
+        self._scored: list[tuple[list[Key], Tensor, Tensor]] = []
         self._forget_gathered()
 
     def _forget_gathered(self) -> None:
@@ -69,21 +69,30 @@ class Targets:
             self._flush()
 
     def _flush(self) -> None:
-        """Score what was gathered."""
+        """Score what was gathered; nothing is read from the device yet, as that would wait for it."""
         if self._keys:
             hidden = torch.cat(self._hidden)
             rows = torch.tensor(self._rows, device=hidden.device)
             targets = torch.tensor([target for _, _, target in self._keys], device=hidden.device)
             likeliest = rows.new_zeros(len(hidden)) if self.find_likeliest else None
-            found = self.scorer.log_probs(hidden, rows, targets, likeliest).double().tolist()
-            greedy = [True] * len(found) if likeliest is None else (likeliest[rows] == targets).tolist()
-            self._values.update(zip(self._keys, map(Scored, found, greedy), strict=True))
+            found = self.scorer.log_probs(hidden, rows, targets, likeliest)
+            greedy = torch.ones_like(targets, dtype=torch.bool) if likeliest is None else likeliest[rows] == targets
+            self._scored.append((self._keys, found, greedy))
         self._forget_gathered()
 
     def take(self, keys: Mapping[Item, Sequence[Key]]) -> Iterator[tuple[Item, Scored]]:
         """Score what was gathered; yield the sum over each item's keys, and forget all values."""
         self._flush()
+        values = self._read()
         for i, members in keys.items():
-            values = [self._values[key] for key in members]
-            yield i, Scored(sum(value.log_prob for value in values), all(value.is_greedy for value in values))
-        self._values = {}
+            found = [values[key] for key in members]
+            yield i, Scored(sum(value.log_prob for value in found), all(value.is_greedy for value in found))
+
+    def _read(self) -> dict[Key, Scored]:
+        """Read all values from the device at once, and forget them there."""
+        scored, self._scored = self._scored, []
+        if not scored:
+            return {}
+        log_probs, greedy = (torch.cat([part[which] for part in scored]).tolist() for which in (1, 2))
+        keys = (key for part, _, _ in scored for key in part)
+        return {key: Scored(*value) for key, value in zip(keys, zip(log_probs, greedy, strict=True), strict=True)}

@@ -52,7 +52,8 @@ class NextToken(Loss):
     @override
     def __call__(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
         losses = self.losses(model, inputs)
-        return losses[self.counted(model, _ids(inputs)[1:])].mean() if len(losses) else losses.sum()
+        counted = self.counted(model, _ids(inputs)[1:])
+        return torch.where(counted, losses, 0.0).sum() / counted.sum().clamp(min=1)
 
     def losses(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
         """Return the loss of every token but the first, (T - 1,)."""

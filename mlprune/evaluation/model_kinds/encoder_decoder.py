@@ -10,7 +10,7 @@ from mlprune.errors import ExampleError, UserError
 from mlprune.evaluation.encoder_decoder import decoder_hidden, decoder_start, encode_answers
 from mlprune.evaluation.model_kinds.base import CandidateTexts, ModelKind, Request
 from mlprune.evaluation.spans import Span
-from mlprune.evaluation.targets import Scored, Targets
+from mlprune.evaluation.targets import Key, Scored, Targets
 from mlprune.models.blocks import model_device
 from mlprune.models.decoder_start import decoder_start_of
 from mlprune.models.language_tokens import has_languages
@@ -48,13 +48,14 @@ class EncoderDecoder(ModelKind):
     ) -> list[Scored]:
         assert request.contexts is not None
         found = [Scored()] * len(spans)
+        keys: dict[int, list[Key]] = {}
         pairs = [(tuple(request.contexts[span.example]), span.ids) for span in spans]
         for batch, hidden in decoder_hidden(model, pairs, batch_size, request.decoder_start):
-            keys = {i: [(i, t, spans[i].ids[t]) for t in range(spans[i].start, len(spans[i].ids))] for i in batch}
             for row, i in enumerate(batch):
+                keys[i] = [(i, t, spans[i].ids[t]) for t in range(spans[i].start, len(spans[i].ids))]
                 targets.add(hidden, [(row, t) for _, t, _ in keys[i]], [[key] for key in keys[i]])
-            for i, scored in targets.take(keys):
-                found[i] = scored
+        for i, scored in targets.take(keys):
+            found[i] = scored
         return found
 
     def prompt_ids(
