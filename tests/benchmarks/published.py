@@ -27,7 +27,7 @@ def published_wanda(
     masks = {}
     for k, block in enumerate(blocks):
         layers = {name: module for name, module in block.named_modules() if isinstance(module, nn.Linear)}
-        scalers = {name: torch.zeros(layer.in_features) for name, layer in layers.items()}
+        scalers = {name: layer.weight.new_zeros(layer.in_features).float() for name, layer in layers.items()}
         samples = dict.fromkeys(layers, 0)
 
         def add_batch(name: str, x: Tensor, scalers: dict[str, Tensor] = scalers, samples: dict = samples) -> None:
