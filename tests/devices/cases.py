@@ -1,9 +1,11 @@
-"""python tests/devices/cases.py FAMILY: what computes gives on the second device what it gives on the CPU."""
+"""python tests/devices/cases.py FAMILY ...: what computes gives on the second device what it gives on the CPU."""
 
 import sys
 import tempfile
+import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,16 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from mlprune.analysis.ablation import ablated
+from mlprune.analysis.magnitudes import Magnitudes
 from mlprune.evaluation.generation import generate
 from mlprune.evaluation.scoring import score_candidates
+from mlprune.models import room
 from mlprune.pruning import (
     ADMM,
     ALPS,
+    GBLM,
     RIA,
+    Calibration,
     ContrastiveWanda,
     DSnoT,
     Importance,
@@ -27,18 +33,30 @@ from mlprune.pruning import (
     NofM,
     Pruner,
     Random,
+    RegionalGradient,
     SparseGPT,
     Unstructured,
     Wanda,
     apply_masks,
+    calibrating,
     collect_statistics,
+    prune_blocks,
     prune_from_statistics,
     prune_model,
     prune_streaming,
 )
+from mlprune.pruning.propagation import Propagate
+from mlprune.pruning.prune import form_batches
 
 LENGTHS = [9, 5, 7]
-METHODS: list[Importance] = [RIA(), Magnitude(), Random(), SparseGPT(), DSnoT(), ALPS(), ADMM()]
+METHODS: list[Importance] = [
+    *(Wanda(), Wanda(variant=True), RIA(), Magnitude(), Random()),
+    *(SparseGPT(), DSnoT(), ALPS(), ADMM(), RegionalGradient(), GBLM()),
+]
+FAMILIES = ("llama", "bloom", "mt5", "mixtral")
+ALL = "--all" in sys.argv  # every method in every propagation, in every family
+PROPAGATIONS: tuple[Propagate, ...] = ("pruned", "dense", "layer")
+ONE_BLOCK = {"bloom": ["n_layer"], "mt5": ["num_layers", "num_decoder_layers"]}  # what families call their depth
 ITERATED = ("ALPS", "ADMM")  # rounding grows over their iterations: masks may differ in a few entries
 QUESTIONS = ["Il pleut. It", "Il fait beau. It", "Il pleut fort. It"]
 
@@ -66,27 +84,47 @@ def both(family: str, run: Callable[[PreTrainedModel], Any]) -> tuple[Any, Any, 
     return run(here), run(there), dict(here.state_dict()), held(dict(there.state_dict()))
 
 
+def suits(method: Importance, propagate: Propagate, family: str) -> bool:
+    """Experts cannot wait for all batches, nor a block's layers for its output."""
+    ends_early = method.needs is not None and method.needs.scope == "block"
+    return propagate != "layer" or not (family in MIXTURES or ends_early)
+
+
+def combinations(family: str) -> Iterator[tuple[Importance, Propagate]]:
+    """Every method in one propagation, another in each family, so that among families each is in all of them."""
+    turn = FAMILIES.index(family)
+    for place, method in enumerate(METHODS):
+        fitting = [propagate for propagate in PROPAGATIONS if suits(method, propagate, family)]
+        for propagate in fitting if ALL else [fitting[(place + turn) % len(fitting)]]:
+            yield method, propagate
+
+
+def one_block(family: str) -> PreTrainedModel:
+    return tiny_model(family, **dict.fromkeys(ONE_BLOCK.get(family, ["num_hidden_layers"]), 1))
+
+
 def pruning(family: str) -> None:
-    """Propagations, and on one family each method and pattern: equal masks and weights."""
-    settings: list[tuple[str, dict[str, Any]]] = [(p, {"propagate": p}) for p in ("pruned", "dense", "layer")]
-    if family in MIXTURES:
-        settings.pop()  # experts cannot wait for all batches
+    """Each propagation, and on one family each pattern: equal masks and weights."""
+    settings: list[dict[str, Any]] = [{"propagate": p} for p in PROPAGATIONS if suits(Wanda(), p, family)]
     if family == "llama":
-        settings += [(type(method).__name__, {"importance": method}) for method in METHODS]
-        settings += [("2:4", {"pattern": NofM(2, 4)}), ("layer", {"pattern": Unstructured(0.5, scope="layer")})]
-        settings += [("padding counts", {"count_padding": True})]
-    for name, options in settings:
+        settings += [{"pattern": NofM(2, 4)}, {"pattern": Unstructured(0.5, scope="layer")}, {"count_padding": True}]
+    for options in settings:
         masks, other, weights, moved = both(
             family, lambda model, options=options: prune_model(model, tiny_batches(family, LENGTHS), **options)
         )
-        if name in ITERATED:
-            differing = sum(int((masks[layer] != other[layer]).sum()) for layer in masks)
-            assert differing <= 0.01 * sum(mask.numel() for mask in masks.values()), (
-                f"{name}: {differing} entries differ"
-            )
-        else:
-            check_equal(f"{name}, masks", masks, other)
-            check_equal(f"{name}, weights", weights, moved, 1e-5)
+        check_equal(f"{options}, masks", masks, other)
+        check_equal(f"{options}, weights", weights, moved, 1e-5)
+
+
+def methods(family: str) -> None:
+    """Each method, on one block: equal masks; few entries may differ where rounding grows."""
+    for method, propagate in combinations(family):
+        batches, options = tiny_batches(family, LENGTHS[:2]), {"importance": method, "propagate": propagate}
+        models = (one_block(family), on_second(one_block(family)))
+        masks, other = (prune_model(model, batches, **options) for model in models)
+        differing = sum(int((masks[layer] != other[layer]).sum()) for layer in masks)
+        allowed = 0.01 * sum(mask.numel() for mask in masks.values()) if type(method).__name__ in ITERATED else 0
+        assert differing <= allowed, f"{type(method).__name__}, {propagate}: {differing} entries differ"
 
 
 def contrast(family: str) -> None:
@@ -120,20 +158,23 @@ def streaming(family: str) -> None:
         assert files[0] == files[1], "streaming: files differ"
 
 
+def ask(model: PreTrainedModel, family: str, questions: Sequence[str]) -> Tensor:
+    candidates = [[f"{question} {answer}" for answer in ("is wet", "is dry today")] for question in questions]
+    return score_candidates(model, tiny_tokenizer(), candidates, questions if family in ENCODER_DECODER else None)
+
+
 def scoring(family: str) -> None:
     """Shared prefixes, encoders, generation, features at zero: equal scores and texts."""
     tokenizer = tiny_tokenizer()
-    contexts: Sequence[str] | None = QUESTIONS if family in ENCODER_DECODER else None
-    candidates = [[f"{question} {answer}" for answer in ("is wet", "is dry today")] for question in QUESTIONS]
 
     def run(model: PreTrainedModel) -> tuple[Tensor, list[str], Tensor]:
-        scores = score_candidates(model, tokenizer, candidates, contexts)
+        scores = ask(model, family, QUESTIONS)
         texts = [found.text for found in generate(model, tokenizer, QUESTIONS, max_new_tokens=5, num_beams=1)]
         texts += [found.text for found in generate(model, tokenizer, QUESTIONS, max_new_tokens=5, num_beams=2)]
         if family in ENCODER_DECODER:
             return scores, texts, scores
         with ablated(model, {1: [0, 3]}):
-            return scores, texts, score_candidates(model, tokenizer, candidates, contexts)
+            return scores, texts, ask(model, family, QUESTIONS)
 
     (scores, texts, without), (other, other_texts, other_without), *_ = both(family, run)
     torch.testing.assert_close(scores, other, rtol=0, atol=1e-5)
@@ -141,22 +182,56 @@ def scoring(family: str) -> None:
     assert texts == other_texts, "generation differs"
 
 
+def analysis(family: str) -> None:
+    """Mean magnitudes of hidden states and of layers' inputs."""
+    found = []
+    for model in (tiny_model(family), on_second(tiny_model(family))):
+        magnitudes = Magnitudes(model, linear_inputs=True)
+        for batch in tiny_batches(family, LENGTHS):
+            magnitudes.add(batch)
+        magnitudes.reduce()
+        found.append(magnitudes.hidden()["default"] | magnitudes.inputs()["default"])
+    check_equal("analysis", *found, tolerance=1e-5)
+
+
+def own_reads() -> Counter[str]:
+    """How often our code waited for the device, place by place, since they were last forgotten."""
+    return Counter({place: count for place, count in host_reads.items() if "/transformers/" not in place})
+
+
 def reads(family: str) -> None:
-    """Our code waits for the device a fixed number of times a layer, however many batches there are."""
-    counts = []
-    for repeats in (1, 3):
-        model, batches = on_second(tiny_model(family)), tiny_batches(family, LENGTHS) * repeats
+    """While batches run our code does not wait for the device; it does a layer at a time, and to read all scores."""
+    every = list(combinations(family))
+    for method, propagate in every if family == "llama" or ALL else every[:1]:
+        counts, name = [], f"{type(method).__name__}, {propagate}"
+        for repeats in (1, 3) if propagate == "layer" else (3,):
+            model = on_second(one_block(family))
+            batches = form_batches(model, tiny_batches(family, LENGTHS[:2]) * repeats, 16, method.needs)
+            with calibrating(model):
+                for step in prune_blocks(Calibration(model, batches, pruner=Pruner(method), propagate=propagate)):
+                    host_reads.clear()
+                    step.gather()
+                    counts.append(own_reads())
+        if propagate == "layer":  # it prunes while it gathers
+            few, many = (sum(part, Counter()) for part in (counts[: len(counts) // 2], counts[len(counts) // 2 :]))
+            assert few == many or type(method).__name__ in ITERATED, f"{name}: with more batches also {many - few}"
+        else:
+            assert not any(count.total() for count in counts), f"{name}: {counts}"
+    model, counts = on_second(tiny_model(family)), []
+    room.MOST_TOKENS = 256  # several batches
+    for repeats in (1, 8):
+        asked = [f"{question} {k}" for question in QUESTIONS for k in range(repeats)]
         host_reads.clear()
-        prune_model(model, batches, max_batch_tokens=16)
-        counts.append(Counter({place: n for place, n in host_reads.items() if "/transformers/" not in place}))
-    assert counts[0].total() > 0
-    assert counts[0] == counts[1], f"with more batches also {counts[1] - counts[0]}"
+        ask(model, family, asked)
+        counts.append(own_reads())
+    assert counts[0].total() > 0  # the first time it also learns about the model
+    assert not counts[1] - counts[0], f"scoring: with more batches also {counts[1] - counts[0]}"
 
 
-CASES = [pruning, contrast, statistics, streaming, scoring, reads]
+CASES = [pruning, methods, contrast, statistics, streaming, scoring, analysis, reads]
 
 if __name__ == "__main__":
     with second_device():
-        for case in CASES:
-            case(sys.argv[1])
-            print(case.__name__, "passed")
+        for family, case in product((name for name in sys.argv[1:] if name != "--all"), CASES):
+            case(family)
+            print(family, case.__name__, "passed", f"{time.process_time():.1f} s", flush=True)

@@ -20,7 +20,17 @@ from torch.utils.backend_registration import _setup_privateuseone_for_python_bac
 
 NAME = "second"
 COPIES = {torch.ops.aten.copy_.default, torch.ops.aten._to_copy.default}
-READS = {torch.ops.aten._local_scalar_dense.default, torch.ops.aten.equal.default}
+READS = {  # operators whose result, or its shape, the host waits for
+    torch.ops.aten._local_scalar_dense.default,
+    torch.ops.aten._unique2.default,
+    torch.ops.aten.bincount.default,
+    torch.ops.aten.equal.default,
+    torch.ops.aten.is_nonzero.default,
+    torch.ops.aten.masked_select.default,
+    torch.ops.aten.nonzero.default,
+    torch.ops.aten.repeat_interleave.Tensor,
+}
+INDEXED = {torch.ops.aten.index.Tensor, torch.ops.aten.index_put.default, torch.ops.aten.index_put_.default}
 
 host_reads: Counter[str] = Counter()  # file and line of mlprune or transformers that waited for the device
 
@@ -42,7 +52,12 @@ class SecondTensor(torch.Tensor):
     @staticmethod
     def __new__(cls, held: torch.Tensor) -> "SecondTensor":
         return torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
-            cls, held.shape, strides=held.stride(), storage_offset=held.storage_offset(), dtype=held.dtype, device=NAME
+            cls,
+            held.shape,
+            strides=held.stride(),
+            storage_offset=held.storage_offset(),
+            dtype=held.dtype,
+            device=f"{NAME}:0",
         )
 
     def __init__(self, held: torch.Tensor) -> None:
@@ -74,7 +89,8 @@ def _run(func: Any, *args: Any, **kwargs: Any) -> Any:
         raise RuntimeError(f"{func}: expected all tensors to be on the same device, but found '{NAME}' and others")
     wanted = kwargs.get("device")
     to_host = wanted is not None and torch.device(wanted).type != NAME
-    if func in READS or (to_host and here):
+    by_mask = func in INDEXED and any(getattr(place, "dtype", None) == torch.bool for place in args[1])  # a nonzero
+    if func in READS or by_mask or (to_host and here):
         _count_read()
     if wanted is not None:
         kwargs = {**kwargs, "device": torch.device("cpu") if not to_host else wanted}

@@ -11,15 +11,24 @@ CASES = Path(__file__).with_name("cases.py")
 ROOT = CASES.parents[2]
 
 
-@pytest.mark.parametrize("family", ["bloom", "llama", "mt5", "mixtral"])
-def test_as_on_the_cpu(family: str) -> None:
-    """Each family in a process of its own, since the device is registered for the whole process."""
+@pytest.mark.parametrize("families", [("llama", "bloom"), ("mt5", "mixtral")], ids=" ".join)
+def test_as_on_the_cpu(families: tuple[str, ...], *options: str) -> None:
+    """In processes of their own, since the device is registered for the whole process."""
     paths = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
     found = subprocess.run(
-        [sys.executable, "-X", "faulthandler", CASES, family], capture_output=True, text=True, env=os.environ | paths
+        [sys.executable, "-X", "faulthandler", CASES, *families, *options],
+        capture_output=True,
+        text=True,
+        env=os.environ | paths,
     )
     assert found.returncode == 0, found.stdout + found.stderr
-    assert found.stdout.count("passed") == 6
+    assert found.stdout.count("passed") == 8 * len(families)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["llama", "bloom", "mt5", "mixtral"])
+def test_every_method_in_every_propagation(family: str) -> None:
+    test_as_on_the_cpu((family,), "--all")
 
 
 def test_mixed_devices_are_refused() -> None:
