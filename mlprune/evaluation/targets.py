@@ -93,6 +93,7 @@ class Targets:
         scored, self._scored = self._scored, []
         if not scored:
             return {}
-        log_probs, greedy = (torch.cat([part[which] for part in scored]).tolist() for which in (1, 2))
+        log_probs = torch.cat([found for _, found, _ in scored]).tolist()
+        greedy = torch.cat([likeliest for _, _, likeliest in scored]).tolist()
         keys = (key for part, _, _ in scored for key in part)
         return {key: Scored(*value) for key, value in zip(keys, zip(log_probs, greedy, strict=True), strict=True)}
