@@ -13,25 +13,27 @@ from mlprune.text import plot_text
 DARKEST, PALEST = 0.75, 0.2  # opacity of the largest difference where it is clear, and where it may be chance
 
 
-def recipe_maps(lines: Sequence[Mapping[str, str]], role: str, metric: str) -> list[tuple[str, str]]:
+def recipe_maps(lines: Sequence[Mapping[str, str]], role: str, metric: str | None) -> list[tuple[str, str]]:
     """Return title and SVG of a map for each task that has the measure.
 
     Args:
         lines: Lines of study.csv.
         role: ``select`` or ``confirm``.
-        metric: The measure that decides.
+        metric: The measure that decides; if None, each task's first.
     """
     found = []
-    for (task, name), recipes in by_language(lines, role).items():
-        if name != metric:
+    tables = by_language(lines, role)
+    firsts = dict(reversed(tables))
+    for (task, name), recipes in tables.items():
+        if name != (metric or firsts[task]):
             continue
         rows = [row for languages in recipes.values() for cell in languages.values() for row in cell]
         measure, languages = rows[0].measure, list(dict.fromkeys(row.language for row in rows))
         cells = {
-            (recipe, lang): mean_difference(own[lang])
-            for recipe, own in recipes.items()
+            (recipe, lang): mean_difference(rows_of[lang])
+            for recipe, rows_of in recipes.items()
             for lang in languages
-            if lang in own
+            if lang in rows_of
         }
         largest = max((abs(cell[0]) for cell in cells.values() if cell is not None), default=0.0) or 1.0
         better = -1 if measure.higher_is_better is False else 1

@@ -24,7 +24,7 @@ def study_section(run: RunContent) -> dict[str, Any] | None:
     study = run.study
     if not study or run.sweep:
         return None
-    metric = (study.get("endpoint") or {}).get("metric", "accuracy")
+    metric = (study.get("endpoint") or {}).get("metric")
     figures = [
         *recipe_maps(run.study_rows, "confirm" if study.get("confirmed") else "select", metric),
         *(

@@ -44,3 +44,9 @@ def test_what_is_better_lower_is_green_where_it_fell() -> None:
     ((_, svg),) = recipe_maps(lines(BITS, ("a", "fr", -0.1, True)), "confirm", "bits_per_char")
     assert "fill: var(--good); opacity: 0.75" in svg
     assert recipe_maps(lines(BITS, ("a", "fr", -0.1, True)), "confirm", "accuracy") == []
+
+
+def test_without_an_endpoint_a_tasks_first_measure_is_drawn() -> None:
+    given = [*lines(ACCURACY, ("a", "fr", 0.1, True)), *lines(BITS, ("a", "fr", 0.1, True))]
+    ((_, svg),) = recipe_maps(given, "confirm", None)
+    assert "fill: var(--good); opacity: 0.75" in svg
