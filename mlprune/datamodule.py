@@ -359,7 +359,9 @@ class PruningDataModule(LightningDataModule):
                 for part in self._parts or [{task.name: ids}]
                 for batch in formed(part, lang)
             ]
-            parts.append([EvaluationBatch(task, lang, own, [examples[ids[i]] for i in own]) for own in batches if own])
+            parts.append(
+                [EvaluationBatch(task, lang, part, [examples[ids[i]] for i in part]) for part in batches if part]
+            )
         return parts
 
     # -- recovery training ----------------------------------------------------------------------------------------

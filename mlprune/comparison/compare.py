@@ -50,7 +50,7 @@ def compare(before: Path, after: Path, seed: int = 0, systems: tuple[str, str] =
     """
     first, second = read_systems((before, after))
     found = _compared(first, second, systems, seed)
-    rows, tasks = corrected(found.rows), [own.task for own in found.shared if own.headline]
+    rows, tasks = corrected(found.rows), [task.task for task in found.shared if task.headline]
     return {
         "schema_version": SCHEMA_VERSION,
         "systems": list(systems),

@@ -136,7 +136,7 @@ class Evaluations:
 
     def _rows_of(self, dense: str) -> list[Mapping[str, list[str]]]:
         """The rows that any recipe of a dense model is evaluated on, part by part."""
-        wanted = {task for own in self.entries if own.dense == dense for task in own.tasks(self.plan.deciding)}
+        wanted = {task for entry in self.entries if entry.dense == dense for task in entry.tasks(self.plan.deciding)}
         left = set(self.plan.deciding) - wanted
         return [{task: ids for task, ids in part.items() if task not in left} for part in self.plan.parts.values()]
 

@@ -128,7 +128,7 @@ class StudyExperiment:
     def _check_tokenizers(self) -> None:
         """Refuse tasks that the tokenizer of a recipe's own model does not suit."""
         modules = {variant.recipe.folder: variant.module for variant in self.variants}
-        for entry in (own for own in self.entries if own.dense):
+        for entry in (entry for entry in self.entries if entry.dense):
             names = [name for part in self.plan.parts.values() for name in entry.rows(part, self.plan.deciding)]
             with in_recipe(entry.name):
                 self.run.data.check_tokenizer(modules[entry.folder].tokenizer, dict.fromkeys(names))
@@ -214,7 +214,9 @@ class StudyExperiment:
         self.evaluations.evaluate(judged, CONFIRM, "confirmation")
         judge = self.judge()
         if (screen := judge.screen) is not None:
-            names = self.evaluations.agreed(lambda: [own.name for own in judged if screen.has_rows(judge.dense(own))])
+            names = self.evaluations.agreed(
+                lambda: [entry.name for entry in judged if screen.has_rows(judge.dense(entry))]
+            )
             left = [entry for entry in judged if entry.name in names]
             self.evaluations.evaluate(left, SCREENED, "rows that were screened")
 

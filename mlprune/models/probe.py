@@ -24,7 +24,9 @@ class Stop(Exception):
 @contextmanager
 def patched_forwards(replacements: Mapping[nn.Module, Any]) -> Iterator[None]:
     """Replace the forward of modules for a while; a module's attributes, which models read, stay in reach."""
-    own = {module: vars(module)["forward"] for module in replacements if "forward" in vars(module)}  # of split weights
+    given = {
+        module: vars(module)["forward"] for module in replacements if "forward" in vars(module)
+    }  # of split weights
     try:
         for module, forward in replacements.items():
             module.forward = forward
@@ -32,7 +34,7 @@ def patched_forwards(replacements: Mapping[nn.Module, Any]) -> Iterator[None]:
     finally:
         for module in replacements:
             del module.forward
-        for module, forward in own.items():
+        for module, forward in given.items():
             module.forward = forward
 
 

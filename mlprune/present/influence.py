@@ -24,7 +24,7 @@ def influence_table(
     rows = [
         (
             path + (" (left out)" if path in removed else ""),
-            *(f"{own[path]:.4f}" for own in influences.values()),
+            *(f"{values[path]:.4f}" for values in influences.values()),
             str(order.index(path) + 1),
         )
         for path in next(iter(influences.values()), {})

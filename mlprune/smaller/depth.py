@@ -57,11 +57,11 @@ def stacks_without(blocks: Sequence[Block], removed: Sequence[str]) -> list[Stac
         raise UserError(f"'{unknown[0]}' is no block; they are {paths[0]} to {paths[-1]}")
     found = []
     for stack in dict.fromkeys(block.stack for block in blocks):
-        own = [block.path for block in blocks if block.stack == stack]
-        kept = [place for place, path in enumerate(own) if path not in removed]
+        inside = [block.path for block in blocks if block.stack == stack]
+        kept = [place for place, path in enumerate(inside) if path not in removed]
         if not kept:
-            raise UserError(f"no block of '{stack}' would stay; leave out fewer than {len(own)}")
-        found.append(Stack(stack, len(own), kept))
+            raise UserError(f"no block of '{stack}' would stay; leave out fewer than {len(inside)}")
+        found.append(Stack(stack, len(inside), kept))
     return found
 
 

@@ -81,7 +81,7 @@ class RemoveBlocks(Reduction):
 
     @override
     def reduce(self, source: ModelSource, target: Path, texts: Sequence[str], measured: Influences) -> list[Table]:
-        chosen = {group: own for group, own in measured.items() if not self.groups or group in self.groups}
+        chosen = {group: values for group, values in measured.items() if not self.groups or group in self.groups}
         removed = least_influential(chosen)[: self.count]
         facts = {"count": self.count, "groups": list(chosen), "influence": measured}
 

@@ -23,11 +23,11 @@ class Endpoint:
     average: bool = True
     against: str | None = None
 
-    def narrowed(self, own: Mapping[str, list[str]]) -> "Endpoint":
+    def narrowed(self, part: Mapping[str, list[str]]) -> "Endpoint":
         """Return it with the ``tasks`` and ``languages`` that decide for one recipe, where it names some.
 
         Example:
             >>> Endpoint(tasks=["nli"], languages=["fr", "sw"]).narrowed({"languages": ["sw"]}).languages
             ['sw']
         """
-        return replace(self, tasks=own.get("tasks", self.tasks), languages=own.get("languages", self.languages))
+        return replace(self, tasks=part.get("tasks", self.tasks), languages=part.get("languages", self.languages))

@@ -103,18 +103,20 @@ class Judge:
             self._read[key] = self._completed(entry, seed, parts, self.store.records(entry.folder, seed, parts))
         return self._read[key]
 
-    def _completed(self, entry: Entry, seed: int, parts: Sequence[str], own: list[TaskRecords]) -> list[TaskRecords]:
+    def _completed(
+        self, entry: Entry, seed: int, parts: Sequence[str], records: list[TaskRecords]
+    ) -> list[TaskRecords]:
         """A recipe's records with those of rows that it was not asked."""
         screen = self.screen
         if screen is None or not set(parts) <= set(screen.parts):
-            return own
+            return records
         if screen.is_over and self.store.has(entry.folder, seed, SCREENED):
-            own = joined([own, self.store.records(entry.folder, seed, [SCREENED])])
+            records = joined([records, self.store.records(entry.folder, seed, [SCREENED])])
         ids: Ids = {}
         for part in parts:
             for task, rows in screen.parts[part].items():
                 ids.setdefault(task, []).extend(rows)
-        return screen.completed(own, self.dense(entry), ids)
+        return screen.completed(records, self.dense(entry), ids)
 
     def screening(self, entries: Sequence[Entry], seen: Mapping[str, Sequence[str]]) -> dict[str, Any] | None:
         """Return what study.json says of the rows that recipes were not asked.

@@ -124,7 +124,8 @@ def conclude(
     for role, seen in ((SELECT, parts), (CONFIRM, [CONFIRM] if chosen else [])):
         lines += _lines(judge, judge.against, role, seen) if judge.against is not None else []
     rounds = {
-        own.name: sum(own.name in gain for gain in gains) if judge.endpoint is not None else None for own in recipes
+        entry.name: sum(entry.name in gain for gain in gains) if judge.endpoint is not None else None
+        for entry in recipes
     }
     screening = judge.screening(recipes, {name: parts[:count] for name, count in rounds.items()})
     for entry in recipes if parts else []:

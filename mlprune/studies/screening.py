@@ -50,9 +50,9 @@ class Screen:
             for lang, records in task.records.items():
                 margins = {str(record["id"]): margin_of(record) for record in records}
                 for part in self.parts.values():
-                    own = {row: margins[row] or 0.0 for row in part.get(task.task, ()) if row in margins}
-                    nearest = min(own, key=lambda row: own[row], default=None)
-                    wide = [row for row, margin in own.items() if margin >= least and row != nearest]
+                    kept = {row: margins[row] or 0.0 for row in part.get(task.task, ()) if row in margins}
+                    nearest = min(kept, key=lambda row: kept[row], default=None)
+                    wide = [row for row, margin in kept.items() if margin >= least and row != nearest]
                     found.setdefault(task.task, {}).setdefault(lang, []).extend(wide)
         return found
 
@@ -89,9 +89,9 @@ class Screen:
         for task in records:
             wanted, kept = set(ids.get(task.task, ())), {}
             for lang, rows in by_task[task.task].records.items():
-                own = {record["id"]: record for record in task.records.get(lang, [])}
+                by_id = {record["id"]: record for record in task.records.get(lang, [])}
                 unasked = set(left_out[task.task][lang])
-                pairs = [(row, own.get(row["id"])) for row in rows if row["id"] in wanted]
+                pairs = [(row, by_id.get(row["id"])) for row in rows if row["id"] in wanted]
                 kept[lang] = [mine or row for row, mine in pairs if mine is not None or row["id"] in unasked]
             found.append(replace(task, records=kept))
         return found
@@ -114,13 +114,13 @@ def screening_report(screen: Screen, chose: Pairs, asked: Pairs) -> dict[str, An
     """
     total = left_out = 0
     turned: dict[str, float] = {}  # by task
-    for dense, own in chose:
-        names = {task.task for task in own}
+    for dense, pruned in chose:
+        names = {task.task for task in pruned}
         wanted = {(task, row) for part in screen.parts.values() for task, ids in part.items() for row in ids}
         for task in (task for task in dense if task.task in names):
             total += sum((task.task, row["id"]) in wanted for rows in task.records.values() for row in rows)
             left_out += sum(map(len, screen.rows([task])[task.task].values()))
-        _keep_largest(turned, _margins(dense, own))
+        _keep_largest(turned, _margins(dense, pruned))
     last = [found for pair in asked for found in _margins(*pair)]
     _keep_largest(turned, last)
     return {
@@ -138,10 +138,10 @@ def _keep_largest(turned: dict[str, float], found: Iterable[tuple[str, float, bo
             turned[task] = max(turned.get(task, 0.0), margin)
 
 
-def _margins(dense: Sequence[TaskRecords], own: Sequence[TaskRecords]) -> Iterator[tuple[str, float, bool]]:
+def _margins(dense: Sequence[TaskRecords], pruned: Sequence[TaskRecords]) -> Iterator[tuple[str, float, bool]]:
     """Of every row that a recipe was asked its task, the dense model's margin, and whether its answer is another."""
     by_task = {task.task: task for task in dense}
-    for task in own:
+    for task in pruned:
         for lang, rows in task.records.items():
             before: dict[Any, Record] = {record["id"]: record for record in by_task[task.task].records[lang]}
             for row in rows:
