@@ -6,6 +6,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test asks the network
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # LightningCLI calls what jsonargparse renamed
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import torch
 from tiny import tiny_model, tiny_tokenizer
 
 torch.set_num_threads(1)  # tiny models lose time on more
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs with Ctrl-C ignored
 
 
 @pytest.fixture(scope="session")

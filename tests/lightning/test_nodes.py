@@ -1,6 +1,8 @@
 """Two nodes, started by torchrun's and SLURM's variables, and what happens where one of them fails.
 
-Processes are forked from this one, which has imported everything; each thinks that it is on a machine of its own.
+Processes are forked from this one, which has imported everything; each thinks that it is on a machine of its own. Forks
+of a process that has used torch.distributed would wait for one another forever, so these tests are run in a process of
+their own, by ``test_processes.py``.
 """
 
 import errno
@@ -22,6 +24,7 @@ from mlprune.cli import main
 from mlprune.evaluation.tasks import CandidateTask
 from mlprune.runs.unfinished import Unfinished
 
+pytestmark = pytest.mark.slow
 TIMEOUT_S = 100
 NODES = ("--trainer.num_nodes", "2", "--trainer.devices", "1", "--trainer.strategy")
 TASKS = [

@@ -27,7 +27,7 @@ def test_ddp(one: tuple[Path, Path], tmp_path: Path, devices: int) -> None:
 
 
 def test_torchrun_on_two_nodes(one: tuple[Path, Path], tmp_path: Path) -> None:
-    """Two launches on one machine; the variables that they set are tried further in test_nodes.py."""
+    """Two launches on one machine."""
     with socket.socket() as chosen:
         chosen.bind(("127.0.0.1", 0))
         port = chosen.getsockname()[1]
@@ -37,6 +37,13 @@ def test_torchrun_on_two_nodes(one: tuple[Path, Path], tmp_path: Path) -> None:
     errors = [node.communicate(timeout=300)[1] for node in nodes]
     assert [node.returncode for node in nodes] == [0, 0], errors
     assert_same_run(one[1], tmp_path / RUN)
+
+
+def test_nodes_by_their_variables() -> None:
+    """What launchers set, and nodes that fail: test_nodes.py, which forks and so needs a process of its own."""
+    command = [sys.executable, "-m", "pytest", "-n0", "-m", "slow", "tests/lightning/test_nodes.py"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.parametrize("propagate", ["dense", "layer"])
