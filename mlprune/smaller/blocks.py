@@ -17,13 +17,15 @@ from mlprune.files import whole_folder, write_json
 from mlprune.models.blocks import find_blocks
 from mlprune.models.card import CARD, Facts
 from mlprune.models.checkpoint import read_checkpoint
-from mlprune.models.folder import CONFIG, copy_rest, read_object, weights_file, write_index
+from mlprune.models.folder import CONFIG, copy_rest, read_object
 from mlprune.models.loading import ModelSource
-from mlprune.models.probe import patched_forwards, probe_inputs
+from mlprune.models.probe import patched_forwards
 from mlprune.models.saving import check_disk
-from mlprune.models.shards import Entry, ShardReader, ShardWriter
+from mlprune.models.shards import Entry
 from mlprune.smaller.card import shallower_card
+from mlprune.smaller.cutting import Cuts
 from mlprune.smaller.depth import Stack, new_names, shortened, stacks_without
+from mlprune.smaller.sameness import probe_logits
 
 FACTS = "blocks.json"
 PERIOD = re.compile(r"_?sliding_window_pattern")  # of kinds of blocks, where older versions have no layer_types
@@ -105,7 +107,7 @@ def remove_blocks(
     expected = _logits(source, gone)
     with whole_folder(target) as partial:
         _write_config(config, partial)
-        _write_weights(reader, partial)
+        Cuts().write(reader, partial)
         copy_rest(checkpoint.folder, partial, (CONFIG, CARD, FACTS))
         read_checkpoint(partial, source.trust_remote_code)  # fits its configuration
         found = _logits(replace(source, name=str(partial), revision=None), [])
@@ -143,12 +145,10 @@ def _size(entries: Iterable[Entry]) -> tuple[int, int]:
     return sum(count for count, _ in numbers), sum(size for _, size in numbers)
 
 
-@torch.no_grad()
 def _logits(source: ModelSource, skipped: Sequence[str]) -> Tensor:
     model = source.load_model()
     with skipping(model, skipped):
-        logits: Tensor = model(**probe_inputs(model)).logits
-    return logits.float()
+        return probe_logits(model)
 
 
 @contextmanager
@@ -182,15 +182,3 @@ def _write_config(config: PreTrainedConfig, folder: Path) -> None:
 def _without_period(content: Mapping[str, Any]) -> dict[str, Any]:
     kept = {name: value for name, value in content.items() if not (PERIOD.fullmatch(name) and "layer_types" in content)}
     return {name: _without_period(value) if isinstance(value, Mapping) else value for name, value in kept.items()}
-
-
-def _write_weights(reader: ShardReader, folder: Path) -> None:
-    layout: dict[str, dict[str, tuple[torch.dtype, tuple[int, ...]]]] = {file: {} for file in reader.files}
-    for name, entry in reader.entries.items():
-        layout[entry.file][name] = (entry.dtype, entry.shape)
-    with ShardWriter(folder, layout, reader.metadata) as writer:
-        for name in reader.entries:
-            writer.copy(name, reader)
-    if (index := weights_file(reader.folder)).endswith(".index.json"):
-        places = {name: entry.file for name, entry in reader.entries.items()}
-        write_index(folder / index, places, writer.bytes_written)

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from mlprune.errors import UserError
-from mlprune.models.checkpoint import Checkpoint
 from mlprune.models.conversion import Conversion
 from mlprune.models.folder import read_object, weights_file, write_index
-from mlprune.models.shards import Entry, ShardWriter
+from mlprune.models.shards import Entry, ShardReader, ShardWriter
 
 Cut = tuple[int, Tensor]  # a dimension, and the places along it that stay
 Layout = dict[str, dict[str, tuple[torch.dtype, tuple[int, ...]]]]
@@ -28,7 +27,7 @@ class Cuts:
         new: Name of a tensor that the original lacks, to the file it goes into and its values.
     """
 
-    parts: Mapping[str, Sequence[Cut]]
+    parts: Mapping[str, Sequence[Cut]] = field(default_factory=dict)
     added: Mapping[str, Tensor] = field(default_factory=dict)
     new: Mapping[str, tuple[str, Tensor]] = field(default_factory=dict)
 
@@ -39,26 +38,25 @@ class Cuts:
             shape[dim] = len(index)
         return tuple(shape)
 
-    def sizes(self, checkpoint: Checkpoint) -> tuple[tuple[int, int], tuple[int, int]]:
+    def sizes(self, reader: ShardReader) -> tuple[tuple[int, int], tuple[int, int]]:
         """Return parameters and bytes, each before and after."""
-        entries = checkpoint.reader.entries.items()
+        entries = reader.entries.items()
         before = [(math.prod(entry.shape), entry.dtype.itemsize) for _, entry in entries]
         after = [(math.prod(self.shape(name, entry)), entry.dtype.itemsize) for name, entry in entries]
         after += [(tensor.numel(), tensor.itemsize) for _, tensor in self.new.values()]
         (parameters, num_bytes), (parameters_after, bytes_after) = map(_totals, (before, after))
         return (parameters, parameters_after), (num_bytes, bytes_after)
 
-    def write(self, checkpoint: Checkpoint, folder: Path) -> None:
+    def write(self, reader: ShardReader, folder: Path) -> None:
         """Write the smaller shards; never more than one tensor is in memory.
 
         Args:
-            checkpoint: The original.
+            reader: The original's tensors.
             folder: An existing folder.
 
         Raises:
             UserError: If a file cannot be read or written.
         """
-        reader = checkpoint.reader
         layout: Layout = {file: {} for file in reader.files}
         for name, entry in reader.entries.items():
             layout[entry.file][name] = (entry.dtype, self.shape(name, entry))
@@ -67,7 +65,7 @@ class Cuts:
         with ShardWriter(folder, layout, reader.metadata) as writer:
             for name in reader.entries:
                 if name in self.parts or name in self.added:
-                    writer.write(name, self._tensor(checkpoint, name))
+                    writer.write(name, self._tensor(reader, name))
                 else:
                     writer.copy(name, reader)
             for name, (_, tensor) in self.new.items():
@@ -77,8 +75,8 @@ class Cuts:
             metadata = read_object(reader.folder / index).get("metadata", {})
             write_index(folder / index, places, writer.bytes_written, metadata)
 
-    def _tensor(self, checkpoint: Checkpoint, name: str) -> Tensor:
-        tensor = checkpoint.reader.read(name)
+    def _tensor(self, reader: ShardReader, name: str) -> Tensor:
+        tensor = reader.read(name)
         for dim, index in self.parts.get(name, ()):
             tensor = tensor.index_select(dim, index)
         if name in self.added:

@@ -151,7 +151,7 @@ def write_narrowed(
     """
     checkpoint = chosen.checkpoint
     cuts = cuts_of(chosen, choice)
-    parameters, num_bytes = cuts.sizes(checkpoint)
+    parameters, num_bytes = cuts.sizes(checkpoint.reader)
     check_disk(target.parent, num_bytes[1], "choose a folder on another disk")
     kept = {path: {kind: index.tolist() for kind, index in items.items()} for path, items in choice.kept.items()}
     widths = {
@@ -162,7 +162,7 @@ def write_narrowed(
     narrowed = Narrowed(target, widths, parameters, num_bytes, kept, list(choice.biases))
     with whole_folder(target) as partial:
         changed_config(checkpoint, chosen.changes).save_pretrained(partial)
-        cuts.write(checkpoint, partial)
+        cuts.write(checkpoint.reader, partial)
         copy_rest(checkpoint.folder, partial, (CONFIG, CARD, FACTS, REPORT))
         check_same(source, partial, choice.expected)
         scored = {"importance": type(chosen.importance).__name__, "groups": list(chosen.importance.groups)}

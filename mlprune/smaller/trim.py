@@ -117,14 +117,14 @@ def trim_vocabulary(
         )
     rows = torch.tensor(kept)
     cuts = Cuts({name: [(dim, rows)] for name, dim in tables.dims.items()})
-    sizes = cuts.sizes(checkpoint)
+    sizes = cuts.sizes(checkpoint.reader)
     check_disk(Path(target).parent, sizes[1][1], "choose a folder on another disk")
     trimmed = Trimmed(Path(target), kept, tables.rows, *sizes, usage, coverage_curve(usage))
     with whole_folder(target) as partial:
         pieces.write(partial, new)
         _check_texts(tokenizer, load_tokenizer(str(partial), source.name, _options(source)), given, new)
         _write_configs(checkpoint, tables, new, partial)
-        cuts.write(checkpoint, partial)
+        cuts.write(checkpoint.reader, partial)
         copy_rest(checkpoint.folder, partial, REWRITTEN)
         read_checkpoint(partial, source.trust_remote_code)  # fits its configuration
         write_json(partial / FACTS, {**source.base(), **trimmed.to_json(), **facts})
