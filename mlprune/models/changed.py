@@ -42,11 +42,19 @@ def check_config(checkpoint: Checkpoint, changes: Mapping[str, Any]) -> None:
             raise UserError(f"transformers does not load {name} with {values}: {reason}") from error
 
 
+def built_from(checkpoint: Checkpoint, config: PreTrainedConfig) -> PreTrainedModel:
+    """Return a checkpoint's model as another configuration describes it, without weights.
+
+    Raises:
+        UserError: If it cannot be built.
+    """
+    return build_on_meta(config, checkpoint.folder, len(checkpoint.reader.entries), **checkpoint.options)
+
+
 def changed_skeleton(checkpoint: Checkpoint, changes: Mapping[str, Any]) -> PreTrainedModel | None:
     """Return the model of a configuration with other values, without weights; None if it cannot be built."""
-    config = changed_config(checkpoint, changes)
     try:
-        return build_on_meta(config, checkpoint.folder, len(checkpoint.reader.entries), **checkpoint.options)
+        return built_from(checkpoint, changed_config(checkpoint, changes))
     except UserError:
         return None
 

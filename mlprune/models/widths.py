@@ -7,13 +7,12 @@ Terms: a query head reads one key-value head, which several query heads may shar
 whose inputs are the units (``down_proj``) or the heads (``o_proj``).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from mlprune.errors import UserError
 from mlprune.models.blocks import find_blocks
@@ -198,7 +197,7 @@ def _grown(checkpoint: Checkpoint, changes: Mapping[str, Any]) -> dict[tuple[str
     other = changed_skeleton(checkpoint, changes)
     if other is None:
         return {}
-    before, after = dict(_tensors(checkpoint.skeleton)), dict(_tensors(other))
+    before, after = checkpoint.skeleton.state_dict(), other.state_dict()
     found: dict[tuple[str, int], tuple[int, int]] = {}
     for name in before:
         if name not in after or before[name].dim() != after[name].dim():
@@ -206,10 +205,6 @@ def _grown(checkpoint: Checkpoint, changes: Mapping[str, Any]) -> dict[tuple[str
         lengths = zip(before[name].shape, after[name].shape, strict=True)
         found |= {(name, dim): pair for dim, pair in enumerate(lengths) if pair[0] != pair[1]}
     return found
-
-
-def _tensors(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
-    yield from model.state_dict().items()
 
 
 def _sites(checkpoint: Checkpoint, followers: Sequence[Follower], number: int) -> list[Site]:

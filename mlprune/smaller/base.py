@@ -31,6 +31,13 @@ class Prompts:
     batches: Callable[[PreTrainedModel, PreTrainedTokenizerBase, Statistic | None], Batches]
     device: torch.device
 
+    def load(self, source: ModelSource) -> PreTrainedModel:
+        """Load a model where it is to be computed."""
+        model = source.load_model()
+        module: torch.nn.Module = model
+        module.to(self.device)
+        return model
+
 
 class Reduction(ABC):
     """Writes a smaller model; subclass it and name it in ``model.smaller``, whose steps ``fit`` takes first.

@@ -15,9 +15,9 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from mlprune.errors import UserError, reason_of
 from mlprune.models.blocks import Block, find_blocks
+from mlprune.models.changed import built_from
 from mlprune.models.checkpoint import Checkpoint
 from mlprune.models.conversion import Conversion
-from mlprune.models.skeleton import build_on_meta
 from mlprune.smaller.config_ids import KEY as TOKENS
 
 PER_BLOCK = re.compile(r".*(pattern|layer|block).*")  # keys of texts with a letter a block
@@ -111,8 +111,7 @@ def _refusal(checkpoint: Checkpoint, reason: str) -> UserError:
 
 
 def _built(checkpoint: Checkpoint, config: PreTrainedConfig) -> PreTrainedModel:
-    copy = type(config).from_dict(config.to_dict())
-    return build_on_meta(copy, checkpoint.folder, len(checkpoint.reader.entries), **checkpoint.options)
+    return built_from(checkpoint, type(config).from_dict(config.to_dict()))
 
 
 def _modules(model: PreTrainedModel, stack: str) -> list[nn.Module]:

@@ -132,7 +132,6 @@ def write_narrowed(
     target: Path,
     chosen: Narrowing,
     choice: Choice,
-    facts: Mapping[str, Any] = {},
     describe: Callable[[Path], None] | None = None,
 ) -> Narrowed:
     """Write the narrower model.
@@ -142,7 +141,6 @@ def write_narrowed(
         target: New folder; it appears only when complete.
         chosen: What becomes of it.
         choice: Which heads and units stay.
-        facts: What narrow.json says besides.
         describe: Writes what else is to be in the folder before it has its name.
 
     Raises:
@@ -166,7 +164,7 @@ def write_narrowed(
         copy_rest(checkpoint.folder, partial, (CONFIG, CARD, FACTS, REPORT))
         check_same(source, partial, choice.expected)
         scored = {"importance": type(chosen.importance).__name__, "groups": list(chosen.importance.groups)}
-        write_json(partial / FACTS, {**source.base(), **narrowed.to_json(), **scored, **facts})
+        write_json(partial / FACTS, {**source.base(), **narrowed.to_json(), **scored})
         narrowed_card(partial, Facts(source.card(), source.has_encoder()), narrowed.widths)
         if describe is not None:
             describe(partial)

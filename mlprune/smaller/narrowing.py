@@ -1,7 +1,6 @@
 """Narrowing as a step: heads and units chosen on the run's demonstrations, model written, effects measured."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,17 +10,19 @@ from typing_extensions import override
 from mlprune.comparison import Difference
 from mlprune.data.corpora import Bundled
 from mlprune.errors import UserError
-from mlprune.files import write_json, write_text
 from mlprune.models.folder import read_object
 from mlprune.models.loading import ModelSource
-from mlprune.present import Table, comparison_tables, to_markdown
+from mlprune.present import Table, comparison_tables
 from mlprune.pruning import FLAP, Importance, Pruner
 from mlprune.smaller.base import Prompts, Reduction
 from mlprune.smaller.narrow import FACTS, REPORT, write_narrowed
 from mlprune.smaller.plan import Narrowing, narrowing
 from mlprune.smaller.quality import quality_differences
+from mlprune.smaller.summary import add_summary, size_table
 from mlprune.smaller.texts import texts_for
 from mlprune.smaller.units import Choice, choose
+
+NARROWED = "narrowed"
 
 
 class Narrow(Reduction):
@@ -50,7 +51,7 @@ class Narrow(Reduction):
         'narrowed'
     """
 
-    name = "narrowed"
+    name = NARROWED
     keeps_tokens = True
 
     def __init__(
@@ -108,56 +109,29 @@ class Narrow(Reduction):
 
     @override
     def measure(self, source: ModelSource, prompts: Prompts) -> Choice:
-        chosen, model = self._narrowing(source), source.load_model()
-        model.to(prompts.device)  # type: ignore[arg-type]  # its annotation asks for a device map
+        chosen, model = self._narrowing(source), prompts.load(source)
         batches = prompts.batches(model, source.load_tokenizer(), chosen.needs) if chosen.needs is not None else []
         return choose(model, batches, chosen, prompts.groups)
 
     @override
     def reduce(self, source: ModelSource, target: Path, texts: Sequence[str], measured: Choice) -> list[Table]:
         def describe(folder: Path) -> None:
-            smaller = replace(source, name=str(folder), revision=None)
-            rows = []
-            if self._texts and not source.has_encoder():  # which gives plain text no likelihood
-                rows = quality_differences(source, smaller, self._texts, self.limit, "narrowed")
-            _write_report(folder, rows)
+            rows = quality_differences(source, folder, self._texts, self.limit, NARROWED)
+            more = {"differences": [row.to_json() for row in rows]}
+            add_summary(folder / FACTS, REPORT, NARROWED, more, summary_tables)
 
-        write_narrowed(source, target, self._narrowing(source), measured, {}, describe)
-        return tables(target)
+        write_narrowed(source, target, self._narrowing(source), measured, describe)
+        return summary_tables(read_object(target / FACTS))
 
 
-def _write_report(folder: Path, rows: Sequence[Difference]) -> None:
-    facts = read_object(folder / FACTS)
-    write_json(folder / FACTS, {**facts, "differences": [row.to_json() for row in rows]})
-    text = "\n\n".join(map(to_markdown, tables(folder)))
-    write_text(folder / REPORT, f"# {facts['base_model']}, narrowed\n\n{text}\n")
-
-
-def tables(folder: Path) -> list[Table]:
+def summary_tables(facts: Mapping[str, Any]) -> list[Table]:
     """Return what narrowing did as tables: sizes, and by language how it changed the model if that was measured.
 
     Args:
-        folder: The narrowed model.
+        facts: Content of narrow.json.
     """
-    facts = read_object(folder / FACTS)
     rows = [Difference.from_json(row) for row in facts.get("differences", [])]
-    return [_size_table(facts), *comparison_tables(rows)]
-
-
-def _size_table(facts: Mapping[str, Any]) -> Table:
-    shown = [(name, sizes, 1.0, ",.0f") for name, sizes in facts["widths"].items()]
-    shown += [("parameters", facts["parameters"], 1.0, ",.0f"), ("MB", facts["bytes"], 1e6, ",.1f")]
-    rows = [
-        (
-            name,
-            f"{sizes['before'] / unit:{form}}",
-            f"{sizes['after'] / unit:{form}}",
-            f"{sizes['after'] / sizes['before']:.1%}",
-        )
-        for name, sizes, unit, form in shown
-    ]
-    deciding = ", ".join(facts["groups"]) or "all"
-    notes = [f"Scores: {facts['importance']}, groups of demonstrations: {deciding}."]
+    notes = [f"Scores: {facts['importance']}, groups of demonstrations: {', '.join(facts['groups']) or 'all'}."]
     if facts["compensated"]:
         notes.append(f"The bias of {len(facts['compensated'])} layers took over the mean of what was left out.")
-    return Table("Size", ("", "original", "narrowed", "left"), rows, notes)
+    return [size_table(facts, NARROWED, notes), *comparison_tables(rows)]

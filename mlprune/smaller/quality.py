@@ -2,6 +2,8 @@
 
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -73,25 +75,26 @@ def difference_rows(before: TaskRecords, after: TaskRecords, systems: tuple[str,
 
 
 def quality_differences(
-    original: ModelSource,
-    smaller: ModelSource,
-    texts: Mapping[str, Sequence[str]],
-    limit: int,
-    name: str,
-    seed: int = 0,
+    original: ModelSource, folder: Path, texts: Mapping[str, Sequence[str]], limit: int, name: str, seed: int = 0
 ) -> list[Difference]:
     """Evaluate two models of the same vocabulary, one after the other, and return how they differ by language.
 
     Args:
         original: The original.
-        smaller: The smaller model.
+        folder: The smaller model.
         texts: Language to texts.
         limit: At most this many texts, and as many minimal pairs, a language.
         name: What the smaller model is called.
         seed: Seed of the choice of texts and of the resampling.
+
+    Returns:
+        None of an encoder-decoder model, which gives plain text no likelihood, nor without texts.
     """
+    if not texts or original.has_encoder():
+        return []
     tasks = quality_tasks({lang: sample_texts(listed, limit, seed) for lang, listed in texts.items()}, limit)
-    before, after = (_all_records(source, tasks) for source in (original, smaller))
+    sources = original, replace(original, name=str(folder), revision=None)
+    before, after = (_all_records(source, tasks) for source in sources)
     pairs = zip(before, after, strict=True)
     return [row for pair in pairs for row in difference_rows(*pair, ("original", name), seed)]
 

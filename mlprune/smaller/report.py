@@ -5,13 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mlprune.files import write_json, write_text
 from mlprune.languages import language_name
-from mlprune.models.folder import read_object
 from mlprune.models.loading import ModelSource
-from mlprune.present import Table, to_markdown
+from mlprune.present import Table
 from mlprune.smaller.costs import Costs, quality_costs, token_costs
 from mlprune.smaller.quality import quality_tasks, sample_texts
+from mlprune.smaller.summary import add_summary, size_table
 from mlprune.smaller.trim import FACTS, kept_ids
 
 REPORT = "trim.md"
@@ -50,39 +49,18 @@ def write_report(folder: Path, costs: Costs) -> None:
     Raises:
         UserError: If a file cannot be written.
     """
-    facts = read_object(folder / FACTS)
-    write_json(folder / FACTS, {**facts, "costs": costs.to_json()})
-    text = "\n\n".join(map(to_markdown, tables(folder)))
-    write_text(folder / REPORT, f"# {facts['base_model']}, trimmed\n\n{text}\n")
+    add_summary(folder / FACTS, REPORT, "trimmed", {"costs": costs.to_json()}, summary_tables)
 
 
-def tables(folder: Path) -> list[Table]:
+def summary_tables(facts: Mapping[str, Any]) -> list[Table]:
     """Return what trimming did as tables: sizes, how far the texts cover held-out ones, and costs if measured.
 
     Args:
-        folder: The trimmed model.
+        facts: Content of trim.json.
     """
-    facts = read_object(folder / FACTS)
     costs = Costs.from_json(facts["costs"]) if "costs" in facts else None
-    found = [size_table(facts), _coverage_table(facts)]
+    found = [size_table(facts, "trimmed"), _coverage_table(facts)]
     return found if costs is None else [*found, *costs.tables(list(facts["texts"]))]
-
-
-def size_table(facts: Mapping[str, Any]) -> Table:
-    """Return the sizes of a model before and after it was made smaller, as a table.
-
-    Args:
-        facts: What the smaller model's folder says of them.
-    """
-    counts = {name: (name, 1.0, ",.0f") for name in ("tokens", "blocks", "parameters")}
-    shown = {**counts, "bytes": ("MB", 1e6, ",.1f")}
-    rows = []
-    for key, (name, unit, form) in shown.items():
-        if key not in facts:
-            continue
-        before, after = facts[key]["before"], facts[key]["after"]
-        rows.append((name, f"{before / unit:{form}}", f"{after / unit:{form}}", f"{after / before:.1%}"))
-    return Table("Size", ("", "original", "trimmed", "left"), rows)
 
 
 def _coverage_table(facts: Mapping[str, Any]) -> Table:

@@ -1,29 +1,26 @@
 """Leaving out blocks as a step: influence measured, model written, costs measured."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from typing_extensions import override
 
 from mlprune.analysis.influence import Influences, block_influence, least_influential
 from mlprune.comparison import Difference
 from mlprune.data.corpora import Bundled
 from mlprune.errors import UserError, did_you_mean
-from mlprune.files import write_json, write_text
 from mlprune.models.blocks import find_blocks
 from mlprune.models.folder import read_object
 from mlprune.models.loading import ModelSource
-from mlprune.present import Table, comparison_tables, influence_table, to_markdown
+from mlprune.present import Table, comparison_tables, influence_table
 from mlprune.smaller.base import Prompts, Reduction
 from mlprune.smaller.blocks import FACTS, check_removable, remove_blocks
 from mlprune.smaller.quality import quality_differences
-from mlprune.smaller.report import size_table
+from mlprune.smaller.summary import add_summary, size_table
 from mlprune.smaller.texts import texts_for
 
-REPORT = "blocks.md"
+REPORT, WITHOUT = "blocks.md", "without blocks"
 
 
 class RemoveBlocks(Reduction):
@@ -73,10 +70,8 @@ class RemoveBlocks(Reduction):
 
     @override
     def measure(self, source: ModelSource, prompts: Prompts) -> Influences:
-        model, tokenizer = source.load_model(), source.load_tokenizer()
-        module: torch.nn.Module = model
-        module.to(prompts.device)
-        found = block_influence(model, prompts.batches(model, tokenizer, None))
+        model = prompts.load(source)
+        found = block_influence(model, prompts.batches(model, source.load_tokenizer(), None))
         return {group: found[group] for group in prompts.groups}
 
     @override
@@ -86,21 +81,16 @@ class RemoveBlocks(Reduction):
         facts = {"count": self.count, "groups": list(chosen), "influence": measured}
 
         def describe(folder: Path) -> None:
-            costs: list[Difference] = []
-            if self.limit and not source.has_encoder():  # which gives plain text no likelihood
-                texts = texts_for(["bundled:parallel"], Bundled("parallel").languages())
-                smaller = replace(source, name=str(folder), revision=None)
-                costs = quality_differences(source, smaller, texts, self.limit, "without blocks")
-            content = {**read_object(folder / FACTS), "differences": [row.to_json() for row in costs]}
-            write_json(folder / FACTS, content)
-            text = "\n\n".join(map(to_markdown, tables_of(content)))
-            write_text(folder / REPORT, f"# {content['base_model']}, without blocks\n\n{text}\n")
+            texts = texts_for(["bundled:parallel"], Bundled("parallel").languages()) if self.limit else {}
+            rows = quality_differences(source, folder, texts, self.limit, WITHOUT)
+            more = {"differences": [row.to_json() for row in rows]}
+            add_summary(folder / FACTS, REPORT, WITHOUT, more, summary_tables)
 
         remove_blocks(source, target, removed, facts, describe)
-        return tables_of(read_object(target / FACTS))
+        return summary_tables(read_object(target / FACTS))
 
 
-def tables_of(content: Mapping[str, Any]) -> list[Table]:
+def summary_tables(content: Mapping[str, Any]) -> list[Table]:
     """Return what leaving out blocks did as tables: sizes, the influence of all blocks, and costs if measured.
 
     Args:
@@ -109,4 +99,4 @@ def tables_of(content: Mapping[str, Any]) -> list[Table]:
     influence, groups, removed = content["influence"], content["groups"], content["removed"]
     order = least_influential({group: influence[group] for group in groups})
     costs = [Difference.from_json(row) for row in content["differences"]]
-    return [size_table(content), influence_table(influence, order, removed), *comparison_tables(costs)]
+    return [size_table(content, WITHOUT), influence_table(influence, order, removed), *comparison_tables(costs)]

@@ -9,14 +9,15 @@ from typing_extensions import override
 
 from mlprune.data.corpora import Bundled
 from mlprune.errors import UserError
+from mlprune.models.folder import read_object
 from mlprune.models.loading import ModelSource
 from mlprune.present import Table
 from mlprune.smaller.base import Reduction
 from mlprune.smaller.pieces import pieces_of
-from mlprune.smaller.report import measure_costs, tables, write_report
+from mlprune.smaller.report import measure_costs, summary_tables, write_report
 from mlprune.smaller.tables import tables_of
 from mlprune.smaller.texts import PROMPTS, file_text, prompt_texts, texts_for
-from mlprune.smaller.trim import trim_vocabulary
+from mlprune.smaller.trim import FACTS, trim_vocabulary
 
 
 class TrimVocabulary(Reduction):
@@ -102,4 +103,4 @@ class TrimVocabulary(Reduction):
                 ) from error
 
         trim_vocabulary(source, target, given, facts, describe)
-        return tables(target)
+        return summary_tables(read_object(target / FACTS))
