@@ -1,11 +1,9 @@
 """The callback that measures features in place of pruning: which are large in which demonstrations."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from lightning.pytorch import LightningModule, Trainer
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from safetensors.torch import save_file
@@ -24,7 +22,7 @@ from mlprune.analysis.kinds import layers_by_kind
 from mlprune.analysis.magnitudes import Magnitudes, Means
 from mlprune.analysis.overlap import overlap_table, part_of
 from mlprune.analysis.similarity import similarity_csv, similarity_table
-from mlprune.callbacks.base import Analysis
+from mlprune.callbacks.one_pass import OnePass
 from mlprune.callbacks.outlets import Outlet, Outlets
 from mlprune.data.demonstrations import MonolingualDemonstrations, TranslationDemonstrations
 from mlprune.errors import UserError
@@ -32,34 +30,13 @@ from mlprune.files import file_name, whole_file, write_json, write_text
 from mlprune.log import log
 from mlprune.models.paths import LayerPath
 from mlprune.present import Table, to_csv
-from mlprune.pruning import calibrating
 from mlprune.run import Run
-from mlprune.runs.facts import calibration_facts, versions
 
 Layers = Mapping[str, Tensor]  # layer to magnitudes
 Drawings = dict[str, Callable[[], Figure]]  # name to what draws it
 
 
-class FeatureStep:
-    """The one step of the analysis: all batches through the whole model.
-
-    Args:
-        analysis: The callback.
-        magnitudes: What is measured.
-    """
-
-    def __init__(self, analysis: "FeatureAnalysis", magnitudes: Magnitudes) -> None:
-        self.analysis = analysis
-        self.magnitudes = magnitudes
-
-    def gather(self) -> None:
-        """Measure every batch of this process."""
-        for index, batch in enumerate(self.analysis.run.batches):
-            self.magnitudes.add(batch)
-            self.analysis.report_progress(0, index, 1.0)
-
-
-class FeatureAnalysis(Analysis):
+class FeatureAnalysis(OnePass[Magnitudes]):
     """Makes ``validate`` measure the demonstrations' features instead of pruning.
 
     Writes features.csv (group, layer, dimension, magnitude), overlap.json, and figures: the largest features of every
@@ -80,6 +57,7 @@ class FeatureAnalysis(Analysis):
     caption = "measuring features"
 
     def __init__(self, percent: float = 30.0, top: int = 20, linear_inputs: bool = True, figures: bool = True) -> None:
+        super().__init__()
         if not 0 < percent <= 100:
             raise UserError(f"FeatureAnalysis: percent {percent} is not allowed; give more than 0, at most 100")
         if top < 1:
@@ -88,36 +66,15 @@ class FeatureAnalysis(Analysis):
         self.top = top
         self.linear_inputs = linear_inputs
         self.figures = figures
-        self._calibrating = ExitStack()
-        self._magnitudes: Magnitudes | None = None
 
-    def num_steps(self) -> int:
-        """One step for the whole model."""
-        return 1
+    def begin(self) -> Magnitudes:
+        """Know the model's layers."""
+        return Magnitudes(self.run.model, self.linear_inputs)
 
-    def steps(self) -> Iterator[FeatureStep]:
-        """The one step."""
-        assert self._magnitudes is not None
-        yield FeatureStep(self, self._magnitudes)
-
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start with nothing measured."""
-        if self.is_active:
-            model = self.run.model
-            self._magnitudes = Magnitudes(model, self.linear_inputs)
-            self._calibrating.enter_context(calibrating(model))
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Add up over processes and write."""
-        self._calibrating.close()
-        if self.is_active and self._magnitudes is not None:
-            self._magnitudes.reduce()
-            if self.run.writes:
-                self._write(self.run, self._magnitudes)
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Leave the model as it was found."""
-        self._calibrating.close()
+    def conclude(self, sums: Magnitudes) -> None:
+        """Write what was measured."""
+        if self.run.writes:
+            self._write(self.run, sums)
 
     def _write(self, run: Run, magnitudes: Magnitudes) -> None:
         names = run.groups
@@ -125,8 +82,7 @@ class FeatureAnalysis(Analysis):
         hidden = {name: magnitudes.hidden()[name] for name in names}
         write_text(run.folder / "features.csv", csv_text({(name,): layers for name, layers in hidden.items()}))
         table = overlap_table(hidden, self.percent, kinds)
-        facts = {"model": run.module.source.name, "seed": run.data.seed, "calibration": calibration_facts(run.prompts)}
-        write_json(run.folder / "overlap.json", facts | {"versions": versions()} | table)
+        write_json(run.folder / "overlap.json", self.facts() | table)
         drawn = self._draw_hidden(hidden, table)
         layers: dict[str, list[str]] = {}
         if self.linear_inputs:

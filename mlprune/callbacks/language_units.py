@@ -1,27 +1,22 @@
 """The callback that counts in which languages the units of feed-forward layers are active."""
 
-from collections.abc import Iterator
-from contextlib import ExitStack
 from functools import partial
 
-from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from mlprune.analysis.feature_figures import unit_curves
 from mlprune.analysis.lape import ActivationCounts, Chosen, language_entropy, select_units
-from mlprune.callbacks.base import Analysis
 from mlprune.callbacks.features import save_figures
+from mlprune.callbacks.one_pass import OnePass
 from mlprune.errors import UserError
 from mlprune.files import write_json, write_text
 from mlprune.interventions.units import UNITS
 from mlprune.log import log
 from mlprune.present import Table, to_csv
-from mlprune.pruning import calibrating
 from mlprune.run import Run
-from mlprune.runs.facts import calibration_facts, versions
 
 
-class LanguageUnits(Analysis):
+class LanguageUnits(OnePass[ActivationCounts]):
     """Finds the feed-forward units that are active in few languages (LAPE), one language a group of demonstrations.
 
     ``validate`` counts on how many tokens each unit's activation is above zero, and writes units.json (the chosen
@@ -49,6 +44,7 @@ class LanguageUnits(Analysis):
     def __init__(
         self, top_rate: float = 0.01, filter_rate: float = 0.95, bar_rate: float = 0.95, seed: int = 0
     ) -> None:
+        super().__init__()
         for name, rate in (("top_rate", top_rate), ("filter_rate", filter_rate), ("bar_rate", bar_rate)):
             if not 0 < rate <= 1:
                 raise UserError(f"LanguageUnits: {name} {rate} is not allowed; give more than 0, at most 1")
@@ -56,8 +52,6 @@ class LanguageUnits(Analysis):
         self.seed = seed
         self.chosen: Chosen = {}
         self.widths: list[int] = []
-        self._counts: ActivationCounts | None = None
-        self._calibrating = ExitStack()
 
     def join(self, run: Run) -> None:
         """Check that every group of demonstrations is one language."""
@@ -74,37 +68,15 @@ class LanguageUnits(Analysis):
             raise UserError("LanguageUnits: data.demonstrations needs at least two languages, each in one group")
         self._languages = {group: langs[0] for group, langs in languages.items()}
 
-    def num_steps(self) -> int:
-        """One step for the whole model."""
-        return 1
+    def begin(self) -> ActivationCounts:
+        """Know the model's units."""
+        return ActivationCounts(self.run.model)
 
-    def steps(self) -> Iterator["LanguageUnits"]:
-        """The one step: this callback."""
-        yield self
-
-    def gather(self) -> None:
-        """Count on every batch of this process."""
-        assert self._counts is not None
-        for index, batch in enumerate(self.run.batches):
-            self._counts.add(batch)
-            self.report_progress(0, index, 1.0)
-
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start with nothing counted."""
-        if self.is_active:
-            self._calibrating.enter_context(calibrating(self.run.model))
-            self._counts = ActivationCounts(self.run.model)
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Add up over processes, choose the units, and write."""
-        self._calibrating.close()
-        if not self.is_active or self._counts is None:
-            return
-        counts, self._counts = self._counts, None
-        counts.reduce()
+    def conclude(self, sums: ActivationCounts) -> None:
+        """Choose the units, and write."""
         groups = self.run.groups
-        probabilities = counts.probabilities(groups)
-        self.widths = [layer.width for layer in counts.layers]
+        probabilities = sums.probabilities(groups)
+        self.widths = [layer.width for layer in sums.layers]
         names = [self._languages[group] for group in groups]
         self.chosen = select_units(probabilities, names, self.widths, **self.rates)
         found = {lang: sum(map(len, blocks.values())) for lang, blocks in self.chosen.items()}
@@ -112,14 +84,9 @@ class LanguageUnits(Analysis):
         if self.run.writes:
             self._write(self.run, names, probabilities)
 
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Leave the model as it was found."""
-        self._calibrating.close()
-
     def _write(self, run: Run, languages: list[str], probabilities: Tensor) -> None:
-        facts = {"model": run.module.source.name, "seed": run.data.seed, "calibration": calibration_facts(run.prompts)}
         content = {"units": self.chosen, "widths": self.widths, **self.rates}
-        write_json(run.folder / UNITS, facts | {"versions": versions()} | content)
+        write_json(run.folder / UNITS, self.facts() | content)
         write_text(run.folder / "units.csv", units_csv(self.chosen, self.widths, languages, probabilities))
         save_figures(run, {"units": partial(unit_curves, self.chosen, len(self.widths))})
 
