@@ -227,7 +227,7 @@ class PruningDataModule(LightningDataModule):
             tokenizer: Its tokenizer.
         """
         if self._prompts is None:
-            self._prompts = PromptReader(model, tokenizer, self.max_tokens, self.num_tokens).prompts(self._groups())
+            self._prompts = self._reader(model, tokenizer).prompts(self._groups())
         return self._prompts
 
     def calibration_batches(
@@ -243,15 +243,18 @@ class PruningDataModule(LightningDataModule):
         Raises:
             UserError: If the model does not say what its decoder starts from.
         """
-        reader = PromptReader(model, tokenizer, self.max_tokens, self.num_tokens)
-        return reader.batches(self._groups(), self.prompts(model, tokenizer), self.max_batch_tokens, measured)
+        prompts = self.prompts(model, tokenizer)
+        return self._reader(model, tokenizer).batches(self._groups(), prompts, self.max_batch_tokens, measured)
 
     def batches_of(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, measured: Statistic | None = None
     ) -> list[dict[str, Any]]:
         """:meth:`calibration_batches` of another model than the run's, whose token ids are not kept."""
-        reader, groups = PromptReader(model, tokenizer, self.max_tokens, self.num_tokens), self._groups()
+        reader, groups = self._reader(model, tokenizer), self._groups()
         return reader.batches(groups, reader.prompts(groups), self.max_batch_tokens, measured)
+
+    def _reader(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> PromptReader:
+        return PromptReader(model, tokenizer, self.max_tokens, self.num_tokens)
 
     def _groups(self) -> dict[str, tuple[Demonstrations, list[Prompt]]]:
         return {group: (demonstrations, self.chosen[group]) for group, demonstrations in self.demonstrations.items()}
@@ -345,24 +348,26 @@ class PruningDataModule(LightningDataModule):
         ids = list(dict.fromkeys(key for examples in by_language.values() for key in examples))
         lengths = [max(task.length(ex[key]) for ex in by_language.values() if key in ex) for key in ids]
 
-        def formed(part: Part, lang: str) -> list[list[int]]:
-            named = part.get(task.name, ())
-            wanted = set(named.get(lang, ()) if isinstance(named, Mapping) else named)
-            places = [i for i, key in enumerate(ids) if key in wanted]
+        def formed(wanted: Collection[str]) -> list[list[int]]:
+            known = set(wanted)
+            places = [i for i, key in enumerate(ids) if key in known]
             batches = token_batches([lengths[i] for i in places], self.max_batch_chars)
             return [[places[i] for i in batch] for batch in deal(batches, *self._place)]
 
-        parts = []
+        def by_lang(named: Collection[str] | Mapping[str, Collection[str]]) -> dict[str, list[list[int]]]:
+            if isinstance(named, Mapping):
+                return {lang: formed(named.get(lang, ())) for lang in by_language}
+            return dict.fromkeys(by_language, formed(named))
+
+        chosen: Sequence[Part] = [{task.name: ids}] if self._parts is None else self._parts
+        parts = [by_lang(part.get(task.name, ())) for part in chosen]
+        found = []
         for lang, examples in by_language.items():
-            batches = [
-                [i for i in batch if ids[i] in examples]
-                for part in self._parts or [{task.name: ids}]
-                for batch in formed(part, lang)
-            ]
-            parts.append(
-                [EvaluationBatch(task, lang, part, [examples[ids[i]] for i in part]) for part in batches if part]
+            batches = [[i for i in batch if ids[i] in examples] for part in parts for batch in part[lang]]
+            found.append(
+                [EvaluationBatch(task, lang, rows, [examples[ids[i]] for i in rows]) for rows in batches if rows]
             )
-        return parts
+        return found
 
     # -- recovery training ----------------------------------------------------------------------------------------
 
@@ -403,7 +408,7 @@ class PruningDataModule(LightningDataModule):
             groups = {
                 group: (demonstrations, self.chosen_training[group]) for group, demonstrations in self.training.items()
             }
-            prompts = PromptReader(model, tokenizer, self.max_tokens, self.num_tokens).prompts(groups)
+            prompts = self._reader(model, tokenizer).prompts(groups)
         rows = [ids for group in prompts.values() for ids in group if len(ids) > 1]
         batches = token_batches(list(map(len, rows)), self.max_batch_tokens)
         self._training_batches = [[rows[i] for i in batch] for batch in batches]

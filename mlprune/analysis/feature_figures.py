@@ -217,17 +217,9 @@ def unit_curves(chosen: Mapping[str, Mapping[int, Sequence[int]]], blocks: int) 
         chosen: Language to position of a block to units.
         blocks: Number of blocks.
     """
-    figure, grid = _grid(1, 6.0, 3.2)
-    for number, (lang, units) in enumerate(chosen.items()):
-        counts = [len(units.get(block, ())) for block in range(blocks)]
-        line = {"color": COLORS[number % len(COLORS)], "linestyle": "-:"[number // len(COLORS) % 2]}
-        grid[0].plot(counts, marker=".", label=f"{lang} ({sum(counts)})", **line)
-    grid[0].xaxis.set_major_locator(MaxNLocator(integer=True))
-    grid[0].set_xlabel("block")
-    grid[0].set_ylabel("units")
-    grid[0].set_title("feed-forward units of each language", fontsize="medium")
-    figure.legend(loc="outside lower center", ncols=6, fontsize="small")
-    return figure
+    counts = {lang: [len(units.get(block, ())) for block in range(blocks)] for lang, units in chosen.items()}
+    named = {f"{lang} ({sum(numbers)})": numbers for lang, numbers in counts.items()}
+    return _block_curves(named, "feed-forward units of each language", "units")
 
 
 def influence_curves(influences: Mapping[str, Mapping[str, float]]) -> Figure:
@@ -236,15 +228,21 @@ def influence_curves(influences: Mapping[str, Mapping[str, float]]) -> Figure:
     Args:
         influences: From :func:`mlprune.analysis.influence.block_influence`.
     """
+    curves = {group: list(values.values()) for group, values in influences.items()}
+    return _block_curves(curves, "influence of each block", "1 - cosine of input and output", scale="log")
+
+
+def _block_curves(curves: Mapping[str, Sequence[float]], title: str, what: str, scale: str = "linear") -> Figure:
+    """A line each over the blocks."""
     figure, grid = _grid(1, 6.0, 3.2)
-    for number, (group, values) in enumerate(influences.items()):
+    for number, (name, values) in enumerate(curves.items()):
         line = {"color": COLORS[number % len(COLORS)], "linestyle": "-:"[number // len(COLORS) % 2]}
-        grid[0].plot(list(values.values()), marker=".", label=plot_text(group), **line)
-    grid[0].set_yscale("log")
+        grid[0].plot(values, marker=".", label=plot_text(name), **line)
+    grid[0].set_yscale(scale)
     grid[0].xaxis.set_major_locator(MaxNLocator(integer=True))
     grid[0].set_xlabel("block")
-    grid[0].set_ylabel("1 - cosine of input and output")
-    grid[0].set_title("influence of each block", fontsize="medium")
+    grid[0].set_ylabel(what)
+    grid[0].set_title(title, fontsize="medium")
     figure.legend(loc="outside lower center", ncols=6, fontsize="small")
     return figure
 

@@ -18,7 +18,7 @@ from mlprune.distributed import gather_objects
 from mlprune.errors import UserError
 from mlprune.exact import accumulator_dtype
 from mlprune.models.blocks import find_blocks, look_at, model_device
-from mlprune.models.encoder import has_encoder
+from mlprune.models.encoder import mask_names
 from mlprune.pruning.calibration import calibrating
 from mlprune.pruning.capture import forward_inputs
 
@@ -69,12 +69,8 @@ class InfluenceSums:
                 f"{type(model).__name__}: its blocks do not see each token once, in the order of the text; their "
                 "influence on tokens cannot be measured"
             )
-        first = self.blocks[0].stack
-        in_decoder = has_encoder(model)
-        self._masks = {
-            block.path: "decoder_attention_mask" if in_decoder and block.stack != first else "attention_mask"
-            for block in self.blocks
-        }
+        names = mask_names(model, [block.stack for block in self.blocks])
+        self._masks = {block.path: name for block, name in zip(self.blocks, names, strict=True)}
         self._sums: dict[str, dict[str, list[float]]] = {}  # group, path: a sum a batch
         self._tokens: dict[str, dict[str, int]] = {}
 

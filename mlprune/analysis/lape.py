@@ -14,7 +14,7 @@ from mlprune.analysis.units import UnitLayer, find_units
 from mlprune.distributed import gather_objects
 from mlprune.errors import UserError
 from mlprune.models.blocks import model_device
-from mlprune.models.encoder import has_encoder
+from mlprune.models.encoder import mask_names
 from mlprune.pruning.capture import forward_inputs
 
 Chosen = dict[str, dict[int, list[int]]]  # language to position of a block to units
@@ -40,12 +40,7 @@ class ActivationCounts:
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self.layers: list[UnitLayer] = find_units(model)
-        first = self.layers[0].stack
-        in_decoder = has_encoder(model)
-        self._masks = [
-            "decoder_attention_mask" if in_decoder and layer.stack != first else "attention_mask"
-            for layer in self.layers
-        ]
+        self._masks = mask_names(model, [layer.stack for layer in self.layers])
         self._counts: dict[str, list[Tensor]] = {}  # a block: its units' counts, and last the tokens
 
     @torch.no_grad()

@@ -71,8 +71,9 @@ class Screen:
         left_out, languages = self.rows(dense), {task.task: list(task.records) for task in dense}
         if part == SCREENED:
             return {task: left_out[task] for task in ids if any(left_out[task].values())}
+        unasked = {task: {lang: set(rows) for lang, rows in found.items()} for task, found in left_out.items()}
         return {
-            task: {lang: [row for row in rows if row not in set(left_out[task][lang])] for lang in languages[task]}
+            task: {lang: [row for row in rows if row not in unasked[task][lang]] for lang in languages[task]}
             for task, rows in ids.items()
         }
 
@@ -114,9 +115,9 @@ def screening_report(screen: Screen, chose: Pairs, asked: Pairs) -> dict[str, An
     """
     total = left_out = 0
     turned: dict[str, float] = {}  # by task
+    wanted = {(task, row) for part in screen.parts.values() for task, ids in part.items() for row in ids}
     for dense, pruned in chose:
         names = {task.task for task in pruned}
-        wanted = {(task, row) for part in screen.parts.values() for task, ids in part.items() for row in ids}
         for task in (task for task in dense if task.task in names):
             total += sum((task.task, row["id"]) in wanted for rows in task.records.values() for row in rows)
             left_out += sum(map(len, screen.rows([task])[task.task].values()))
