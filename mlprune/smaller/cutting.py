@@ -72,7 +72,8 @@ class Cuts:
                 writer.write(name, tensor)
         if (index := weights_file(reader.folder)).endswith(".index.json"):
             places = {name: file for file, tensors in layout.items() for name in tensors}
-            metadata = read_object(reader.folder / index).get("metadata", {})
+            metadata = dict(read_object(reader.folder / index).get("metadata") or {})
+            metadata.pop("total_parameters", None)  # of the original
             write_index(folder / index, places, writer.bytes_written, metadata)
 
     def _tensor(self, reader: ShardReader, name: str) -> Tensor:

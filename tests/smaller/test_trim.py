@@ -109,6 +109,13 @@ def test_shards_are_cut_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     files = [sorted(file.name for file in folder.glob("*.safetensors")) for folder in (before, tmp_path / "after")]
     assert files[0] == files[1]
     assert len(files[0]) > 3
+    before_index, index = (
+        json.loads((folder / "model.safetensors.index.json").read_text()) for folder in (before, tmp_path / "after")
+    )
+    assert index["weight_map"] == before_index["weight_map"]
+    assert index["metadata"]["total_size"] < before_index["metadata"]["total_size"]
+    assert "total_parameters" in before_index["metadata"]  # which would be wrong of the smaller model
+    assert "total_parameters" not in index["metadata"]
     cut, whole = (AutoModelForCausalLM.from_pretrained(folder) for folder in (tmp_path / "after", before))
     assert torch.equal(cut.model.layers[2].mlp.up_proj.weight, whole.model.layers[2].mlp.up_proj.weight)
 
