@@ -9,6 +9,8 @@ from torchmetrics import Metric
 
 from mlprune.distributed import meet
 
+NARROW = (torch.bfloat16, torch.float16)  # dtypes that round what a model computes
+
 
 def accumulator_dtype(device: torch.device | str) -> torch.dtype:
     """Return float64 where the device has it, else float32 (Apple's MPS).

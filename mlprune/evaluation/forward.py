@@ -16,11 +16,11 @@ from transformers.cache_utils import CacheLayerMixin
 from mlprune.errors import NOT_FINITE, UserError
 from mlprune.evaluation.causality import check_causal, output_head, probe_inputs, probe_text
 from mlprune.evaluation.lengths import max_length
+from mlprune.exact import NARROW
 
 VOCABULARY_SLICE = 2048  # so few logits fit in the CPU cache while they are reduced
 MAX_SLICE_LOGITS = 1 << 26
 MAX_SLICE_WEIGHTS = 1 << 27  # entries of the output head that are converted to float32 at a time
-NARROW = (torch.bfloat16, torch.float16)
 WIDE_PRODUCTS = hasattr(torch.ops.aten.mm, "dtype")  # narrow matrices with a float32 product, on CUDA (torch 2.8)
 
 

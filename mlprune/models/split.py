@@ -18,6 +18,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from mlprune.distributed import PeerGone, lending, rank, world_size
+from mlprune.exact import NARROW
 from mlprune.models.blocks import Block, find_blocks
 
 NONE = -1  # said in a round by a process that needs no block
@@ -188,8 +189,7 @@ class SplitModel:
             self.is_wide = False
 
     def _widened(self, flats: Flats) -> Flats:
-        narrow = (torch.bfloat16, torch.float16)
-        return {dtype: flat.float() if self.is_wide and dtype in narrow else flat for dtype, flat in flats.items()}
+        return {dtype: flat.float() if self.is_wide and dtype in NARROW else flat for dtype, flat in flats.items()}
 
     # -- rounds ---------------------------------------------------------------------------------------------------
 

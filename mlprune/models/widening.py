@@ -6,10 +6,9 @@ from contextlib import contextmanager, nullcontext
 import torch
 from torch import Tensor, nn
 
+from mlprune.exact import NARROW
 from mlprune.models.room import free_memory
 from mlprune.models.split import split_of
-
-NARROW = (torch.bfloat16, torch.float16)
 
 
 def narrow_tensors(model: nn.Module) -> list[Tensor]:

@@ -31,10 +31,8 @@ def comparison_tables(rows: Sequence[Difference]) -> list[Table]:
     """
     tables = []
     for (task, _), task_rows in grouped(rows).items():
-        measure, labels = (
-            task_rows[0].measure,
-            language_labels([row.language for row in task_rows], pivot_of(task_rows)),
-        )
+        measure = task_rows[0].measure
+        labels = language_labels([row.language for row in task_rows], pivot_of(task_rows))
         systems = (task_rows[0].reference, task_rows[0].system)
         heads = ("language", *systems, "difference", "95% CI of the difference", "p", "p (Holm)", *COUNTS)
         cells = [

@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from bench_smaller import LANGUAGES, PREFILL, PROMPT, Data, Way, log, measure_speed, tables
+from bench_smaller import LANGUAGES, Data, Way, log, measure_speed, read_inputs, tables
 
 from mlprune.comparison import TaskRecords, differences_of
-from mlprune.data.corpora import Bundled
 from mlprune.errors import UserError
 from mlprune.models.loading import ModelSource
 from mlprune.present import to_markdown
-from mlprune.pruning import FLAP, Importance, Random, Wanda
+from mlprune.pruning import Random, Wanda
 from mlprune.smaller import narrow
 from mlprune.smaller.quality import records_of
 
@@ -69,10 +68,9 @@ def make_ways(model: str, data: Data, num_texts: int, folder: Path) -> Iterator[
     yield (original := Way("original", "", model))
     yield trained(original, data, num_texts, folder / "original")
     for number, (name, (trains, settings)) in enumerate(WAYS.items()):
-        importance: Importance = settings.pop("importance", FLAP())
         target = folder / str(number)
         try:
-            narrow(source, target, batches, importance=importance, **settings)
+            narrow(source, target, batches, **settings)
         except UserError as error:
             log(f"{name} is refused: {error}")
             continue
@@ -83,10 +81,7 @@ def make_ways(model: str, data: Data, num_texts: int, folder: Path) -> Iterator[
 
 def evaluated(way: Way, data: Data) -> TaskRecords:
     """Records of a model; the ids that its speed is measured on are kept."""
-    tokenizer = way.source.load_tokenizer()
-    text = " ".join(row["text"] for row in Bundled("parallel").rows("fr"))
-    way.ids = torch.tensor([tokenizer(text)["input_ids"][:PREFILL]])
-    way.prompt = tokenizer(PROMPT, return_tensors="pt")["input_ids"]
+    tokenizer = read_inputs(way)
     return records_of(way.source.load_model(), tokenizer, data.task())
 
 

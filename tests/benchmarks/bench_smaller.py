@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 from smaller_figure import draw
+from transformers import PreTrainedTokenizerBase
 
 from mlprune.analysis.influence import block_influence, least_influential
 from mlprune.comparison import Difference, differences_of
@@ -184,14 +185,20 @@ def check_logits(way: Way) -> None:
         raise SystemExit("logits of kept tokens differ")
 
 
+def read_inputs(way: Way) -> PreTrainedTokenizerBase:
+    """Keep the ids that a model's speed is measured on; return its tokenizer."""
+    tokenizer = way.source.load_tokenizer()
+    text = " ".join(row["text"] for row in Bundled("parallel").rows("fr"))
+    way.ids = torch.tensor([tokenizer(text)["input_ids"][:PREFILL]])
+    way.prompt = tokenizer(PROMPT, return_tensors="pt")["input_ids"]
+    return tokenizer
+
+
 def evaluate(ways: Sequence[Way], data: Data) -> None:
     """Compare every way with the original; trimmed models under the normalizer of all tokens."""
     task, before = data.task(), None
-    text = " ".join(row["text"] for row in Bundled("parallel").rows("fr"))
     for way in ways:
-        tokenizer = way.source.load_tokenizer()
-        way.ids = torch.tensor([tokenizer(text)["input_ids"][:PREFILL]])
-        way.prompt = tokenizer(PROMPT, return_tensors="pt")["input_ids"]
+        tokenizer = read_inputs(way)
         if way.trimmed is not None and way.whole is not None:
             check_logits(way)
             model = ModelSource(way.whole, "float32").load_model()
