@@ -9,10 +9,11 @@ from tokenizer_kinds import TRANSLATING
 
 from mlprune.comparison import differences_of
 from mlprune.comparison.headline import headline
+from mlprune.comparison.schema1 import headline_tasks
 from mlprune.data.corpora import Bundled, LocalFiles
 from mlprune.errors import UserError
 from mlprune.evaluation.results import summarize, task_records
-from mlprune.evaluation.tasks import TranslationTask
+from mlprune.evaluation.tasks import PerplexityTask, TranslationTask
 from mlprune.metrics import Translation
 from mlprune.report.headline import headline as report_headline
 from mlprune.runs.content import RunContent
@@ -170,3 +171,12 @@ def test_headlines_name_chrf_beside_bleu(tmp_path: Path) -> None:
     assert "; translation chrF++ by -" in text
     run = RunContent(tmp_path, "v0", results={"dense": results["dense"][1]})
     assert report_headline(run) == "The dense model: translation BLEU 100.0 on average over languages (chrF++ 100.0)."
+
+
+def test_a_translation_has_a_sentence_beside_other_tasks() -> None:
+    others = PerplexityTask(["fr"], limit=1)
+    records = {
+        ("perplexity", "fr"): [{"id": "0", "log_prob": -9.0, "chars": 4}],
+        ("translation", "fr"): [{"id": "0", "output": "a cat", "reference": "a cat", "target_lang": "en"}],
+    }
+    assert headline_tasks(summarize([others, task()], records, "dense")) == ["perplexity", "translation"]

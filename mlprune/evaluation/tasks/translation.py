@@ -68,7 +68,6 @@ class TranslationTask(GeneratedTask):
     """
 
     fewshot: Corpus
-    headline = False
     usual_pivot = None  # the average is over all directions
 
     def __init__(
