@@ -26,7 +26,7 @@ ALLOWED = {
     "pruning": BOTTOM | {"models"},
     "analysis": BOTTOM | {"models", "pruning"},
     "comparison": BOTTOM | {"metrics", "runs"},
-    "studies": BOTTOM | {"metrics", "comparison", "evaluation", "present", "runs"},
+    "studies": BOTTOM | {"metrics", "comparison", "evaluation", "present", "pruning", "runs"},
     "present": BOTTOM | {"metrics", "comparison"},
     "interventions": BOTTOM | {"models", "data", "metrics", "pruning", "analysis", "evaluation"},
     "evaluation": BOTTOM | {"models", "data", "metrics", "comparison", "present"},

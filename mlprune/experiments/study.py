@@ -10,8 +10,8 @@ from mlprune.callbacks.calibration import RecipeCalibration
 from mlprune.callbacks.console import print_line, print_tables
 from mlprune.comparison.schema1 import read_sweep
 from mlprune.errors import UserError
-from mlprune.evaluation.tasks import Task
 from mlprune.experiments.dense import find_dense
+from mlprune.experiments.entries import entries_of
 from mlprune.experiments.evaluations import Evaluations
 from mlprune.experiments.recipe_controls import controls_of
 from mlprune.experiments.stages import Stages
@@ -20,7 +20,6 @@ from mlprune.files import whole_file, write_json
 from mlprune.inputs import model_parts, plain
 from mlprune.log import log
 from mlprune.models.blocks import find_blocks
-from mlprune.module import PruningModule
 from mlprune.present import curves_of, curves_table
 from mlprune.present.figures import sparsity_curves
 from mlprune.present.study import leaderboard
@@ -31,12 +30,11 @@ from mlprune.runs.inputs import Part
 from mlprune.runs.reading import SCHEMA_VERSION, read_json
 from mlprune.studies.judging import Entry, Judge, against_of, next_round
 from mlprune.studies.looks import STUDY, Looks, find_looks, hash_of
-from mlprune.studies.outcome import conclude
+from mlprune.studies.outcome import conclude, write_outcome
 from mlprune.studies.plan import CONFIRM, check_entries, check_left_out, make_plan
 from mlprune.studies.recipes import in_recipe
 from mlprune.studies.rows import check_calibration
 from mlprune.studies.screening import SCREENED, Screen
-from mlprune.studies.shards import write_outcome
 from mlprune.studies.spec import Select, Study
 from mlprune.studies.store import Store, check_covered
 
@@ -77,6 +75,7 @@ class StudyExperiment:
         self.looks: Looks | None = None
         self._chosen: list[Entry] = []
         self._gains: list[dict[str, float]] = []
+        self._left: list[str] = []  # captions of phases that need the results of all parts
 
     def check(self) -> None:
         """Raise UserError if recipes do not fit the model or the prompts; before anything is read of the rows."""
@@ -119,8 +118,9 @@ class StudyExperiment:
                 check_calibration(examples, self.plan.parts.values(), variant.data.calibration_texts())
         if CONFIRM in self.plan.parts and run.writes:  # others do not know the folder yet, and write no look down
             rows = hash_of(examples, self.plan.parts[CONFIRM])
-            self.looks = find_looks(rows, plain(study.endpoint), self._earlier(), run.folder)
-            self.looks.check(study.look_again)
+            looks = find_looks(rows, plain(study.endpoint), self._earlier(), run.folder)
+            looks.check(study.look_again)
+            self.looks = None if self._only_selects else looks
         if self.dense is not None:
             check_covered(find_dense(self.dense)[1], examples, self.plan.parts.values())
         run.data.evaluate_parts(list(self.plan.parts.values()))
@@ -181,7 +181,7 @@ class StudyExperiment:
         self.evaluations.expect(self.plan.cost(len(self.study.seeds or [0]), NUM_CONTROLS * self.study.controls))
         place, total = self.study.part
         self._chosen = self.judged[place::total]
-        found: list[Phase] = [
+        choosing: list[Phase] = [
             (
                 f"selection, round {number + 1} of {len(self.plan.rounds)}"
                 if self.plan.top
@@ -190,10 +190,19 @@ class StudyExperiment:
             )
             for number in range(len(self.plan.rounds))
         ]
+        judging: list[Phase] = []
         if CONFIRM in self.plan.parts:
-            found.append(("confirming the chosen recipes", self._confirm))
-            found += [("controls of the confirmed recipes", self._control)] if self.study.controls else []
-        return found
+            judging.append(("confirming the chosen recipes", self._confirm))
+            judging += [("controls of the confirmed recipes", self._control)] if self.study.controls else []
+        if self.study.shard is not None:
+            alone = [] if self._only_selects else judging[:1]
+            judging, self._left = alone, [caption for caption, _ in judging[len(alone) :]]
+        return [*choosing, *judging]
+
+    @property
+    def _only_selects(self) -> bool:
+        """Whether this is a part of a study that confirms recipes, which are chosen among those of all parts."""
+        return self.study.shard is not None and bool(self.plan.top and self.plan.rounds)
 
     def _select(self, number: int) -> None:
         parts = self.plan.select_parts
@@ -203,7 +212,7 @@ class StudyExperiment:
         judge, seen = self.judge(), parts[: number + 1]
         gains = self.evaluations.agreed(lambda: {entry.name: judge.gain(entry, seen) for entry in self._chosen})
         self._gains.append(gains)
-        if self.plan.top:
+        if self.plan.top and not self._only_selects:
             self._chosen = next_round(self._chosen, gains, self.plan.rounds, number, self.plan.top)
 
     def _confirm(self) -> None:
@@ -258,7 +267,7 @@ class StudyExperiment:
     def _write_shard(self) -> dict[str, Any]:
         """Say that this is a part, of which nothing can be claimed."""
         answer = f"Part {self.study.shard} of a study; `mlprune report` with the folders of all parts merges them."
-        content = self.declared() | {"gains": self._gains, "answer": answer}
+        content = self.declared() | {"gains": self._gains, "left": self._left, "answer": answer}
         write_json(self.run.folder / STUDY, content)
         print_line(answer, "bold")
         return content
@@ -281,29 +290,3 @@ class StudyExperiment:
             print_tables(tables)
             print_line(outcome.answer, "bold")
         return content
-
-
-def entries_of(variants: Sequence[Variant], base: PruningModule, tasks: Sequence[Task]) -> list[Entry]:
-    """Return the recipes of variants, with their seeds and where the results of their dense model are.
-
-    Args:
-        variants: All variants.
-        base: The run's own model, whose results are the run's.
-        tasks: The tasks.
-    """
-    found: dict[str, Entry] = {}
-    modules = {id(base): 0}
-    for variant in variants:
-        recipe = variant.recipe
-        number = 0 if _compares_with(variant.module, base) else modules.setdefault(id(variant.module), len(modules))
-        dense = f"dense/{number}" if number else ""
-        differs = dict(recipe.values), dict(recipe.differs)
-        left_out, endpoint = variant.left_out(tasks), dict(recipe.endpoint)
-        entry = Entry(recipe.name, recipe.folder, [], *differs, dense, recipe.control, endpoint, left_out)
-        found.setdefault(recipe.folder, entry).seeds.append(variant.seed)
-    return list(found.values())
-
-
-def _compares_with(module: PruningModule, base: PruningModule) -> bool:
-    """Whether a model is the run's, made smaller in a way that leaves likelihoods comparable."""
-    return bool(module.smaller) and module.given == base.given and all(step.keeps_tokens for step in module.smaller)

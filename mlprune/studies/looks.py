@@ -1,6 +1,6 @@
 """Looks at confirmation rows: each study counts its own and those of studies before it, by hash of the rows."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,8 +75,22 @@ def find_looks(rows: str, study: Any, folders: Iterable[Path], own_folder: Path 
     found: dict[str, Path] = {}
     for folder in folders:
         if own_folder is None or folder.resolve() != own_folder.resolve():
-            for look in read_json(folder / STUDY).get("look_ids", {}).get(rows, []):
-                found[str(look)] = folder
+            found |= dict.fromkeys(_look_ids(folder, rows), folder)
+    if own_folder is not None:
+        found.pop(_own_look(_look_ids(own_folder, rows), rows, study), None)
     before = frozenset(found)
     where = str(next(reversed(found.values()))) if found else ""
-    return Looks(rows, before, digest([rows, study, sorted(before)]), where)
+    return Looks(rows, before, _look_id(rows, study, before), where)
+
+
+def _look_ids(folder: Path, rows: str) -> list[str]:
+    return [str(look) for look in read_json(folder / STUDY).get("look_ids", {}).get(rows, [])]
+
+
+def _look_id(rows: str, study: Any, before: Iterable[str]) -> str:
+    return digest([rows, study, sorted(before)])
+
+
+def _own_look(known: Sequence[str], rows: str, study: Any) -> str:
+    """Which of the looks that a folder knows is its study's; its parts, which may lie beside it, know the same."""
+    return next((look for look in known if _look_id(rows, study, {*known} - {look}) == look), "")

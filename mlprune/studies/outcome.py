@@ -2,12 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from mlprune.comparison.difference import Difference
+from mlprune.files import write_json, write_text
+from mlprune.present.study import leaderboard, study_csv
+from mlprune.present.table import to_csv, to_latex
 from mlprune.studies.decision import Claim, Confirmation, decide
 from mlprune.studies.evidence import Evidence, evidence_of
 from mlprune.studies.judging import Entry, Judge
+from mlprune.studies.looks import STUDY
 from mlprune.studies.shift import fitted_evidence
 
 CONFIRM, SELECT, CONTROL = "confirm", "select", "control"
@@ -98,6 +103,21 @@ def claim_to_json(claim: Claim) -> dict[str, Any]:
         "verdict": claim.verdict,
         "constants": constants,
     }
+
+
+def write_outcome(folder: Path, declared: dict[str, Any], outcome: Outcome) -> dict[str, Any]:
+    """Write study.json, study.csv and study.tex, and return the content of the first.
+
+    Args:
+        folder: The study's folder.
+        declared: What was declared.
+        outcome: What was found.
+    """
+    content = declared | outcome.to_json()
+    write_text(folder / "study.csv", to_csv(study_csv([(line.before, line.row) for line in outcome.lines])))
+    write_text(folder / "study.tex", "\n\n".join(map(to_latex, leaderboard(content))) + "\n")
+    write_json(folder / STUDY, content)
+    return content
 
 
 def conclude(

@@ -58,8 +58,9 @@ class Study:
         controls: Run controls of the confirmed recipes beside them.
         earlier: Folders of earlier studies, whose looks at the confirmation rows count.
         look_again: Look at confirmation rows that were looked at before.
-        shard: Evaluate only a part of the recipes, as ``1/4``; ``mlprune report`` merges the parts' folders. Not with
-            a selection that is confirmed, or with controls, which depend on all recipes.
+        shard: Evaluate only a part of the recipes, as ``1/4``; ``mlprune report`` merges the parts' folders. What needs
+            the results of all recipes is left to the merged run: the confirmation of those that are chosen, and
+            controls.
 
     Raises:
         UserError: If a value is not allowed, or two do not go together.
@@ -124,9 +125,6 @@ class Study:
             found = SHARD.fullmatch(self.shard)
             if not found or int(found[1]) > int(found[2]):
                 raise UserError(f"study.shard '{self.shard}' is not allowed; give i/n, such as 1/4, i from 1 to n")
-            if self.confirm is not None and (self.select is not None or self.controls):
-                key = "study.select" if self.select is not None else "study.controls"
-                raise UserError(f"study.shard: {key} needs the results of all recipes; leave it out, or study.shard")
 
     def _check_rows(self) -> None:
         if self.confirm is not None and self.endpoint is None:

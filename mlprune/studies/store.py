@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,11 @@ class Store:
     def keep(self, recipe: str, seed: int, part: str) -> None:
         """Move the run's last evaluation to its place."""
         move_evaluation(self.folder, self.place(recipe, seed, part))
+
+    def forget(self, recipe: str, seeds: Iterable[int], parts: Iterable[str]) -> None:
+        """Remove a recipe's evaluations on some parts of the rows, where there are any."""
+        for seed, part in product(seeds, parts):
+            shutil.rmtree(self.place(recipe, seed, part), ignore_errors=True)
 
     def records(self, recipe: str, seed: int, parts: Sequence[str]) -> list[TaskRecords]:
         """Return the records of a recipe on some parts of the rows, which are complete."""

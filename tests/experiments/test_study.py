@@ -8,36 +8,8 @@ from typing import Any
 
 import pytest
 import yaml
-from planted import NOTHING, SHIFT, SKILL
+from planted_studies import STUDY, read, write
 from tiny_runs import RUN, tiny_config
-
-STUDY: dict[str, Any] = {
-    "question": "Does any recipe help?",
-    "endpoint": {"metric": "accuracy", "tasks": ["reviews"], "languages": ["fr", "es"], "average": True},
-    "select": {"rows": "0-39"},
-    "confirm": {"rows": "40-155", "top": 3},
-    "seeds": [0, 1],
-    "recipes": {
-        "nothing": {"pattern.sparsity": NOTHING},
-        "skill": {"pattern.sparsity": SKILL},
-        "shift": {"pattern.sparsity": SHIFT},
-    },
-}
-
-
-def write(folder: Path, model: Path, name: str = "study.yaml", **changes: Any) -> Path:
-    """Write the configuration of a study over one planted task."""
-    bundled = {"class_path": "mlprune.data.corpora.Bundled", "init_args": {"name": "reviews"}}
-    options = {"name": "reviews", "template": "marc", "languages": ["en", "fr", "es"], "corpus": bundled}
-    config = tiny_config(model, pruning={"propagate": "dense"})
-    config["data"]["tasks"] = [{"class_path": "planted.Planted", "init_args": options}]
-    config["study"] = {**STUDY, "controls": False, **changes}
-    (folder / name).write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
-    return folder / name
-
-
-def read(run: Path) -> dict[str, Any]:
-    return json.loads((run / "study.json").read_text(encoding="utf-8"))
 
 
 def test_planted_effects_come_to_the_right_sentence_whatever_interrupts(
@@ -203,7 +175,7 @@ MISTAKES = {
     "screened at nothing": (changed(select={"screen": 0.0}), ["study.select.screen 0 is not allowed", "above 0"]),
     "one folder for two": ({"recipes": {"a b": {}, "a-b": {}}}, ["folder name", "another name"]),
     "shard": ({"shard": "3/2"}, ["study.shard '3/2'", "1/4"]),
-    "shard of a selection": ({"shard": "1/2"}, ["study.shard", "study.select needs the results of all recipes"]),
+    "more parts than recipes": ({"shard": "1/4"}, ["study.shard 1/4", "there are 3 recipes"]),
     "earlier": ({"earlier": ["nowhere"]}, ["study.earlier", "nowhere"]),
 }
 
@@ -286,27 +258,3 @@ def test_the_papers_table_runs_on_a_tiny_model(mlprune, tiny_folder: Path, tmp_p
     page = html.unescape((RUN / "report.html").read_text(encoding="utf-8"))
     assert study["question"] in page
     assert "fr-en highest dropped" in page
-
-
-def test_parts_of_a_study_merge_to_what_one_run_gives(mlprune, tiny_folder: Path, tmp_path: Path) -> None:
-    nothing = {"pattern.sparsity": NOTHING, "endpoint": {"languages": ["es"]}}
-    recipes = STUDY["recipes"] | {"nothing": nothing}
-    config = write(tmp_path, tiny_folder, select=None, seeds=[0], confirm={"rows": "40-79"}, recipes=recipes)
-    assert mlprune("fit", "--config", config, "--trainer.default_root_dir", "whole")[0] == 0
-    judged = {row["system"]: (row["language"], row["n"]) for row in read(Path("whole", RUN))["confirmed"]}
-    assert judged == {"nothing": ("es", 40), "skill": ("average", 80), "shift": ("average", 80)}
-    for part in ("2/2", "1/2"):
-        status, _, err = mlprune("fit", "--config", config, "--study.shard", part)
-        assert status == 0, err
-    parts = [RUN, RUN.with_name("version_1")]
-    status, _, err = mlprune("report", parts[0], parts[0])
-    assert status == 2
-    assert "parts 2, 2 of 2" in err
-    status, out, err = mlprune("report", *parts)
-    assert status == 0, err
-    merged = Path(out.strip()).parent
-    for name in ("study.json", "study.csv", "study.tex"):
-        assert (merged / name).read_bytes() == Path("whole", RUN, name).read_bytes(), name
-    status, _, err = mlprune("fit", "--config", config, "--study.shard", "1/2")
-    assert status == 2
-    assert "looked at once already" in err
