@@ -320,6 +320,15 @@ class PruningDataModule(LightningDataModule):
         self._parts = parts
         self.tasks = [task for task in self._every_task if parts is None or any(task.name in part for part in parts)]
 
+    def num_rows(self, part: Part) -> int:
+        """Return how many of the examples that were read a part names, over all languages."""
+        found = 0
+        for task, named in part.items():
+            for lang, examples in self._examples[task].items():
+                ids = named.get(lang, ()) if isinstance(named, Mapping) else named
+                found += len(examples.keys() & set(ids))
+        return found
+
     def texts(self) -> list[str]:
         """Return what prompts and examples have the model read, as far as they have been chosen and read."""
         chosen = [*self.chosen.values(), *self.chosen_training.values()]

@@ -1,8 +1,6 @@
 """The evaluations of a study: each recipe is pruned in place, evaluated on a part of the rows, and put back."""
 
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import timedelta
 from functools import partial
 from typing import Any, TypeVar
 
@@ -11,6 +9,7 @@ from torch import Tensor
 from mlprune.callbacks.calibration import Job, RecipeCalibration
 from mlprune.experiments.calibrations import Calibrations, groups_of, needs_statistics
 from mlprune.experiments.stages import Stages
+from mlprune.experiments.time_left import TimeLeft
 from mlprune.experiments.variants import Variant
 from mlprune.log import log
 from mlprune.module import PruningModule
@@ -20,7 +19,7 @@ from mlprune.runs.facts import describe
 from mlprune.runs.unfinished import Unfinished
 from mlprune.studies.judging import Entry, Judge
 from mlprune.studies.plan import Plan
-from mlprune.studies.screening import SCREENED
+from mlprune.studies.screening import SCREENED, Rows
 from mlprune.studies.store import RESULTS, Store, move_evaluation
 
 T = TypeVar("T")
@@ -60,7 +59,9 @@ class Evaluations:
         self.add(variants, entries)
         self._base = run.module
         self._weights: DenseWeights | None = None
-        self._started, self._cost, self._done = time.monotonic(), 0, 0
+        self._expected: Mapping[str, int] = {}
+        self._left: TimeLeft | None = None
+        self._asked: dict[tuple[str, str], Rows] = {}  # of recipes and parts, where rows are screened
 
     @property
     def store(self) -> Store:
@@ -76,12 +77,13 @@ class Evaluations:
 
     def evaluate(self, entries: Sequence[Entry], part: str, caption: str) -> None:
         """Evaluate some recipes, with all their seeds, on a part of the rows, unless an earlier start did."""
-        left = [
-            (variant, entry)
-            for entry in entries
-            for variant in self.variants[entry.folder]
-            if not self.agreed(partial(self.store.has, entry.folder, variant.seed, part))
-        ]
+        pairs = [(variant, entry) for entry in entries for variant in self.variants[entry.folder]]
+        left = []
+        for variant, entry in pairs:
+            if self.agreed(partial(self.store.has, entry.folder, variant.seed, part)):
+                self.time_left.skip(self._size(entry, part))
+            else:
+                left.append((variant, entry))
         for module in {id(variant.module): variant.module for variant, _ in left}.values():
             chosen = [(variant, entry) for variant, entry in left if variant.module is module]
             self._use(module)
@@ -89,9 +91,9 @@ class Evaluations:
             self._check_interventions([variant for variant, _ in chosen])
             self.calibrations.prepare([variant for variant, _ in chosen])
             for variant, entry in chosen:
-                log.info("%s: %s%s", caption, variant.caption, self._time_left())
+                log.info("%s: %s%s", caption, variant.caption, self.time_left)
                 self._evaluate(variant, entry, part)
-                self._done += self.plan.sizes.get(part, 0)
+                self.time_left.count(self._size(entry, part))
         self._use(self._base)
 
     def _check_interventions(self, variants: Sequence[Variant]) -> None:
@@ -128,11 +130,13 @@ class Evaluations:
         """The rows of a part that a recipe is asked."""
         ids = self.plan.parts[part if part != SCREENED else self.plan.select_parts[0]]
         ids = entry.rows(ids, self.plan.deciding)
-        judge = self.judge()
+        judge, key = self.judge(), (entry.folder, part)
         if judge.screen is None or part not in (SCREENED, *judge.screen.parts):
             return ids
-        screen = judge.screen
-        return self.agreed(lambda: screen.asked(part, ids, judge.dense(entry)))
+        if key not in self._asked:
+            screen = judge.screen
+            self._asked[key] = self.agreed(lambda: screen.asked(part, ids, judge.dense(entry)))
+        return self._asked[key]
 
     def _rows_of(self, dense: str) -> list[Mapping[str, list[str]]]:
         """The rows that any recipe of a dense model is evaluated on, part by part."""
@@ -140,15 +144,23 @@ class Evaluations:
         left = set(self.plan.deciding) - wanted
         return [{task: ids for task, ids in part.items() if task not in left} for part in self.plan.parts.values()]
 
-    def expect(self, cost: int) -> None:
-        """Know how many examples are to be evaluated in all, for the time left."""
-        self._cost, self._done, self._started = cost, 0, time.monotonic()
+    def _size(self, entry: Entry, part: str) -> int:
+        """How many rows of a part a recipe is asked, in all tasks and languages."""
+        return self.run.data.num_rows(self._rows(entry, part))
 
-    def _time_left(self) -> str:
-        if not self._done or not self._cost:
-            return ""
-        seconds = (time.monotonic() - self._started) / self._done * max(self._cost - self._done, 0)
-        return f" (whole study: {timedelta(seconds=round(seconds))} left)"
+    def expect(self, evaluations: Mapping[str, int]) -> None:
+        """Know for the time left about how many recipes are evaluated on each part of the rows."""
+        self._expected = evaluations
+
+    @property
+    def time_left(self) -> TimeLeft:
+        """The time left, counted from the first recipe on; what is screened is known once the dense model was asked."""
+        if self._left is None:
+            like_most = next((entry for entry in self.entries if not entry.dense), None)
+            sizes = {part: self._size(like_most, part) for part in self._expected} if like_most else self.plan.sizes
+            seeds = sum(map(len, self.variants.values())) / len(self.variants)
+            self._left = TimeLeft(seeds * sum(count * sizes.get(part, 0) for part, count in self._expected.items()))
+        return self._left
 
     def agreed(self, decide: Callable[[], T]) -> T:
         """Return what the process that writes finds in its files, on every process."""

@@ -178,9 +178,9 @@ class StudyExperiment:
         """Return what is done after the dense evaluation, with captions."""
         known = self.variants, self.entries
         self.evaluations = Evaluations(self.run, self.plan, *known, self.stages, self.schedule, self.judge)
-        self.evaluations.expect(self.plan.cost(len(self.study.seeds or [0]), NUM_CONTROLS * self.study.controls))
         place, total = self.study.part
         self._chosen = self.judged[place::total]
+        self.evaluations.expect(self._expected())
         choosing: list[Phase] = [
             (
                 f"selection, round {number + 1} of {len(self.plan.rounds)}"
@@ -198,6 +198,19 @@ class StudyExperiment:
             alone = [] if self._only_selects else judging[:1]
             judging, self._left = alone, [caption for caption, _ in judging[len(alone) :]]
         return [*choosing, *judging]
+
+    def _expected(self) -> dict[str, int]:
+        """About how many recipes are evaluated on each part of the rows."""
+        plan, here = self.plan, len(self._chosen)
+        found = {
+            part: here if self._only_selects else min(step.recipes, here)
+            for part, step in zip(plan.select_parts, plan.rounds, strict=True)
+        }
+        if CONFIRM in plan.parts and not self._only_selects:
+            top = min(plan.top, here)
+            found[CONFIRM] = top * (1 + NUM_CONTROLS * (self.study.controls and self.study.shard is None))
+            found |= {SCREENED: top} if self.judge().screen is not None else {}
+        return {part: number + len(self.references) for part, number in found.items()}
 
     @property
     def _only_selects(self) -> bool:

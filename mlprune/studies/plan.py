@@ -38,17 +38,6 @@ class Plan:
         """The parts that choose."""
         return [name for name in self.parts if name != CONFIRM]
 
-    def cost(self, num_seeds: int, num_controls: int) -> int:
-        """Return about how many examples recipes are evaluated on in all.
-
-        Args:
-            num_seeds: Calibration seeds.
-            num_controls: Controls of each confirmed recipe.
-        """
-        pairs = zip(self.rounds, self.select_parts, strict=False)
-        judged = self.top * (1 + num_controls) * self.sizes.get(CONFIRM, 0)
-        return num_seeds * (sum(step.recipes * self.sizes[part] for step, part in pairs) + judged)
-
 
 def make_plan(
     study: Study, tasks: Sequence[Task], examples: Mapping[str, Examples], num_recipes: int, seed: int = 0

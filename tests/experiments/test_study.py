@@ -11,6 +11,8 @@ import yaml
 from planted_studies import STUDY, read, write
 from tiny_runs import RUN, tiny_config
 
+from mlprune.experiments.time_left import TimeLeft
+
 
 def test_planted_effects_come_to_the_right_sentence_whatever_interrupts(
     mlprune, tiny_folder: Path, tmp_path: Path, monkeypatch
@@ -112,14 +114,27 @@ def test_recipes_are_judged_against_one_of_them(mlprune, tiny_folder: Path, tmp_
     assert judged == {"nothing", "skill"}, "the reference is judged too, against the dense model"
 
 
-def test_screening_chooses_the_same_where_no_screened_row_is_turned(mlprune, tiny_folder: Path, tmp_path: Path) -> None:
-    studies = []
+def test_screening_chooses_the_same_where_no_screened_row_is_turned(
+    mlprune, tiny_folder: Path, tmp_path: Path, monkeypatch
+) -> None:
+    studies: list[dict[str, Any]] = []
+    clocks: list[tuple[float, TimeLeft]] = []
+    begin = TimeLeft.__init__
+
+    def begun(self: TimeLeft, rows: float) -> None:
+        begin(self, rows)
+        clocks.append((rows, self))
+
+    monkeypatch.setattr(TimeLeft, "__init__", begun)
     for name, screen in (("all", None), ("screened", 2.2)):
         select = {"rows": "0-39", "metric": "accuracy", "screen": screen}
         config = write(tmp_path, tiny_folder, seeds=[0], select=select, confirm={"rows": "40-59", "top": 2})
         status, _, err = mlprune("fit", "--config", config, "--trainer.default_root_dir", name)
         assert status == 0, err
         studies.append(read(Path(name, RUN)))
+    (rows, _), (fewer, _) = clocks
+    assert rows == (3 * 40 + 2 * 20) * 3, "in three languages"
+    assert [clock.rows for _, clock in clocks] == [0, 0], "no more and no fewer were asked than was expected"
     whole, screened = studies
     for key in ("selected", "gains", "selection", "confirmed", "answer"):
         assert whole[key] == screened[key], key
@@ -127,6 +142,7 @@ def test_screening_chooses_the_same_where_no_screened_row_is_turned(mlprune, tin
     found = screened["screening"]
     assert found["turned"] == 0 < found["largest_turned"]["reviews"] < 2.2
     assert 0.05 < found["share"] < 0.5
+    assert rows - fewer == found["asked"] / 2, "what was screened, of the recipe that was not chosen"
     assert found["asked"] == round(2 * found["share"] * 120), "of both chosen recipes, in three languages"
     page = html.unescape(Path("screened", RUN, "report.html").read_text(encoding="utf-8"))
     assert f"of {found['asked']} such answers of the chosen recipes, asked at last, 0 were turned." in page
