@@ -112,8 +112,8 @@ def merge_shards(folders: Sequence[Path], target: Path) -> str:
         gains, chosen = _select(parts, judged, Store(partial))
         if parts.left:
             (partial / UNFINISHED).mkdir()
-            names = ", ".join(entry.name for entry in chosen)
-            left = f"{len(chosen)} of {len(judged)} recipes ({names}); left: {'; '.join(parts.left)}"
+            those = ", ".join(entry.name for entry in chosen)
+            left = f"{len(chosen)} of {len(judged)} recipes ({those}); left: {'; '.join(parts.left)}"
             write_json(partial / STUDY, declared | {"gains": gains, "answer": f"Not complete: {left}."})
             return left
         names = [entry.name for entry in chosen if CONFIRM in declared["sizes"]]
