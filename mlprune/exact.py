@@ -10,16 +10,17 @@ from torchmetrics import Metric
 from mlprune.distributed import meet
 
 NARROW = (torch.bfloat16, torch.float16)  # dtypes that round what a model computes
+WITHOUT_FLOAT64 = {"mps"}  # kinds of devices
 
 
 def accumulator_dtype(device: torch.device | str) -> torch.dtype:
-    """Return float64 where the device has it, else float32 (Apple's MPS).
+    """Return float64 where the device has it, else float32, as on Apple's MPS.
 
     Example:
         >>> accumulator_dtype("cpu")
         torch.float64
     """
-    return torch.float32 if torch.device(device).type == "mps" else torch.float64
+    return torch.float32 if torch.device(device).type in WITHOUT_FLOAT64 else torch.float64
 
 
 class ExactMetric(Metric):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mlprune.distributed import gather_objects
+from mlprune.exact import accumulator_dtype
 from mlprune.models.blocks import find_blocks, model_device
 from mlprune.pruning.capture import forward_inputs
 from mlprune.pruning.statistics import check_finite
@@ -150,13 +151,13 @@ class Magnitudes:
             for layer, value in layers.items():
                 check_finite(f"layer {layer}", group, value)
         return {
-            group: {layer: value[power].cpu() / self._prompts[group] for layer, value in layers.items()}
+            group: {layer: value[power].cpu().double() / self._prompts[group] for layer, value in layers.items()}
             for group, layers in sums.items()
         }
 
 
 def _add(sums: dict[str, Tensor], layer: str, x: Tensor, mask: Tensor | None) -> None:
-    norms = prompt_norms(x, mask).double()
+    norms = prompt_norms(x, mask).to(accumulator_dtype(x.device))
     total = torch.stack([norms.sum(0), norms.square().sum(0)])
     sums[layer] = sums[layer] + total if layer in sums else total
 

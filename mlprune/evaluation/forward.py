@@ -16,7 +16,7 @@ from transformers.cache_utils import CacheLayerMixin
 from mlprune.errors import NOT_FINITE, UserError
 from mlprune.evaluation.causality import check_causal, output_head, probe_inputs, probe_text
 from mlprune.evaluation.lengths import max_length
-from mlprune.exact import NARROW
+from mlprune.exact import NARROW, accumulator_dtype
 
 VOCABULARY_SLICE = 2048  # so few logits fit in the CPU cache while they are reduced
 MAX_SLICE_LOGITS = 1 << 26
@@ -135,7 +135,7 @@ class Scorer:
             self.cap = cap
             if _alike(self._finish(got), expected):
                 return
-        wide, both = got.double(), got.isfinite() & expected.isfinite()
+        wide, both = got.to(accumulator_dtype(got.device)), got.isfinite() & expected.isfinite()
         self.scale = float((wide * expected)[both].sum() / (wide * wide)[both].sum())
         if not _alike(self._finish(got), expected):
             raise UserError(f"{type(model).__name__}: logits are not its head's output; candidates cannot be scored")
