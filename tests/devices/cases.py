@@ -231,7 +231,7 @@ def reads(family: str) -> None:
 CASES = [pruning, methods, contrast, statistics, streaming, scoring, analysis, reads]
 
 if __name__ == "__main__":
-    with second_device():
-        for family, case in product((name for name in sys.argv[1:] if name != "--all"), CASES):
+    with second_device("--no-float64" in sys.argv):
+        for family, case in product((name for name in sys.argv[1:] if not name.startswith("--")), CASES):
             case(family)
             print(family, case.__name__, "passed", f"{time.process_time():.1f} s", flush=True)

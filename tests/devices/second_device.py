@@ -1,22 +1,23 @@
 """A second device without hardware: tensors on it lie in CPU memory, but cannot meet tensors on the CPU.
 
 Its type, ``second``, is registered for the rest of the process, so each test runs in one of its own. An operator with
-tensors on both devices (but for scalars and copies, as on any accelerator) and a forgotten ``.to`` raise; reads back to
-the host are counted. Kernels are those of the CPU: a real accelerator's rounding, memory and asynchronous execution are
-not imitated.
+tensors on both devices (but for copies, and scalars that it reads entry by entry, as on any accelerator) and a
+forgotten ``.to`` raise; reads back to the host are counted; it may lack float64, as Apple's does. Kernels are those of
+the CPU: a real accelerator's rounding, memory and asynchronous execution are not imitated.
 """
 
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
+
+from mlprune import exact
 
 NAME = "second"
 COPIES = {torch.ops.aten.copy_.default, torch.ops.aten._to_copy.default}
@@ -32,6 +33,7 @@ READS = {  # operators whose result, or its shape, the host waits for
 }
 INDEXED = {torch.ops.aten.index.Tensor, torch.ops.aten.index_put.default, torch.ops.aten.index_put_.default}
 
+_missing: set[torch.dtype] = set()
 host_reads: Counter[str] = Counter()  # file and line of mlprune or transformers that waited for the device
 
 
@@ -51,6 +53,8 @@ class SecondTensor(torch.Tensor):
 
     @staticmethod
     def __new__(cls, held: torch.Tensor) -> "SecondTensor":
+        if held.dtype in _missing:
+            raise TypeError(f"device '{NAME}' has no {held.dtype}")
         return torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
             cls,
             held.shape,
@@ -70,6 +74,9 @@ class SecondTensor(torch.Tensor):
     def data_ptr(self) -> int:
         return self.held.data_ptr()
 
+    def untyped_storage(self) -> torch.UntypedStorage:
+        return self.held.untyped_storage()
+
     def __deepcopy__(self, memo: dict[int, Any]) -> "SecondTensor":
         return SecondTensor(self.held.clone())
 
@@ -81,31 +88,54 @@ class SecondTensor(torch.Tensor):
         return _run(func, *args, **(kwargs or {}))
 
 
+def _map(function: Callable[[torch.Tensor], Any], value: Any) -> Any:
+    """Apply a function to all tensors among an operator's arguments or results."""
+    if isinstance(value, torch.Tensor):
+        return function(value)
+    if isinstance(value, list | tuple):
+        return type(value)([_map(function, part) for part in value])
+    if isinstance(value, dict):
+        return {name: _map(function, part) for name, part in value.items()}
+    return value
+
+
 def _run(func: Any, *args: Any, **kwargs: Any) -> Any:
     """Run an operator on the CPU; its results lie where it was asked for, or where its tensors lie."""
-    tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
-    here = [leaf for leaf in tensors if isinstance(leaf, SecondTensor)]
-    if func not in COPIES and {leaf.device.type for leaf in tensors if leaf.dim() > 0} > {NAME}:
-        raise RuntimeError(f"{func}: expected all tensors to be on the same device, but found '{NAME}' and others")
+    here: list[SecondTensor] = []
+    others: list[torch.Tensor] = []
+
+    def hold(leaf: torch.Tensor) -> torch.Tensor:
+        if isinstance(leaf, SecondTensor):
+            here.append(leaf)
+            return leaf.held
+        others.append(leaf)
+        return leaf
+
+    held_args, held_kwargs = _map(hold, args), _map(hold, kwargs)
+    if here and others and func not in COPIES:
+        _check_mixed(func, args, others)
     wanted = kwargs.get("device")
     to_host = wanted is not None and torch.device(wanted).type != NAME
     by_mask = func in INDEXED and any(getattr(place, "dtype", None) == torch.bool for place in args[1])  # a nonzero
     if func in READS or by_mask or (to_host and here):
         _count_read()
-    if wanted is not None:
-        kwargs = {**kwargs, "device": torch.device("cpu") if not to_host else wanted}
-    known = {id(leaf.held): leaf for leaf in here}
-    args, kwargs = tree_map(lambda leaf: leaf.held if isinstance(leaf, SecondTensor) else leaf, (args, kwargs))
-    if func is torch.ops.aten.histc.default and not args[0].is_floating_point():
-        args = (args[0].float(), *args[1:])  # accelerators count integers, the CPU does not
-    found = func(*args, **kwargs)
+    if wanted is not None and not to_host:
+        held_kwargs["device"] = torch.device("cpu")
+    if func is torch.ops.aten.histc.default and not held_args[0].is_floating_point():
+        held_args = (held_args[0].float(), *held_args[1:])  # accelerators count integers, the CPU does not
+    found = func(*held_args, **held_kwargs)
     if to_host or not (here or wanted is not None):
         return found
+    known = {id(leaf.held): leaf for leaf in here}
+    return _map(lambda leaf: known[id(leaf)] if id(leaf) in known else SecondTensor(leaf), found)
 
-    def placed(leaf: Any) -> Any:
-        return known.get(id(leaf), SecondTensor(leaf)) if isinstance(leaf, torch.Tensor) else leaf
 
-    return tree_map(placed, found)
+def _check_mixed(func: Any, args: Any, others: list[torch.Tensor]) -> None:
+    """Raise where an accelerator does: only a scalar on the CPU may be read beside its tensors, entry by entry."""
+    reads_scalar = func in INDEXED or torch.Tag.pointwise in func.tags
+    writes_other = func._schema.is_mutable and not isinstance(args[0], SecondTensor)
+    if writes_other or not reads_scalar or any(leaf.dim() > 0 for leaf in others):
+        raise RuntimeError(f"{func}: expected all tensors to be on the same device, but found '{NAME}' and others")
 
 
 class _Undispatched(TorchFunctionMode):
@@ -160,9 +190,16 @@ def _register() -> torch.library.Library:
 
 
 @contextmanager
-def second_device() -> Iterator[torch.device]:
-    """While open, modules and tensors can be moved to the second device."""
+def second_device(without_float64: bool = False) -> Iterator[torch.device]:
+    """While open, modules and tensors can be moved to the second device.
+
+    Args:
+        without_float64: The device does not have that dtype, as Apple's does not, and the package knows.
+    """
     _register()
     torch.__future__.set_swap_module_params_on_conversion(True)
+    if without_float64:
+        _missing.add(torch.float64)
+        exact.WITHOUT_FLOAT64.add(NAME)
     with _Undispatched():
         yield torch.device(NAME)

@@ -1,0 +1,154 @@
+"""python tests/devices/runs.py FAMILY ...: the command line gives on the second device what it gives on the CPU.
+
+``--no-float64``: the device has none, as Apple's. ``--all``: streaming too.
+"""
+
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from devices.second_device import NAME, second_device
+from lightning.pytorch.accelerators import Accelerator, AcceleratorRegistry
+from safetensors.torch import load_file
+from tiny import ENCODER_DECODER, tiny_model, tiny_tokenizer
+from tiny_runs import write_config
+
+from mlprune.cli import main
+from mlprune.pruning import load_masks
+
+ON_SECOND = [
+    *("--trainer.accelerator", NAME, "--trainer.strategy", "lightning.pytorch.strategies.SingleDeviceStrategy"),
+    *("--trainer.strategy.device", f"{NAME}:0"),
+]
+TWO_BLOCKS = {
+    "bloom": {"n_layer": 2},
+    "mt5": {"num_layers": 2, "num_decoder_layers": 2},
+    "llama": {"num_hidden_layers": 2, "max_position_embeddings": 2048},
+    "mixtral": {"num_hidden_layers": 2, "max_position_embeddings": 2048},
+}
+TASKS = "mlprune.evaluation.tasks"
+NLI = {"class_path": "mlprune.data.corpora.Bundled", "init_args": {"name": "nli"}}
+
+
+class SecondAccelerator(Accelerator):
+    """What Lightning asks of a kind of devices."""
+
+    def setup_device(self, device: torch.device) -> None:
+        assert device.type == NAME
+
+    def teardown(self) -> None:
+        """There is nothing to release."""
+
+    def get_device_stats(self, device: Any) -> dict[str, Any]:
+        return {}
+
+    @staticmethod
+    def parse_devices(devices: Any) -> int:
+        return int(devices)
+
+    @staticmethod
+    def get_parallel_devices(devices: Any) -> list[torch.device]:
+        return [torch.device(NAME, 0)] * devices
+
+    @staticmethod
+    def auto_device_count() -> int:
+        return 1
+
+    @staticmethod
+    def is_available() -> bool:
+        return True
+
+    @staticmethod
+    def name() -> str:
+        return NAME
+
+
+def config(family: str) -> Path:
+    """Write a tiny model and a run's config into the working folder, with training where the family allows it."""
+    model = Path("model")
+    tiny_model(family, **TWO_BLOCKS[family]).save_pretrained(model)
+    tiny_tokenizer().save_pretrained(model)
+    few = {"limit": 2}  # examples of each language
+    scored = {"name": "nli", "template": "xnli", "languages": ["en", "fr"], "corpus": NLI} | few
+    translated = {"languages": ["fr"], "shots": 1, "max_chars": 60, "max_new_tokens": 3} | few
+    tasks = [("CandidateTask", scored), ("TranslationTask", translated)]
+    if family not in ENCODER_DECODER:
+        tasks.append(("PerplexityTask", {"languages": ["fr"]} | few))
+    data = {"num_prompts": 3, "tasks": [{"class_path": f"{TASKS}.{name}", "init_args": init} for name, init in tasks]}
+    trainer = {"logger": False, "max_epochs": int(family not in ENCODER_DECODER)}
+    return write_config(Path(), model, data=data, trainer=trainer)
+
+
+def run(folder: str, *args: object) -> Path:
+    """Run the command line and return the run's folder."""
+    status = main([str(arg) for arg in (*args, "--trainer.default_root_dir", folder)])
+    assert status == 0, f"{folder}: {status}"
+    return Path(folder, "mlprune_run")
+
+
+def check_masks(here: Path, there: Path) -> None:
+    one, other = (load_masks(run / "masks.safetensors") for run in (here, there))
+    assert one.keys() == other.keys(), f"{there}: other layers"
+    assert all(torch.equal(one[path], other[path]) for path in one), f"{there}: masks differ"
+
+
+def check_weights(here: Path, there: Path) -> None:
+    one, other = (load_file(run / "pruned/model.safetensors") for run in (here, there))
+    torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
+
+
+def check_predictions(here: Path, there: Path, folder: str) -> None:
+    """Texts, ids and predictions are equal, and all numbers within 1e-5."""
+    files = sorted(file.name for file in (here / folder).iterdir())
+    assert files
+    assert files == sorted(file.name for file in (there / folder).iterdir())
+    for name in files:
+        rows, others = (
+            [json.loads(line) for line in (run / folder / name).read_text().splitlines()] for run in (here, there)
+        )
+        assert rows, name
+        for row, other in zip(rows, others, strict=True):
+            assert without_numbers(row) == without_numbers(other), f"{there}, {name}: {row} and {other}"
+            torch.testing.assert_close(numbers(row), numbers(other), rtol=0, atol=1e-5)
+
+
+def numbers(row: dict[str, Any]) -> list[float]:
+    """All floats of a record, in order."""
+    values = [value for entry in row.values() for value in (entry if isinstance(entry, list) else [entry])]
+    return [value for value in values if isinstance(value, float)]
+
+
+def without_numbers(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if not numbers({name: value})}
+
+
+def check(family: str) -> None:
+    """Run fit on both devices, and validate and test on the second: each gives what fit gave on the CPU."""
+    file = config(family)
+    here = run("cpu", "fit", "--config", file)
+    there = run("fit", "fit", "--config", file, *ON_SECOND)
+    check_masks(here, there)
+    check_weights(here, there)
+    check_predictions(here, there, "predictions.dense")
+    check_predictions(here, there, "predictions")
+    for streaming in ("false", "true") if "--all" in sys.argv else ("false",):
+        options = ["--pruning.streaming", streaming, *ON_SECOND]
+        check_masks(here, run(f"validate {streaming}", "validate", "--config", file, *options))
+    there = run("test", "test", "--config", file, "--model.name", here / "pruned", *ON_SECOND)
+    check_predictions(here, there, "predictions")
+
+
+if __name__ == "__main__":
+    AcceleratorRegistry.register(NAME, SecondAccelerator)
+    with second_device("--no-float64" in sys.argv), tempfile.TemporaryDirectory() as scratch:
+        for family in (name for name in sys.argv[1:] if not name.startswith("--")):
+            os.chdir(Path(scratch))
+            Path(family).mkdir()
+            os.chdir(family)
+            check(family)
+            print(family, "passed", f"{time.process_time():.1f} s", flush=True)
