@@ -209,7 +209,7 @@ class StudyExperiment:
         if CONFIRM in plan.parts and not self._only_selects:
             top = min(plan.top, here)
             found[CONFIRM] = top * (1 + NUM_CONTROLS * (self.study.controls and self.study.shard is None))
-            found |= {SCREENED: top} if self.judge().screen is not None else {}
+            found |= {SCREENED: top} if (self.study.select or Select()).screen is not None else {}
         return {part: number + len(self.references) for part, number in found.items()}
 
     @property
