@@ -40,8 +40,9 @@ def test_torchrun_on_two_nodes(one: tuple[Path, Path], tmp_path: Path) -> None:
 
 
 def test_nodes_by_their_variables() -> None:
-    """What launchers set, and nodes that fail: test_nodes.py, which forks and so needs a process of its own."""
-    command = [sys.executable, "-m", "pytest", "-n0", "-m", "slow", "tests/lightning/test_nodes.py"]
+    """What launchers set, nodes that fail, a study on nodes: tests that fork, and so need a process of their own."""
+    files = (f"tests/lightning/{name}.py" for name in ("test_nodes", "test_study_on_nodes"))
+    command = [sys.executable, "-m", "pytest", "-n0", "-m", "slow", *files]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout
 
