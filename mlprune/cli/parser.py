@@ -24,6 +24,7 @@ NOUNS = {
     "str": "text",
     "bool": "true or false",
     "list": "a list",
+    "tuple": "a list",
     "dict": "a mapping",
     "NoneType": "null",
 }
@@ -37,6 +38,13 @@ class OneLineParser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         raise UserError(explain(message, _keys(self)))
+
+    def instantiate(self, *args: Any, **kwargs: Any) -> Any:
+        """Build what was parsed; what a class refuses is explained as the parser's own errors are."""
+        try:
+            return super().instantiate(*args, **kwargs)
+        except ValueError as error:
+            raise UserError(explain(str(error), _keys(self))) from error
 
     def format_help(self, *args: Any, **kwargs: Any) -> str:
         """The help, in which the trainer's many options come after those of this package."""
@@ -130,6 +138,11 @@ def _unknown_option(found: re.Match[str], keys: list[str]) -> str:
     return f"'{found[1]}' is not an option of the class given{known}"
 
 
+def _not_accepted(found: re.Match[str], keys: list[str]) -> str:
+    kind, place, option = found.groups()
+    return _unknown_key(option if kind == "Subcommand" else f"{place}.{option}", keys)
+
+
 def _unknown_subcommand(found: re.Match[str], keys: list[str]) -> str:
     choices = re.findall(r"'([^']+)'", found[2]) or found[2].split(", ")
     return f"subcommand '{found[1]}' does not exist; give one of {', '.join(choices)}{did_you_mean(found[1], choices)}"
@@ -137,7 +150,7 @@ def _unknown_subcommand(found: re.Match[str], keys: list[str]) -> str:
 
 ABOUT_ARGUMENTS: tuple[tuple[str, Callable[[re.Match[str], list[str]], str]], ...] = (
     (r"unrecognized arguments: (-{0,2})([^\s=]+)", _unknown_flag),
-    (r"Subcommand '\w+' does not accept option '([^']+)'", lambda found, keys: _unknown_key(found[1], keys)),
+    (r"(Subcommand|Group) '(\w+)' does not accept option '([^']+)'", _not_accepted),
     (r"^(?:Option|Key) '([^']+)' is not (?:accepted|expected)$", _unknown_option),
     (r"^argument -*(\S+): expected one argument", lambda found, keys: f"{found[1]} needs a value"),
     (r"invalid choice: '([^']*)' \(choose from (.*)\)", _unknown_subcommand),
@@ -267,6 +280,8 @@ def _refused(key: str, value: str, expected: list[str]) -> str:
             allowed += [choice.strip("' ") for choice in found[1].split(",")]
         elif found := re.search(r"<class '([\w.]+)'>", kind):
             allowed.append(NOUNS.get(found[1], found[1].rpartition(".")[2]))
+        elif found := re.fullmatch(r"tuple with (\d+) elements?", kind):
+            allowed.append(f"a list of {found[1]}")
         else:
             allowed.append(kind)
     allowed = [noun for noun in dict.fromkeys(allowed) if (key, noun) != ("seed_everything", "true or false")]
@@ -343,6 +358,10 @@ ABOUT_VALUES: tuple[tuple[str, Callable[[_Refusal, re.Match[str]], str]], ...] =
     (
         r"Expected an? (.*?)\. Got value: (.*)$",
         lambda refusal, found: _refused(refusal.key, found[2], [found[1]]),
+    ),
+    (
+        r"(\w+): invalid literal for int\(\) with base 10: '(.*)'",  # a key of a mapping
+        lambda refusal, found: _refused(f"{refusal.key}.{found[1]}", found[2], ["<class 'int'>"]),
     ),
     (
         r"the following arguments are required: (.*)",

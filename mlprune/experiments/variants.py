@@ -160,8 +160,7 @@ class Builder:
     def _parsed(self, recipe: Recipe, settings: Mapping[str, Any]) -> Namespace:
         try:
             parsed = self._parser.parse_object(deepcopy(dict(settings)))  # it builds lists in place
-            instantiate = getattr(self._parser, "instantiate", None) or self._parser.instantiate_classes
-            found: Namespace = instantiate(parsed)
+            found: Namespace = self._parser.instantiate(parsed)
             return found
         except (UserError, ArgumentError, ValueError, TypeError, KeyError) as error:
             raise UserError(f"study, recipe '{recipe.name}': {one_line(str(error))}") from error

@@ -79,6 +79,12 @@ LINES: dict[str, str] = {
         "model.optimizer: ...AdmW...; give ...",
     "--model.optimizer torch.optim.SGD --model.optimizer.lr fast":
         "model.optimizer.lr: 'fast' is not allowed; give a number",
+    "--model.interventions [{class_path: mlprune.interventions.LRP2, init_args: {layers: [0, 1, 2]}}]":
+        "model.interventions.layers: '[0, 1, 2]' is not allowed; give a list of 2",
+    "--model.interventions [{class_path: mlprune.interventions.LRP2, init_args: {layers: many}}]":
+        "model.interventions.layers: 'many' is not allowed; give a list",
+    "--model.interventions [{class_path: mlprune.interventions.FeatureAblation, init_args: {features: {x: [0]}}}]":
+        "model.interventions.features: 'x' is not allowed; give an integer",
 }  # fmt: skip
 COMMANDS: dict[str, str] = {
     "": "no subcommand was given; give one of fit, validate, test",

@@ -148,6 +148,10 @@ def test_screening_chooses_the_same_where_no_screened_row_is_turned(
     assert f"of {found['asked']} such answers of the chosen recipes, asked at last, 0 were turned." in page
 
 
+def intervention(**options: Any) -> dict[str, Any]:
+    return {"class_path": "mlprune.interventions.LRP2", "init_args": options}
+
+
 def changed(**parts: Any) -> dict[str, Any]:
     """The study with some of its parts changed key by key."""
     return {name: {**STUDY[name], **part} if isinstance(part, dict) else part for name, part in parts.items()}
@@ -170,7 +174,22 @@ MISTAKES = {
     "misspelt key": ({"recipes": {"a": {"importanse": "Wanda"}}}, ["'importanse'", "did you mean 'importance'"]),
     "misspelt option": ({"grid": {"pruning.pattern.sparsty": [0.1]}}, ["sparsty", "recipe"]),
     "misspelt class": ({"recipes": {"a": {"importance": "Wand"}}}, ["recipe 'a'", "Wand"]),
-    "bad value": ({"recipes": {"a": {"pattern.sparsity": 1.5}}}, ["recipe 'a'", "1.5"]),
+    "misspelt key of the model": (
+        {"recipes": {"a": {"model.nme": "x"}}},
+        ["recipe 'a': 'model.nme' is not a key; did you mean 'model.name'?"],
+    ),
+    "bad value": (
+        {"recipes": {"a": {"pattern.sparsity": 1.5}}},
+        ["error: study, recipe 'a': Unstructured: sparsity 1.5 is not allowed"],
+    ),
+    "bad value within an intervention": (
+        {"recipes": {"a": {"intervention": intervention(layers=[2, 1])}}},
+        ["error: study, recipe 'a': LRP2: layers 2, 1 are not allowed"],
+    ),
+    "misspelt option of an intervention": (
+        {"recipes": {"a": {"intervention": intervention(layrs=[1, 2])}}},
+        ["recipe 'a': model.interventions: 'layrs' is not an option", "did you mean 'layers'"],
+    ),
     "tasks of its own": ({"recipes": {"a": {"data.tasks": []}}}, ["data.tasks", "same for all recipes"]),
     "empty grid": ({"grid": {"pruning.pattern.sparsity": []}}, ["study.grid", "at least one"]),
     "seed twice": ({"seeds": [0, 0]}, ["study.seeds", "each once"]),
