@@ -22,6 +22,13 @@ WHOLE_LOADERS = {  # a part of these would be only part of a model or of a test
 }
 
 
+FLATTENING = ("fsdp", "deepspeed")  # beginnings of strategies' names
+FLATTENS = (
+    "trainer.strategy {} splits weights in ways that masks do not support; give auto, ddp or "
+    "ModelParallelStrategy, and prune a model that is too large for a device with --pruning.streaming true"
+)
+
+
 def check_trainer(subcommand: str, trainer: Any) -> None:
     """Raise UserError if a trainer's setting makes no sense here, or would only fail when the model is pruned.
 
@@ -34,6 +41,8 @@ def check_trainer(subcommand: str, trainer: Any) -> None:
         if value not in (None, whole):
             what = "evaluate only part of each test" if key == "limit_test_batches" else "prune half a model"
             raise UserError(f"trainer.{key} {value} would {what}; leave it out and use {instead} instead")
+    if isinstance(trainer.strategy, str) and trainer.strategy.startswith(FLATTENING):  # Lightning asks for more first
+        raise UserError(FLATTENS.format(trainer.strategy))
     if subcommand != "fit":
         return
     epochs, steps = trainer.max_epochs, trainer.max_steps
@@ -88,10 +97,7 @@ def check_strategy(trainer: Trainer) -> None:
                 f"them; give model.dtype: {dtype}"
             )
     elif not isinstance(strategy, SingleDeviceStrategy | DDPStrategy):
-        raise UserError(
-            f"trainer.strategy {name} splits weights in ways that masks do not support; give auto, ddp or "
-            "ModelParallelStrategy, and prune a model that is too large for a device with --pruning.streaming true"
-        )
+        raise UserError(FLATTENS.format(name))
     elif getattr(strategy, "_start_method", "popen") != "popen":
         raise UserError("trainer.strategy: spawned or forked processes return nothing; give ddp")
 
