@@ -16,6 +16,7 @@ from jsonargparse import _typehints
 from lightning.pytorch.cli import LightningArgumentParser
 
 from mlprune.cli.classes import allowed_classes, class_of
+from mlprune.cli.foreign import named_here
 from mlprune.errors import UserError, did_you_mean, one_line
 
 NOUNS = {
@@ -126,7 +127,9 @@ def _unknown_flag(found: re.Match[str], keys: list[str]) -> str:
 
 
 def _unknown_key(given: str, keys: list[str]) -> str:
-    """Suggest a key, by its whole name or by its last part within the same section."""
+    """Suggest a key, by what transformers calls it, its whole name or its last part within the same section."""
+    if instead := named_here(given):
+        return f"'{given}' is not a key{instead}"
     section, _, last = given.rpartition(".")
     near = did_you_mean(last, [key.rpartition(".")[2] for key in keys if key.rpartition(".")[0] == section])
     near = near.replace("'", f"'{section}.", 1) if near and section else did_you_mean(given, keys)

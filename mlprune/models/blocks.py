@@ -271,8 +271,16 @@ class _Watch(ExitStack):
 def model_device(model: nn.Module) -> torch.device:
     """Return the device of a model's first parameter.
 
+    Raises:
+        UserError: If transformers spread the model over devices, or keeps parts of it elsewhere.
+
     Example:
         >>> model_device(nn.Linear(1, 1))
         device(type='cpu')
     """
+    if hasattr(model, "_hf_hook") or getattr(model, "_tp_size", None) not in (None, 1):  # accelerate's; transformers'
+        raise UserError(
+            f"{type(model).__name__} was spread over devices (device_map or tp_plan); load it without, or, if it is "
+            "too large for one device, prune its folder with prune_streaming"
+        )
     return next(model.parameters()).device

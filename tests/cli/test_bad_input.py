@@ -198,8 +198,21 @@ CONFIGS: dict[str, tuple[Callable[[Config], None], list[str]]] = {
     ),
     "flattened weights": (
         section("trainer", strategy="fsdp"),
-        ["strategy `fsdp`", "GPU", "accelerator='cpu'"],
+        ["trainer.strategy fsdp", "give auto, ddp or ModelParallelStrategy", "--pruning.streaming true"],
     ),
+    "weights flattened by what is not installed": (
+        section("trainer", strategy="deepspeed_stage_3"),
+        ["trainer.strategy deepspeed_stage_3", "give auto, ddp or ModelParallelStrategy"],
+    ),
+    "device_map": (
+        section("model", device_map="auto"),
+        ["'model.device_map' is not a key", "ModelParallelStrategy", "--pruning.streaming true", "configs/README.md"],
+    ),
+    "tensor parallelism of transformers": (
+        section("model", tp_plan="auto"),
+        ["'model.tp_plan' is not a key", "ModelParallelStrategy", "configs/README.md"],
+    ),
+    "dtype by its old name": (section("model", torch_dtype="bfloat16"), ["model.torch_dtype", "give model.dtype"]),
     "strategy": (section("trainer", strategy="ddpp"), ["strategy='ddpp'", "ddp"]),
     "precision": (section("trainer", precision="17"), ["trainer.precision", "'17'", "bf16-mixed"]),
     "epochs without end": (section("trainer", max_epochs=-1), ["trainer.max_epochs -1", "0 or more"]),
