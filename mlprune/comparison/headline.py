@@ -86,8 +86,9 @@ def _sentence(average: Difference, where: str, rows: Sequence[Difference], contr
     said = [_change(row, controls) for row in (average, *beside)]
     measured = [row for row in of_task if row.measure == average.measure]
     languages = [row for row in measured if row.language not in (AVERAGE, AVERAGE_ALL)]
-    named = f"{average.measure.title or average.measure.name} " if beside else ""
-    said += [f"{named}{text}" for text in _by_language(languages, controls)]
+    named = f"{average.measure.title or average.measure.name}: " if beside else ""
+    if by_language := _by_language(languages, controls):
+        said.append(named + "; ".join(by_language))
     return f"{where}, {done or f'{after} against {before}'} changed {'; '.join(said)}."
 
 

@@ -169,6 +169,7 @@ def test_headlines_name_chrf_beside_bleu(tmp_path: Path) -> None:
     text = headline(differences, [])
     assert text.startswith("On average over languages, pruning changed translation BLEU by -")
     assert "; translation chrF++ by -" in text
+    assert text.endswith("; BLEU: worse in both languages: French (-38.5) and Swahili (-38.5).")
     run = RunContent(tmp_path, "v0", results={"dense": results["dense"][1]})
     assert report_headline(run) == "The dense model: translation BLEU 100.0 on average over languages (chrF++ 100.0)."
 
