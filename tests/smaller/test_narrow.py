@@ -259,6 +259,7 @@ REFUSED = {
     "BloomForCausalLM: in its configuration the size of a head follows": ("bloom", {"heads": 1}),
     "XGLMForCausalLM: in its configuration the size of a head follows": ("xglm", {"heads": 1}),
     "FalconForCausalLM: in its configuration the size of a head follows": ("falcon", {"heads": 1}),
+    "M2M100ForConditionalGeneration: in its configuration the size of a head follows": ("m2m100", {"heads": 1}),
     "mlp.experts.gate_up_proj' is of experts": ("mixtral", {"units": 0.3}),
     "MT5ForConditionalGeneration uses its heads or units in a way that is not known": ("mt5", {"heads": 1}),
     "ADMM gives heads and units no scores": ("llama", {"units": 0.3, "importance": ADMM()}),
