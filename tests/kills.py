@@ -39,12 +39,30 @@ TEXTS = {
     "class_path": "mlprune.evaluation.tasks.PerplexityTask",
     "init_args": {"languages": ["fr"], "limit": 3},
 }
+REVIEWS = {
+    "class_path": "mlprune.evaluation.tasks.CandidateTask",
+    "init_args": {
+        "name": "reviews",
+        "template": "marc",
+        "languages": ["fr"],
+        "corpus": {"class_path": "mlprune.data.corpora.Bundled", "init_args": {"name": "reviews"}},
+        "rows": "0-7",
+    },
+}
+STUDY = {
+    "endpoint": {"tasks": ["reviews"], "languages": ["fr"]},
+    "select": {"rows": "0-3"},
+    "confirm": {"rows": "4-7", "top": 1},
+    "recipes": {"wanda": {}, "ria": {"importance": "mlprune.pruning.RIA", "propagate": "pruned"}},
+    "controls": False,
+}
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "fit": ("fit", {}),
     "sweep": ("fit", {"pruning": {"propagate": "dense", "sweep": [0.2, 0.4]}}),
     "streaming": ("validate", {"pruning": {"streaming": True}}),
     "training": ("fit", {"trainer": {"max_epochs": 3, "enable_checkpointing": True, "log_every_n_steps": 1}}),
     "analysis": ("validate", {"trainer": {"callbacks": [ANALYSIS]}}),
+    "study": ("fit", {"data": {"tasks": [REVIEWS]}, "pruning": {"propagate": "dense"}, "study": STUDY}),
     "smaller": ("fit", {"model": {"smaller": [TRIM, FEWER]}, "data": {"tasks": [TEXTS]}}),
 }
 WHERE = {"smaller": "lightning_logs/version_0/smaller"}  # else anywhere in the run's folder

@@ -12,13 +12,37 @@ from planted_studies import STUDY, read, write
 from tiny_runs import RUN, tiny_config
 
 from mlprune.experiments.time_left import TimeLeft
+from mlprune.studies.plan import CONFIRM
+from mlprune.studies.store import PREDICTIONS, Store
+
+
+def interrupt(patch: pytest.MonkeyPatch, kept: int, is_torn: bool) -> None:
+    """Have a start of a study end once it has kept some evaluations: within the next one, or while that is moved."""
+    from planted import Planted
+
+    keep, predict, seen = Store.keep, Planted.predict, {"kept": 0, "batches": 0}
+
+    def keeping(self: Store, *args: Any) -> None:
+        if is_torn and seen["kept"] == kept:
+            self.place(*args).mkdir(parents=True)
+            (self.folder / PREDICTIONS).rename(self.place(*args) / PREDICTIONS)
+            raise KeyboardInterrupt
+        keep(self, *args)
+        seen["kept"] += 1
+
+    def predicting(self: Planted, *args: Any) -> list[dict[str, Any]]:
+        seen["batches"] += seen["kept"] == kept and not is_torn
+        if seen["batches"] == 3:
+            raise KeyboardInterrupt
+        return predict(self, *args)
+
+    patch.setattr(Store, "keep", keeping)
+    patch.setattr(Planted, "predict", predicting)
 
 
 def test_planted_effects_come_to_the_right_sentence_whatever_interrupts(
     mlprune, tiny_folder: Path, tmp_path: Path, monkeypatch
 ) -> None:
-    from planted import Planted
-
     config = write(tmp_path, tiny_folder)
     status, out, err = mlprune("fit", "--config", config, "--trainer.default_root_dir", "whole")
     assert status == 0, err
@@ -42,19 +66,17 @@ def test_planted_effects_come_to_the_right_sentence_whatever_interrupts(
     page = html.unescape(Path("whole", RUN, "report.html").read_text(encoding="utf-8"))
     assert all(text in page for text in (STUDY["question"], study["answer"], "Selection against confirmation"))
 
-    predict, calls = Planted.predict, 0
-
-    def interrupted(self, model, tokenizer, lang, examples):
-        nonlocal calls
-        calls += 1
-        if calls == 60:
-            raise KeyboardInterrupt
-        return predict(self, model, tokenizer, lang, examples)
-
-    monkeypatch.setattr(Planted, "predict", interrupted)
-    with pytest.raises(SystemExit):
-        mlprune("fit", "--config", config, "--trainer.default_root_dir", "broken")
-    status, _, err = mlprune("fit", "--resume", Path("broken", RUN))
+    start, resume = ("--config", config, "--trainer.default_root_dir", "broken"), ("--resume", Path("broken", RUN))
+    for flags, kept, is_torn in ((start, 1, False), (resume, 2, True), (resume, 4, False)):
+        with monkeypatch.context() as patch:
+            interrupt(patch, kept, is_torn)
+            with pytest.raises(SystemExit):
+                mlprune("fit", *flags)
+    selected, confirmed = (
+        len(list(Path("broken", RUN).rglob(f"{part}/results.json"))) for part in ("select.0", CONFIRM)
+    )
+    assert (selected, confirmed) == (6, 1), "so that the last interruption is in the confirmation"
+    status, _, err = mlprune("fit", *resume)
     assert status == 0, err
     for name in ("study.json", "study.csv", "study.tex"):
         assert Path("whole", RUN, name).read_bytes() == Path("broken", RUN, name).read_bytes(), name
@@ -73,7 +95,6 @@ def test_planted_effects_come_to_the_right_sentence_whatever_interrupts(
     assert status == 2
     assert "lacks row '155' of task 'reviews', language 'fr'" in err
     part.write_text(complete, encoding="utf-8")
-    monkeypatch.setattr(Planted, "predict", predict)
     again = (
         "--study.look-again",
         "true",

@@ -23,7 +23,7 @@ def kills(folder: Path, count: int, seed: int) -> dict:
 
 
 def test_a_kill_of_every_kind_of_run_and_nothing_outside_of_runs_and_cache(tmp_path: Path) -> None:
-    found = kills(tmp_path, 5, seed=0)
+    found = kills(tmp_path, 6, seed=0)
     assert not found["failures"]
     outside = [path for name in ("home", "temporary") for path in (tmp_path / name).rglob("*")]
     assert not outside
