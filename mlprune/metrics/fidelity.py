@@ -159,10 +159,18 @@ def is_in_script(text: str, script: str) -> bool:
         >>> is_in_script("東京タワー", "Jpan"), is_in_script("Tokyo, 2024", "Jpan"), is_in_script("1 + 1", "Latn")
         (True, False, False)
     """
-    letters = (char for char in text if char.isalpha() or unicodedata.category(char) in ("Mc", "Mn"))
-    found = Counter(unicodedata.name(char, "?").split()[0].partition("-")[0] for char in letters)
-    found.pop("COMBINING", None)  # accents, which are of no script
+    found = Counter(map(_script_of, text))
+    found.pop("", None)
     return 2 * sum(found[name] for name in SCRIPTS[script]) > found.total()
+
+
+@cache
+def _script_of(char: str) -> str:
+    """The first word of a letter's name, which is its script; empty for what is of none, accents too."""
+    if not char.isalpha() and unicodedata.category(char) not in ("Mc", "Mn"):
+        return ""
+    name = unicodedata.name(char, "?").split()[0].partition("-")[0]
+    return "" if name == "COMBINING" else name
 
 
 def has_latin_word(text: str) -> bool:

@@ -4,6 +4,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -142,10 +143,11 @@ def _sample(texts: Iterable[str]) -> list[str]:
 def _fault(tokenizer: PreTrainedTokenizerBase, kind: str, texts: list[str]) -> str:
     """Return what is wrong with how texts are encoded, or nothing."""
     total = tokens = unknown = pieces = lost = written = foreign = 0
+    unknown_id = getattr(tokenizer, "unk_token_id", None)
     for text in texts:
         try:
             ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-            known = [token for token in ids if token != getattr(tokenizer, "unk_token_id", None)]
+            known = [token for token in ids if token != unknown_id]
             back = _letters(str(tokenizer.decode(known, clean_up_tokenization_spaces=False)))
         except Exception as error:  # tokenizers of a hundred kinds raise what they like
             reason = reason_of(error)
@@ -175,11 +177,13 @@ def _letters(text: str) -> str:
         'cava,world?'
     """
     folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", text).casefold())
-    return "".join(letter for letter in folded if unicodedata.category(letter)[0] not in "ZC" and not _is_mark(letter))
+    return "".join(filter(_is_letter, folded))
 
 
-def _is_mark(letter: str) -> bool:
-    return unicodedata.category(letter) == "Mn"
+@cache
+def _is_letter(sign: str) -> bool:
+    category = unicodedata.category(sign)
+    return category[0] not in "ZC" and category != "Mn"
 
 
 def _pieces(text: str) -> list[str]:
