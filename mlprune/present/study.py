@@ -18,6 +18,7 @@ OVER_BOTH = "over rows and calibration seeds; between seeds: standard deviation"
 OVER_ROWS = "over rows; one calibration seed says nothing of others"
 STARRED = "* the 95% interval of the difference, not corrected for the number of recipes, excludes zero for every seed"
 
+EACH_DENSE = "each recipe is compared with the dense row above it; models or rows differ"
 NOT_EVALUATED = "{} was not evaluated on this task"
 
 
@@ -171,7 +172,7 @@ def by_language(lines: Sequence[Mapping[str, str]], role: str) -> dict[tuple[str
 def language_tables(lines: Sequence[Mapping[str, str]], role: str) -> list[Table]:
     """Return a table for each task and measure as papers print them: recipes by languages, dense first.
 
-    A recipe that was not evaluated on a task has empty cells there.
+    A recipe that was not evaluated on a task has empty cells there. Recipes of another model stand below that model.
 
     Args:
         lines: Lines of study.csv.
@@ -189,13 +190,37 @@ def language_tables(lines: Sequence[Mapping[str, str]], role: str) -> list[Table
     for (task, _), recipes in found.items():
         rows = [row for languages in recipes.values() for found in languages.values() for row in found]
         measure, languages = rows[0].measure, list(dict.fromkeys(row.language for row in rows))
-        dense = {row.language: row.before for row in rows}
-        body = [("dense", *(measure.text(dense[lang]) for lang in languages))]
-        body += [(name, *(_mean_cell(recipes.get(name, {}).get(lang, [])) for lang in languages)) for name in names]
+        several = _by_dense(names, recipes)
+        body: list[tuple[str, ...]] = []
+        for dense, compared in several:
+            body.append(("dense", *(measure.text(dense.get(lang)) for lang in languages)))
+            body += [
+                (name, *(_mean_cell(recipes.get(name, {}).get(lang, [])) for lang in languages)) for name in compared
+            ]
         notes = (STARRED, *(NOT_EVALUATED.format(name) for name in names if name not in recipes))
+        notes += (EACH_DENSE,) if len(several) > 1 else ()
         labels = language_labels(languages, pivot_of(rows))
         tables.append(Table(title_of(task, measure), ("recipe", *labels), body, notes))
     return tables
+
+
+def _by_dense(
+    names: Sequence[str], recipes: Mapping[str, Languages]
+) -> list[tuple[dict[str, float | None], list[str]]]:
+    """Dense values by language, each with the recipes compared with them; several where models or rows differ.
+
+    A recipe that was not evaluated stays with those before it.
+    """
+    found: list[tuple[dict[str, float | None], list[str]]] = []
+    for name in names:
+        before = {lang: rows[0].before for lang, rows in recipes.get(name, {}).items()}
+        same = [entry for entry in found if all(entry[0].get(lang, value) == value for lang, value in before.items())]
+        if not same:
+            found.append(({}, []))
+        dense, compared = same[-1] if same else found[-1]
+        dense.update(before)
+        compared.append(name)
+    return found
 
 
 def mean_difference(rows: Sequence[Difference]) -> tuple[float, bool] | None:

@@ -4,7 +4,7 @@ import pytest
 
 from mlprune.comparison import Difference
 from mlprune.metrics.measure import Measure
-from mlprune.present.study import leaderboard
+from mlprune.present.study import EACH_DENSE, language_tables, leaderboard, study_csv
 
 
 def confirmed(language: str = "average", reference: str = "dense", seeds: int = 1) -> dict:
@@ -33,3 +33,26 @@ def test_columns_are_there_where_they_say_something(rows, selection, title: str,
     cells = dict(zip(table.columns, table.rows[-1], strict=True))
     assert (cells["difference"], cells["95% CI"], cells["verdict"]) == ("+0.100", "+0.040 to +0.160", "hurt")
     assert cells.get("where", "perplexity, sw") == "perplexity, sw"
+
+
+def lines(*recipes: tuple[str, str, float]) -> list[dict[str, str]]:
+    """Lines of study.csv: recipe, language and the dense model's value, all 0.1 better."""
+    rows = [Difference(name, "dense", "nli", lang, Measure("f1"), dense, 0.8, 0.1) for name, lang, dense in recipes]
+    table = study_csv([({"recipe": row.system, "seed": 0, "role": "confirm"}, row) for row in rows])
+    return [dict(zip(table.columns, cells, strict=True)) for cells in table.rows]
+
+
+def test_each_recipe_stands_below_the_dense_model_that_it_is_compared_with() -> None:
+    (table,) = language_tables(
+        lines(("a", "fr", 0.7), ("b", "fr", 0.6), ("c", "fr", 0.7), ("b 2", "fr", 0.6)), "confirm"
+    )
+    assert [row[:2] for row in table.rows if row[0] == "dense"] == [("dense", "0.700"), ("dense", "0.600")]
+    assert [row[0] for row in table.rows] == ["dense", "a", "c", "dense", "b", "b 2"]
+    assert EACH_DENSE in table.notes
+
+
+def test_recipes_of_one_model_share_its_row_in_every_language() -> None:
+    (table,) = language_tables(lines(("a", "fr", 0.7), ("b", "sw", 0.5), ("c", "sw", 0.5), ("c", "fr", 0.7)), "confirm")
+    assert [row[0] for row in table.rows] == ["dense", "a", "b", "c"]
+    assert table.rows[0] == ("dense", "0.700", "0.500")
+    assert EACH_DENSE not in table.notes
