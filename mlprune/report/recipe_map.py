@@ -52,7 +52,7 @@ def recipe_maps(lines: Sequence[Mapping[str, str]], role: str, metric: str | Non
                 axes.text(x, y, said, ha="center", va="center", fontsize=9, color=INK)
             axes.set_xlim(-0.5, len(languages) - 0.5)
             axes.set_ylim(len(recipes) - 0.5, -0.5)
-            axes.set_xticks(range(len(languages)), [plot_text(label) for label in labels])
+            axes.set_xticks(range(len(languages)), ["\n".join(plot_text(label).split()) for label in labels])
             axes.set_yticks(range(len(recipes)), [plot_text(recipe) for recipe in recipes])
             axes.tick_params(length=0, color=RULE)
             for spine in axes.spines.values():
