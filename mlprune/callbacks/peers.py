@@ -12,9 +12,9 @@ from pathlib import Path
 from lightning.pytorch import LightningModule, Trainer
 
 from mlprune.callbacks.base import RunCallback
-from mlprune.callbacks.run_writer import resume_hint
 from mlprune.distributed import PeerGone, gather_objects, rank, world_size
 from mlprune.errors import UserError
+from mlprune.runs.folder import resume_hint
 from mlprune.text import visible
 
 EVERY_S = 0.5
@@ -83,7 +83,7 @@ class Peers(RunCallback):
         """End this process at once; the first of those that are left says why."""
         gone = self._gone()
         if rank() == min(number for number in range(world_size()) if number not in gone):
-            line = f"error: {_reason(gone, error)}; {resume_hint(self.run, self.subcommand)}"
+            line = f"error: {_reason(gone, error)}; {resume_hint(self.run.folder, self.subcommand)}"
             print(visible(line), file=sys.stderr, flush=True)
         os._exit(1)  # the main thread may wait for the other without end
 

@@ -1,6 +1,5 @@
 """The callback that writes an evaluation's results and predictions, each complete or absent."""
 
-import shlex
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -10,10 +9,9 @@ from lightning.pytorch import LightningModule, Trainer
 from mlprune.callbacks.base import RunCallback
 from mlprune.files import to_json, write_json, write_text
 from mlprune.inputs import INPUTS, evaluated_parts
-from mlprune.invocation import program
 from mlprune.run import Run
 from mlprune.runs.facts import digest, versions
-from mlprune.runs.folder import CONFIG
+from mlprune.runs.folder import resume_hint
 from mlprune.runs.inputs import hashes
 from mlprune.runs.reading import SCHEMA_VERSION
 from mlprune.runs.unfinished import Unfinished
@@ -68,7 +66,7 @@ class RunWriter(RunCallback):
         """Say how to resume after Ctrl-C, in a line to be pasted."""
         if not isinstance(exception, KeyboardInterrupt) or not trainer.is_global_zero:
             return
-        hint = resume_hint(self.run, self.subcommand)
+        hint = resume_hint(self.run.folder, self.subcommand)
         print(visible(f"interrupted; {hint}"), file=sys.stderr)  # the log would break the line
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -96,15 +94,3 @@ class RunWriter(RunCallback):
             **run.module.results,
             **({"warnings": run.warnings} if run.warnings else {}),
         }
-
-
-def resume_hint(run: Run, subcommand: str) -> str:
-    """Say how a run is resumed; one that Python started has no config.yaml.
-
-    Args:
-        run: The run, whose folder is known.
-        subcommand: fit, validate or test.
-    """
-    if (run.folder / CONFIG).is_file():
-        return f"resume with: {program()} {subcommand} --resume {shlex.quote(str(run.folder))}"
-    return f"resume with: Engine(..., resumed={str(run.folder)!r})"

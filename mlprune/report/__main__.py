@@ -1,14 +1,13 @@
 """``python -m mlprune.report RUN [RUN ...]``: write one run's report, or several runs side by side."""
 
-import shlex
 import sys
 from pathlib import Path
 
 from mlprune.arguments import Arguments
 from mlprune.errors import UserError, one_line
-from mlprune.invocation import program
 from mlprune.report.page import write_report
 from mlprune.runs.content import RunContent, read_run
+from mlprune.runs.folder import resume_hint
 from mlprune.text import visible
 
 
@@ -46,8 +45,7 @@ def _merge(folders: list[Path], output: Path | None) -> str:
 
     target = output or folders[0].with_name(f"{folders[0].name}_merged")
     if left := merge_shards(folders, target):
-        again = f"{program()} fit --resume {shlex.quote(str(target))}"
-        return f"{target}: {left}; complete it with: {again}"
+        return f"{target}: {left}; {resume_hint(target, 'fit')}"
     return str(write_report([read_run(target)], target / "report.html"))
 
 

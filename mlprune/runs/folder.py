@@ -5,6 +5,7 @@ Making a folder is atomic on every file system, so whoever makes it owns it; the
 """
 
 import re
+import shlex
 import shutil
 from collections.abc import Iterable, Iterator
 from itertools import count
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from mlprune.errors import UserError
 from mlprune.files import writing
+from mlprune.invocation import program
 
 CONFIG = "config.yaml"
 UNFINISHED = ".unfinished"
@@ -126,3 +128,15 @@ def clear(folder: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+
+
+def resume_hint(folder: Path, subcommand: str) -> str:
+    """Say how a run is resumed; one that Python started has no config.yaml.
+
+    Args:
+        folder: The run's folder.
+        subcommand: fit, validate or test.
+    """
+    if (folder / CONFIG).is_file():
+        return f"resume with: {program()} {subcommand} --resume {shlex.quote(str(folder))}"
+    return f"resume with: Engine(..., resumed={str(folder)!r})"

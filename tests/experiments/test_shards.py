@@ -74,7 +74,7 @@ def test_recipes_are_chosen_among_those_of_all_parts_and_confirmed_once_these_ar
     assert status == 0, err
     merged = PARTS[0].with_name("version_0_merged")
     assert "1 of 3 recipes (skill)" in out
-    assert out.strip().endswith(f"complete it with: python main.py fit --resume {merged}")
+    assert out.strip().endswith(f"resume with: python main.py fit --resume {merged}")
     status, _, err = mlprune("fit", "--resume", merged)
     assert status == 0, err
     assert_same_study(whole, merged)
