@@ -31,7 +31,7 @@ from mlprune.present.figures import sparsity_curves, task_bars
 from mlprune.present.study import tables_of
 from mlprune.pruning import LayerReport
 from mlprune.run import Run
-from mlprune.runs.content import read_run
+from mlprune.runs.content import read_study
 
 DENSE = "dense"
 
@@ -166,9 +166,9 @@ class RunLogger(Viewer):
 
     def _log_study(self, folder: Path) -> None:
         """Log a study's leaderboard and curves, and a row of settings for each of its systems."""
-        found = read_run(folder)
-        lines, curves = found.study_rows, curves_of(read_sweep(found.sweep))
-        tables = [curves_table(curves)] if curves else tables_of(found.study, lines)
+        study, lines, sweep = read_study(folder)
+        curves = curves_of(read_sweep(sweep))
+        tables = [curves_table(curves)] if curves else tables_of(study, lines)
         self._log_text("study", tables)
         columns = {key: [line[key] for line in lines] for key in ("recipe", "seed", "role")}
         self._log_table("study", [read_line(line) for line in lines], **columns)

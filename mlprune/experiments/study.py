@@ -24,7 +24,7 @@ from mlprune.present import curves_of, curves_table
 from mlprune.present.figures import sparsity_curves
 from mlprune.present.study import leaderboard
 from mlprune.run import Run
-from mlprune.runs.content import read_run
+from mlprune.runs.content import read_study
 from mlprune.runs.facts import digest
 from mlprune.runs.inputs import Part
 from mlprune.runs.reading import SCHEMA_VERSION, read_json
@@ -295,7 +295,7 @@ class StudyExperiment:
         outcome = conclude(self.judge(is_over=True), self.entries, self.plan.select_parts, self._gains, chosen, looks)
         content = write_outcome(folder, self.declared(), outcome)
         tables = leaderboard(content)
-        if curves := curves_of(read_sweep(read_run(folder).sweep)):
+        if curves := curves_of(read_sweep(read_study(folder)[2])):
             tables.append(curves_table(curves))
             with self.run.viewer("figures/sweep.png"), whole_file(folder / "figures" / "sweep.png") as partial:
                 sparsity_curves(curves).savefig(partial, dpi=120, format="png")

@@ -83,7 +83,7 @@ def read_run(folder: Path) -> RunContent:
         found = read_predictions(folder / f"predictions{kind}")
         results |= {name: content} if content else {}
         predictions |= {name: found} if found else {}
-    study, lines = read_json(folder / "study.json"), _rows(folder / "study.csv")
+    study, lines, sweep = read_study(folder)
     run = RunContent(
         folder=folder,
         name="/".join(folder.resolve().parts[-2:]),
@@ -95,7 +95,7 @@ def read_run(folder: Path) -> RunContent:
         layers=_rows(folder / "layers.csv"),
         study=study,
         study_rows=lines,
-        sweep=_sweep(study, lines) or _rows(folder / "sweep.csv"),
+        sweep=sweep,
         overlap=read_json(folder / "overlap.json"),
         overlap_linear=read_json(folder / "overlap.linear.json"),
         warnings=read_warnings(folder),
@@ -104,6 +104,19 @@ def read_run(folder: Path) -> RunContent:
     if not (run.config or run.results or run.recipe or run.layers or run.overlap):
         raise UserError(f"'{folder}' is not a run's folder; give one that fit, validate or test wrote")
     return run
+
+
+def read_study(folder: Path) -> tuple[Json, list[dict[str, str]], list[dict[str, str]]]:
+    """Return study.json, the lines of study.csv, and what of them is a sweep, or an older run's sweep.csv.
+
+    Args:
+        folder: As for :func:`read_run`.
+
+    Raises:
+        UserError: If a file cannot be read.
+    """
+    study, lines = read_json(folder / "study.json"), _rows(folder / "study.csv")
+    return study, lines, _sweep(study, lines) or _rows(folder / "sweep.csv")
 
 
 def _sweep(study: Json, lines: list[dict[str, str]]) -> list[dict[str, str]]:
