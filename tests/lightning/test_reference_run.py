@@ -46,8 +46,14 @@ def test_its_formats_are_current() -> None:
     markdown = (DEMO / "comparison.md").read_text(encoding="utf-8")
     assert comparison["sentences"]
     assert all(sentence in markdown for sentence in comparison["sentences"])
-    for row in comparison["tasks"]["reviews"].values():
+    for row in comparison["tasks"]["facts"].values():
         assert set(row) >= {"dense", "pruned", "delta", "p", "n"}
+
+
+def test_the_readme_prints_what_it_ended_with() -> None:
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    comparison = json.loads((DEMO / "comparison.json").read_text(encoding="utf-8"))
+    assert [sentence for sentence in comparison["sentences"] if sentence not in readme] == []
 
 
 def test_a_visitor_finds_everything_but_weights() -> None:
