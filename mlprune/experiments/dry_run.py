@@ -227,7 +227,8 @@ def estimate_tables(found: Estimate) -> list[Table]:
 
 
 def _recipes(study: Study) -> int:
-    return len(expand(study.recipes, study.grid)) * len(study.seeds or [0])
+    place, total = study.part
+    return len(expand(study.recipes, study.grid)[place::total]) * len(study.seeds or [0])
 
 
 def _cells(cost: Cost) -> tuple[str, ...]:

@@ -77,7 +77,7 @@ class Parts:
     @property
     def left(self) -> list[str]:
         """What is left to be done once all parts are there."""
-        return list(self.contents[0]["left"])
+        return list(self.contents[0].get("left", []))  # parts of an older version left nothing
 
     @property
     def declared(self) -> dict[str, Any]:

@@ -100,11 +100,16 @@ def test_phases_are_those_of_the_command(
     assert all(cost.seconds > 0 for parts in found.phases.values() for cost in parts.values())
 
 
-def test_a_study_is_counted_by_its_recipes_and_seeds(folder: Path) -> None:
-    study = Study(seeds=[0, 1], grid={"pruning.pattern.sparsity": [0.1, 0.2, 0.3]})
+@pytest.mark.parametrize(("shard", "count"), [(None, 6), ("1/2", 4)])
+def test_a_study_is_counted_by_its_recipes_and_seeds(folder: Path, shard: str | None, count: int) -> None:
+    study = Study(seeds=[0, 1], grid={"pruning.pattern.sparsity": [0.1, 0.2, 0.3]}, shard=shard)
     found = estimate(folder, "fit", study=study)
-    assert list(found.phases) == ["starting", "evaluating, 7 times", "calibrating and pruning, 6 times"]
-    assert found.notes[1].startswith("6 recipes and seeds are counted as if each was")
+    assert list(found.phases) == [
+        "starting",
+        f"evaluating, {count + 1} times",
+        f"calibrating and pruning, {count} times",
+    ]
+    assert found.notes[1].startswith(f"{count} recipes and seeds are counted as if each was")
 
 
 def test_processes_share_the_batches(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
