@@ -63,6 +63,9 @@ PACKAGED = {
 }
 
 
+READERS = ("gguf", "accelerate")  # packages that transformers reads GGUF files with
+
+
 def check_packaged(name: str) -> None:
     """Raise UserError if the Python packages of a packaged model are not installed."""
     entry = PACKAGED[name]
@@ -84,6 +87,8 @@ def packaged_folder(name: str) -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "mlprune"  # empty means unset
     folder = cache / f"{name}-{PACKAGED[name].sha256[:12]}"
     if not folder.is_dir():
+        if missing := [package for package in READERS if importlib.util.find_spec(package) is None]:
+            raise UserError(f"{PACKAGED[name].title} cannot be converted; run: pip install {' '.join(missing)}")
         try:
             cache.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -151,6 +151,10 @@ def test_packaged_models_that_are_not_installed_or_damaged(monkeypatch, tmp_path
     monkeypatch.setitem(
         PACKAGED, "demo", entry.__class__(**(vars(entry) | {"parts": (("damaged_package", "x.gguf"),)}))
     )
+    monkeypatch.setattr("mlprune.models.packaged.READERS", ("json", "no_reader"))
+    with pytest.raises(UserError, match=r"cannot be converted; run: pip install no_reader$"):
+        packaged_folder("demo")
+    monkeypatch.setattr("mlprune.models.packaged.READERS", ())
     with pytest.raises(UserError, match=r"is damaged \(SHA-256 differs\)"):
         packaged_folder("demo")
     assert [path.name for path in (tmp_path / "cache" / "mlprune").iterdir() if path.is_dir()] == []
