@@ -88,7 +88,7 @@ def quality_differences(
         seed: Seed of the choice of texts and of the resampling.
 
     Returns:
-        None of an encoder-decoder model, which gives plain text no likelihood, nor without texts.
+        No rows for an encoder-decoder model, which gives plain text no likelihood, or without texts.
     """
     if not texts or original.has_encoder():
         return []

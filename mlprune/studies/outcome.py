@@ -13,9 +13,10 @@ from mlprune.studies.decision import Claim, Confirmation, decide
 from mlprune.studies.evidence import Evidence, evidence_of
 from mlprune.studies.judging import Entry, Judge
 from mlprune.studies.looks import STUDY
+from mlprune.studies.plan import CONFIRM
 from mlprune.studies.shift import fitted_evidence
 
-CONFIRM, SELECT, CONTROL = "confirm", "select", "control"
+SELECT, CONTROL = "select", "control"  # roles of lines, beside CONFIRM
 ALL_SEEDS = "all"
 
 

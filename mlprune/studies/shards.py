@@ -21,7 +21,8 @@ from mlprune.runs.reading import read_json, read_yaml
 from mlprune.studies.endpoint import Endpoint
 from mlprune.studies.judging import Entry, Judge, against_of, next_round
 from mlprune.studies.looks import STUDY
-from mlprune.studies.outcome import CONFIRM, Outcome, conclude, write_outcome
+from mlprune.studies.outcome import Outcome, conclude, write_outcome
+from mlprune.studies.plan import CONFIRM
 from mlprune.studies.selection import Round
 from mlprune.studies.store import RECIPES, Store
 
