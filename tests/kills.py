@@ -24,7 +24,7 @@ from mlprune.cli.libraries import keep_files_in_cache
 keep_files_in_cache()  # as the command line does before it imports anything
 
 from tiny import tiny_model  # noqa: E402
-from tiny_runs import RUN, write_config  # noqa: E402
+from tiny_runs import RUN, bundled_task, write_config  # noqa: E402
 from tokenizer_kinds import CAUSAL  # noqa: E402
 
 from mlprune.cli import main  # noqa: E402
@@ -39,16 +39,7 @@ TEXTS = {
     "class_path": "mlprune.evaluation.tasks.PerplexityTask",
     "init_args": {"languages": ["fr"], "limit": 3},
 }
-REVIEWS = {
-    "class_path": "mlprune.evaluation.tasks.CandidateTask",
-    "init_args": {
-        "name": "reviews",
-        "template": "marc",
-        "languages": ["fr"],
-        "corpus": {"class_path": "mlprune.data.corpora.Bundled", "init_args": {"name": "reviews"}},
-        "rows": "0-7",
-    },
-}
+REVIEWS = bundled_task("reviews", ["fr"], rows="0-7")
 STUDY = {
     "endpoint": {"tasks": ["reviews"], "languages": ["fr"]},
     "select": {"rows": "0-3"},

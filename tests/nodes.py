@@ -8,14 +8,13 @@ of their own, by ``test_processes.py``.
 import os
 import platform
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tiny_runs import RUN
+from tiny_runs import RUN, free_port
 
 from mlprune.cli import main
 
@@ -93,9 +92,7 @@ def run(
     faults: Mapping[int, Callable[[], None]] = {},
 ) -> list[Ended]:
     """Run two nodes, some with a fault, and return how they ended; none may be left."""
-    with socket.socket() as chosen:
-        chosen.bind(("127.0.0.1", 0))
-        port = chosen.getsockname()[1]
+    port = free_port()
 
     def before(rank: int) -> None:
         platform.node = lambda: f"node{rank}"  # type: ignore[method-assign]

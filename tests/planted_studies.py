@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 from planted import NOTHING, SHIFT, SKILL
-from tiny_runs import tiny_config
+from tiny_runs import bundled_task, tiny_config
 
 STUDY: dict[str, Any] = {
     "question": "Does any recipe help?",
@@ -24,10 +24,8 @@ STUDY: dict[str, Any] = {
 
 def write(folder: Path, model: Path, name: str = "study.yaml", **changes: Any) -> Path:
     """Write the configuration of a study over one planted task."""
-    bundled = {"class_path": "mlprune.data.corpora.Bundled", "init_args": {"name": "reviews"}}
-    options = {"name": "reviews", "template": "marc", "languages": ["en", "fr", "es"], "corpus": bundled}
     config = tiny_config(model, pruning={"propagate": "dense"})
-    config["data"]["tasks"] = [{"class_path": "planted.Planted", "init_args": options}]
+    config["data"]["tasks"] = [bundled_task("reviews", ["en", "fr", "es"]) | {"class_path": "planted.Planted"}]
     config["study"] = {**STUDY, "controls": False, **changes}
     (folder / name).write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     return folder / name

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from functools import partial
@@ -19,9 +20,24 @@ ROOT = Path(__file__).parents[1]
 RUN = Path("lightning_logs/version_0")
 
 
+def bundled_task(name: str, languages: list[str], **options: Any) -> dict[str, Any]:
+    """Return the configuration of a task with candidates over the bundled ``nli`` or ``reviews``."""
+    corpus = {"class_path": "mlprune.data.corpora.Bundled", "init_args": {"name": name}}
+    template = {"nli": "xnli", "reviews": "marc"}[name]
+    options = {"name": name, "template": template, "languages": languages, "corpus": corpus, **options}
+    return {"class_path": "mlprune.evaluation.tasks.CandidateTask", "init_args": options}
+
+
+def free_port() -> int:
+    """Return a port at which processes can meet."""
+    with socket.socket() as chosen:
+        chosen.bind(("127.0.0.1", 0))
+        port: int = chosen.getsockname()[1]
+    return port
+
+
 def tiny_config(model: str | Path, /, **sections: Any) -> dict[str, Any]:
     """Return a whole configuration; ``sections`` are merged over it, section by section."""
-    bundled = {"class_path": "mlprune.data.corpora.Bundled"}
     config = {
         "model": {"name": str(model), "dtype": "float32"},
         "data": {
@@ -36,26 +52,8 @@ def tiny_config(model: str | Path, /, **sections: Any) -> dict[str, Any]:
                 }
             },
             "tasks": [
-                {
-                    "class_path": "mlprune.evaluation.tasks.CandidateTask",
-                    "init_args": {
-                        "name": "nli",
-                        "template": "xnli",
-                        "languages": LANGUAGES,
-                        "limit": 9,
-                        "corpus": bundled | {"init_args": {"name": "nli"}},
-                    },
-                },
-                {
-                    "class_path": "mlprune.evaluation.tasks.CandidateTask",
-                    "init_args": {
-                        "name": "reviews",
-                        "template": "marc",
-                        "languages": LANGUAGES,
-                        "limit": 7,
-                        "corpus": bundled | {"init_args": {"name": "reviews"}},
-                    },
-                },
+                bundled_task("nli", LANGUAGES, limit=9),
+                bundled_task("reviews", LANGUAGES, limit=7),
                 {
                     "class_path": "mlprune.evaluation.tasks.TranslationTask",
                     "init_args": {

@@ -16,7 +16,7 @@ from devices.second_device import NAME, second_device
 from lightning.pytorch.accelerators import Accelerator, AcceleratorRegistry
 from safetensors.torch import load_file
 from tiny import ENCODER_DECODER, tiny_model, tiny_tokenizer
-from tiny_runs import write_config
+from tiny_runs import bundled_task, write_config
 
 from mlprune.cli import main
 from mlprune.pruning import load_masks
@@ -32,7 +32,6 @@ TWO_BLOCKS = {
     "mixtral": {"num_hidden_layers": 2, "max_position_embeddings": 2048},
 }
 TASKS = "mlprune.evaluation.tasks"
-NLI = {"class_path": "mlprune.data.corpora.Bundled", "init_args": {"name": "nli"}}
 
 
 class SecondAccelerator(Accelerator):
@@ -74,12 +73,14 @@ def config(family: str) -> Path:
     tiny_model(family, **TWO_BLOCKS[family]).save_pretrained(model)
     tiny_tokenizer().save_pretrained(model)
     few = {"limit": 2}  # examples of each language
-    scored = {"name": "nli", "template": "xnli", "languages": ["en", "fr"], "corpus": NLI} | few
     translated = {"languages": ["fr"], "shots": 1, "max_chars": 60, "max_new_tokens": 3} | few
-    tasks = [("CandidateTask", scored), ("TranslationTask", translated)]
+    tasks = [
+        bundled_task("nli", ["en", "fr"], **few),
+        {"class_path": f"{TASKS}.TranslationTask", "init_args": translated},
+    ]
     if family not in ENCODER_DECODER:
-        tasks.append(("PerplexityTask", {"languages": ["fr"]} | few))
-    data = {"num_prompts": 3, "tasks": [{"class_path": f"{TASKS}.{name}", "init_args": init} for name, init in tasks]}
+        tasks.append({"class_path": f"{TASKS}.PerplexityTask", "init_args": {"languages": ["fr"]} | few})
+    data = {"num_prompts": 3, "tasks": tasks}
     trainer = {"logger": False, "max_epochs": int(family not in ENCODER_DECODER)}
     return write_config(Path(), model, data=data, trainer=trainer)
 

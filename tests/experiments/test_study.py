@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from planted_studies import STUDY, read, write
-from tiny_runs import RUN, tiny_config
+from tiny_runs import RUN, bundled_task, tiny_config
 
 from mlprune.experiments.time_left import TimeLeft
 from mlprune.studies.plan import CONFIRM
@@ -249,15 +249,11 @@ def test_mistakes_are_one_line_before_a_model_is_loaded(
 
 
 def test_recipes_differ_in_classes_with_arguments(mlprune, tiny_folder: Path, tmp_path: Path) -> None:
-    corpus = {"class_path": "mlprune.data.corpora.Bundled", "init_args": {"name": "reviews"}}
-    options = {"name": "reviews", "template": "marc", "corpus": corpus}
-    kind = "mlprune.evaluation.tasks.CandidateTask"
-    searched = {"class_path": kind, "init_args": options | {"languages": ["fr"], "rows": "0-2"}}
+    searched, asked = (bundled_task("reviews", ["fr"], rows=rows) for rows in ("0-2", "3-8"))
     lrp2 = {"class_path": "mlprune.interventions.LRP2", "init_args": {"validation": [searched], "num_sentences": 3}}
     ria = {"class_path": "mlprune.pruning.RIA", "init_args": {"exponent": 0.3}}
     config = tiny_config(tiny_folder, pruning={"propagate": "dense"})
     reading = {"class_path": "mlprune.evaluation.tasks.PerplexityTask", "init_args": {"languages": ["fr"], "limit": 2}}
-    asked = {"class_path": kind, "init_args": options | {"languages": ["fr"], "rows": "3-8"}}
     config["data"]["tasks"] = [reading, asked]
     endpoint = {"metric": "accuracy", "tasks": ["reviews"], "languages": ["fr"]}
     recipes = {"ria": {"importance": ria}, "lrp2": {"intervention": lrp2}}

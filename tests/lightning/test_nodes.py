@@ -11,24 +11,13 @@ from typing import Any
 
 import pytest
 from nodes import NODES, one_process, run, slurm, torchrun
-from tiny_runs import RUN, assert_same_run, write_config
+from tiny_runs import RUN, assert_same_run, bundled_task, write_config
 
 from mlprune.evaluation.tasks import CandidateTask
 from mlprune.runs.unfinished import Unfinished
 
 pytestmark = pytest.mark.slow
-TASKS = [
-    {
-        "class_path": "mlprune.evaluation.tasks.CandidateTask",
-        "init_args": {
-            "name": "nli",
-            "template": "xnli",
-            "languages": ["en", "fr"],
-            "limit": 6,
-            "corpus": {"class_path": "mlprune.data.corpora.Bundled", "init_args": {"name": "nli"}},
-        },
-    }
-]
+TASKS = [bundled_task("nli", ["en", "fr"], limit=6)]
 
 
 @pytest.fixture(scope="module")

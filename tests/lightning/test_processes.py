@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from tiny import save_tiny
-from tiny_runs import ROOT, RUN, assert_same_run, begin, fit, start, write_config
+from tiny_runs import ROOT, RUN, assert_same_run, begin, bundled_task, fit, free_port, start, write_config
 
 
 @pytest.fixture(scope="module")
@@ -28,10 +27,7 @@ def test_ddp(one: tuple[Path, Path], tmp_path: Path, devices: int) -> None:
 
 def test_torchrun_on_two_nodes(one: tuple[Path, Path], tmp_path: Path) -> None:
     """Two launches on one machine."""
-    with socket.socket() as chosen:
-        chosen.bind(("127.0.0.1", 0))
-        port = chosen.getsockname()[1]
-    launcher = (sys.executable, "-m", "torch.distributed.run", "--nnodes=2", f"--master-port={port}")
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--nnodes=2", f"--master-port={free_port()}")
     flags = ("fit", "--config", one[0], "--trainer.num_nodes=2", "--trainer.devices=1", "--trainer.strategy=ddp")
     nodes = [begin(tmp_path, *flags, launcher=(*launcher, f"--node-rank={number}")) for number in range(2)]
     errors = [node.communicate(timeout=300)[1] for node in nodes]
@@ -74,12 +70,8 @@ def test_experts_by_prompt(tmp_path: Path) -> None:
 
 def test_lrp2_searches_alike(tmp_path: Path, tiny_folder: Path) -> None:
     """The pairs of layers that are found, every pair's figure and all scores are the same."""
-    reviews = {"name": "reviews", "template": "marc", "corpus": {"class_path": "mlprune.data.corpora.Bundled"}}
-    reviews["corpus"] |= {"init_args": {"name": "reviews"}}
-    tested, searched = (
-        [{"class_path": "mlprune.evaluation.tasks.CandidateTask", "init_args": {**reviews, **own}}]
-        for own in ({"languages": ["en", "fr", "sw"], "rows": "20-24"}, {"languages": ["fr", "sw"], "rows": "0-2"})
-    )
+    tested = [bundled_task("reviews", ["en", "fr", "sw"], rows="20-24")]
+    searched = [bundled_task("reviews", ["fr", "sw"], rows="0-2")]
     lrp2 = {"class_path": "mlprune.interventions.LRP2", "init_args": {"validation": searched, "num_sentences": 3}}
     config = write_config(tmp_path, tiny_folder, model={"interventions": [lrp2]}, data={"tasks": tested})
     found = []

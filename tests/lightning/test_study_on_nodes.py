@@ -5,21 +5,11 @@ from typing import Any
 
 import pytest
 from nodes import NODES, one_process, run
-from tiny_runs import RUN, tiny_config, write_config
+from tiny_runs import RUN, bundled_task, tiny_config, write_config
 
 from mlprune.cli.catalog import Catalog
 
 pytestmark = pytest.mark.slow
-REVIEWS = {
-    "name": "reviews",
-    "template": "marc",
-    "languages": ["fr"],
-    "corpus": {"class_path": "mlprune.data.corpora.Bundled", "init_args": {"name": "reviews"}},
-}
-
-
-def reviews(rows: str) -> dict[str, Any]:
-    return {"class_path": "mlprune.evaluation.tasks.CandidateTask", "init_args": REVIEWS | {"rows": rows}}
 
 
 def recipes() -> dict[str, Any]:
@@ -31,7 +21,10 @@ def recipes() -> dict[str, Any]:
     found["ALPS"] |= {"pattern": pairs, "propagate": "pruned"}
     found["DSnoT"] |= {"pattern": pairs}
     found["SparseGPT"] |= {"propagate": "layer"}
-    lrp2 = {"class_path": "mlprune.interventions.LRP2", "init_args": {"validation": [reviews("0-2")]}}
+    lrp2 = {
+        "class_path": "mlprune.interventions.LRP2",
+        "init_args": {"validation": [bundled_task("reviews", ["fr"], rows="0-2")]},
+    }
     return found | {"LRP2": {"intervention": lrp2, "pattern.sparsity": 0.0}}
 
 
@@ -43,7 +36,11 @@ def test_a_study_of_every_method(tmp_path: Path, tiny_folder: Path) -> None:
     config = write_config(
         tmp_path,
         tiny_folder,
-        data={"tasks": [reviews("3-12")], "num_prompts": 3, "demonstrations": given | {"code": code}},
+        data={
+            "tasks": [bundled_task("reviews", ["fr"], rows="3-12")],
+            "num_prompts": 3,
+            "demonstrations": given | {"code": code},
+        },
         pruning={"propagate": "dense"},
         study=study | {"controls": False, "recipes": recipes()},
     )
