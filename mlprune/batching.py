@@ -4,7 +4,7 @@ A batch's content decides the last bits of what a model computes on it. Batches 
 before anything is dealt to processes, and whole batches are dealt.
 """
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import torch
@@ -66,6 +66,27 @@ def deal(items: Sequence[T], rank: int, world_size: int) -> list[T]:
         ['b', 'd']
     """
     return list(items[rank::world_size])
+
+
+def even_shares(costs: Iterable[float], world_size: int) -> list[int]:
+    """Return which process works on each item: in turn, the one with the least to do so far, the first of equal ones.
+
+    Evaluation has many sets of few batches each; were every set dealt from the first process on, that one would have
+    the longest batch of each, and the others none of some.
+
+    Args:
+        costs: Of each item, in any unit.
+        world_size: Number of processes.
+
+    Example:
+        >>> even_shares([5, 4, 3, 5, 4, 3], world_size=2)
+        [0, 1, 1, 0, 1, 0]
+    """
+    loads, shares = [0.0] * world_size, []
+    for cost in costs:
+        shares.append(loads.index(min(loads)))
+        loads[shares[-1]] += cost
+    return shares
 
 
 class EpochShuffle(Sampler[int]):

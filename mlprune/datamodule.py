@@ -9,7 +9,7 @@ from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from mlprune.batching import EpochShuffle, deal, token_batches
+from mlprune.batching import EpochShuffle, deal, even_shares, token_batches
 from mlprune.data.demonstrations import (
     DemonstrationGroups,
     Demonstrations,
@@ -345,14 +345,17 @@ class PruningDataModule(LightningDataModule):
         return list(dict.fromkeys([*sides, *found]))
 
     def test_dataloader(self) -> list[DataLoader[Any]]:
-        """One loader a task and language; the same ids form the same batch, on the same process, in every language."""
-        parts = [batches for task in self.tasks for batches in self.task_batches(task)]
+        """One loader a task and language, with this process' batches; all processes have about as much to read."""
+        sets = [batches for task in self.tasks for batches in self.task_batches(task)]
+        rank, world = self._place
+        shares = iter(even_shares((batch.num_chars for batches in sets for batch in batches), world))
+        parts = [[batch for batch in batches if next(shares) == rank] for batches in sets]
         if not any(parts):  # Lightning would leave this process out, and the others would wait for it
             parts[0] = [EvaluationBatch(self.tasks[0], self.tasks[0].languages[0], [], [])]
         return [_loader(batches) for batches in parts]
 
     def task_batches(self, task: Task) -> list[list[EvaluationBatch]]:
-        """Return this process' batches of a task whose examples have been read, by language."""
+        """Return all batches of a task whose examples have been read, by language; the same ids form the same batch."""
         by_language = self._examples[task.name]
         ids = list(dict.fromkeys(key for examples in by_language.values() for key in examples))
         lengths = [max(task.length(ex[key]) for ex in by_language.values() if key in ex) for key in ids]
@@ -361,7 +364,7 @@ class PruningDataModule(LightningDataModule):
             known = set(wanted)
             places = [i for i, key in enumerate(ids) if key in known]
             batches = token_batches([lengths[i] for i in places], self.max_batch_chars)
-            return [[places[i] for i in batch] for batch in deal(batches, *self._place)]
+            return [[places[i] for i in batch] for batch in batches]
 
         def by_lang(named: Collection[str] | Mapping[str, Collection[str]]) -> dict[str, list[list[int]]]:
             if isinstance(named, Mapping):

@@ -19,6 +19,11 @@ class EvaluationBatch:
         self.examples = examples
         self.records: list[dict[str, Any]] | None = None
 
+    @property
+    def num_chars(self) -> int:
+        """Characters of its examples, were all as long as the longest."""
+        return len(self.examples) * max(map(self.task.length, self.examples))
+
 
 def all_text(example: Any) -> str:
     """Return all text in an example of any task."""

@@ -152,7 +152,9 @@ class DryRun:
 
     def _evaluation(self, task: Task, shallow: PreTrainedModel, clock: BlockClock) -> Cost:
         data = self.run.data
-        batches = [batch for language in data.task_batches(task) for batch in language]
+        batches = deal(
+            [batch for language in data.task_batches(task) for batch in language], 0, self.run.trainer.world_size
+        )
         cost = evaluation_cost(batches, self.run.module.tokenizer, shallow, clock)
         return replace(cost, rows=sum(map(len, data.examples(task).values())))
 
