@@ -1,10 +1,11 @@
-"""A study of many recipes beside as many separate runs: processor time of both, and what the whole of it would take.
+"""A study of many recipes beside as many separate runs: minutes on the clock and processor time of both.
 
-python tests/benchmarks/bench_study.py [--recipes 20] [--rows 100] [--confirm 20] [--separate 1] [--screen 0.04]
+python tests/benchmarks/bench_study.py [--recipes 20] [--rows 100] [--confirm 20] [--separate 1] [--processes 2]
 
 The recipes are scores at several sparsities from one dense calibration, the tasks the bundled reviews and inference in
-six languages. A separate run is ``fit`` on the same rows; a few are measured and multiplied. With fewer rows or recipes
-than the target's, its time is extrapolated: what does not depend on rows, and the rest by the number of questions.
+six languages; each process has one thread. A separate run is ``fit`` on the same rows; a few are measured and
+multiplied. With fewer rows or recipes than the target's, its time is extrapolated: what does not depend on rows, and
+the rest by the number of questions.
 """
 
 import argparse
@@ -14,8 +15,9 @@ import resource
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -41,6 +43,7 @@ def config(args: argparse.Namespace) -> dict[str, Any]:
                     "template": template,
                     "languages": LANGUAGES,
                     "rows": f"0-{args.rows + args.confirm - 1}",
+                    "ranking_only": True,  # accuracy and margins need no more
                 },
                 "corpus": {"class_path": corpus, "init_args": {"name": name}},
             },
@@ -67,17 +70,38 @@ def config(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def run(folder: Path, content: dict[str, Any]) -> tuple[float, Path]:
-    """Run ``fit`` in a process of its own, on one thread; return its processor seconds and the run's folder."""
+class Took(NamedTuple):
+    """Seconds that a run took."""
+
+    clock: float
+    processor: float
+
+    def times(self, factor: float) -> "Took":
+        return Took(self.clock * factor, self.processor * factor)
+
+    def __str__(self) -> str:
+        return f"{self.clock / 60:.1f} minutes ({self.processor / 60:.1f} of processor time)"
+
+
+def run(folder: Path, content: dict[str, Any], processes: int) -> tuple[Took, Path]:
+    """Run ``fit`` on so many processes of one thread each; return its seconds and its folder."""
     file = folder / "config.yaml"
     file.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-    before = _processor()
+    start, before = time.perf_counter(), _processor()
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    root = ["--trainer.accelerator", "cpu", "--trainer.default_root_dir", str(folder)]
+    root = [
+        "--trainer.accelerator",
+        "cpu",
+        "--trainer.devices",
+        str(processes),
+        "--trainer.default_root_dir",
+        str(folder),
+    ]
     subprocess.run(
         [sys.executable, str(ROOT / "main.py"), "fit", "--config", str(file), *root], check=True, env=environment
     )
-    return _processor() - before, folder / "lightning_logs" / "version_0"
+    took = Took(time.perf_counter() - start, _processor() - before)
+    return took, folder / "lightning_logs" / "version_0"
 
 
 def _processor() -> float:
@@ -109,42 +133,46 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--separate", type=int, default=1, help="how many separate runs are measured")
     parser.add_argument("--screen", type=float, default=0.04, help="margin from which on rows are screened")
+    parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--model", default="demo")
     parser.add_argument("--dtype", default="float32")
     args = parser.parse_args()
     content = config(args)
     with tempfile.TemporaryDirectory() as place:
-        folder = Path(place) / "study"
-        folder.mkdir()
-        seconds, found = run(folder, content)
+        took, found = run(_folder(place, "study"), content, args.processes)
         study = json.loads((found / "study.json").read_text(encoding="utf-8"))
         screening, phases = study["screening"], phases_of(found)
-        alone = []
-        recipes = list(content["study"]["recipes"].values())
-        for number in range(args.separate):
-            folder = Path(place) / f"separate-{number}"
-            folder.mkdir()
-            own = {name: part for name, part in content.items() if name != "study"}
-            importance, sparsity = recipes[number]["importance"], recipes[number]["pattern.sparsity"]
-            pattern = {"class_path": "Unstructured", "init_args": {"sparsity": sparsity}}
-            own["pruning"] = {**own["pruning"], "importance": importance, "pattern": pattern}
-            alone.append(run(folder, own)[0])
-    print("seconds of the study's phases, on the clock:", {name: round(value, 1) for name, value in phases.items()})
-    print(f"screening: {screening}")
-    own_questions = questions(args.recipes, args.rows, args.confirm, screening["share"])
-    working = sum(value for name, value in phases.items() if name != "comparing") / sum(phases.values())
-    each = seconds * working / own_questions
-    print(f"study of {args.recipes} recipes: {seconds:.0f} s of processor time, {own_questions} questions")
+        print("seconds of the study's phases:", {name: round(value, 1) for name, value in phases.items()})
+        print(f"screening: {screening}")
+        asked = questions(args.recipes, args.rows, args.confirm, screening["share"])
+        print(f"study of {args.recipes} recipes, {args.processes} processes: {took}, {asked} questions", flush=True)
+        recipes = list(content["study"]["recipes"].values())[: args.separate]
+        alone = [
+            run(_folder(place, f"separate-{number}"), separate(content, recipe), args.processes)[0]
+            for number, recipe in enumerate(recipes)
+        ]
     if alone:
-        mean = sum(alone) / len(alone)
-        several = f"{args.recipes} of them {args.recipes * mean:.0f} s (multiplied)"
-        print(f"a separate run: {mean:.0f} s (mean of {len(alone)}); {several}")
+        mean = Took(*(sum(parts) / len(alone) for parts in zip(*alone, strict=True)))
+        print(f"a separate run: {mean} (mean of {len(alone)})")
+        print(f"{args.recipes} of them: {mean.times(args.recipes)} (multiplied)")
     whole = questions(*TARGET.values(), screening["share"])
-    total = seconds * (1 - working) + whole * each
-    print(
-        f"{TARGET['recipes']} recipes on {TARGET['rows']} + {TARGET['confirm']} rows: {whole} questions, "
-        f"about {total / 60:.0f} minutes on one thread ({'measured' if whole == own_questions else 'extrapolated'})"
-    )
+    if whole != asked:
+        working = sum(value for name, value in phases.items() if name != "comparing") / sum(phases.values())
+        total = took.times(1 - working + working * whole / asked)
+        print(f"{TARGET['recipes']} recipes on {TARGET['rows']} + {TARGET['confirm']} rows: {total} (extrapolated)")
+
+
+def separate(content: dict[str, Any], recipe: dict[str, Any]) -> dict[str, Any]:
+    """The configuration of one recipe's own run."""
+    pattern = {"class_path": "Unstructured", "init_args": {"sparsity": recipe["pattern.sparsity"]}}
+    pruning = {**content["pruning"], "importance": recipe["importance"], "pattern": pattern}
+    return {**{name: part for name, part in content.items() if name != "study"}, "pruning": pruning}
+
+
+def _folder(place: str, name: str) -> Path:
+    folder = Path(place) / name
+    folder.mkdir()
+    return folder
 
 
 if __name__ == "__main__":
