@@ -18,6 +18,7 @@ CONFIG = "config.json"
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 ADAPTER = "adapter_config.json"
+CHAT_TEMPLATES = "additional_chat_templates"  # folder of templates that have names, as save_pretrained writes it
 WEIGHTS = (
     *("*.safetensors", "*.safetensors.index.json", "*.bin", "*.bin.index.json", "*.pt", "*.pth", "*.ckpt"),
     *("*.h5", "*.msgpack", "*.onnx", "*.onnx_data", "*.gguf"),
@@ -182,7 +183,7 @@ def write_index(
 
 
 def copy_rest(source: Path, target: Path, rewritten: Sequence[str] = ()) -> None:
-    """Copy what is no weights, such as a tokenizer, code and notices.
+    """Copy what is no weights, such as a tokenizer, code and notices; of folders only that of chat templates.
 
     Args:
         source: A model's folder.
@@ -192,6 +193,8 @@ def copy_rest(source: Path, target: Path, rewritten: Sequence[str] = ()) -> None
     for file in source.iterdir():
         if file.is_file() and not any(fnmatch(file.name, pattern) for pattern in (*WEIGHTS, *rewritten)):
             shutil.copyfile(file, target / file.name)
+    if (source / CHAT_TEMPLATES).is_dir():
+        shutil.copytree(source / CHAT_TEMPLATES, target / CHAT_TEMPLATES, dirs_exist_ok=True)
 
 
 def is_plain(name: object) -> bool:

@@ -4,10 +4,11 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from transformers import GenerationConfig, PreTrainedConfig
+from transformers import PreTrainedConfig
 
 KEY = re.compile(
     r"(.*_)?tokens?_(id|ids|index|idx)|(begin_)?suppress_tokens|bad_words_ids|force_words_ids|(.*_)?to(_code)?_id"
+    r"|(bos|eos|pad|unk|mask|sep|cls)_(id|index)"
 )
 PAIRS = ("forced_decoder_ids", "sequence_bias")  # (position, id), and (ids, bias)
 SIZE = re.compile(r"(.*_)?vocab_size(_.*)?")
@@ -62,7 +63,9 @@ def _changed(content: Mapping[str, Any], change: Change) -> dict[str, Any]:
         if name in PAIRS and isinstance(value, list):
             place = PAIRS.index(name)  # of the other number in each pair
             found[name] = [
-                [item if i == place else _all(item, change) for i, item in enumerate(pair)] for pair in value
+                [item if i == place else _all(item, change) for i, item in enumerate(pair)]
+                for pair in value
+                if isinstance(pair, list | tuple)
             ]
         elif KEY.fullmatch(str(name)):
             found[name] = _all(value, change)
@@ -86,6 +89,6 @@ def renumber_config(config: PreTrainedConfig, change: Change, sizes: Mapping[int
     return changed
 
 
-def renumber_generation(settings: GenerationConfig, change: Change) -> GenerationConfig:
-    """Return settings of generation with other ids."""
-    return GenerationConfig.from_dict(with_ids(settings.to_dict(), change, {}))
+def with_other_size(config: PreTrainedConfig, before: int, after: int) -> PreTrainedConfig:
+    """Return a configuration with another size of its vocabulary and the same ids."""
+    return renumber_config(config, lambda index: index, {before: after})

@@ -9,9 +9,11 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from mlprune.errors import UserError
+from mlprune.models.changed import built_from
 from mlprune.models.checkpoint import Checkpoint
 from mlprune.models.conversion import Conversion
 from mlprune.models.encoder import has_encoder
+from mlprune.smaller.config_ids import with_other_size
 
 BUFFER = re.compile(r"(.*\.)?final_logits_bias")  # of BART's relatives, (1, V)
 FURTHER = re.compile(r".*(embed_tokens|shared_head\.head|lm_head)\.weight")  # in layers that predict further tokens
@@ -38,7 +40,8 @@ def tables_of(checkpoint: Checkpoint) -> Tables:
         checkpoint: The checkpoint, of which only names and shapes are looked at.
 
     Raises:
-        UserError: If the model is quantized, has more than one vocabulary, or a table whose meaning is not known.
+        UserError: If the model is quantized, has more than one vocabulary, or a table whose meaning is not known, or
+            its configuration does not say how many tokens it has.
     """
     if checkpoint.is_quantized:
         raise UserError(f"'{checkpoint.folder}' holds quantized weights; give the model they were made of")
@@ -46,6 +49,7 @@ def tables_of(checkpoint: Checkpoint) -> Tables:
     rows = int(_weight(model.get_input_embeddings()).shape[0])
     names = _parameters(model, rows)
     _refuse_others(model, names, rows)
+    _refuse_unknown_sizes(checkpoint, names, rows)
     conversion = Conversion(model, entries)
     dims = {key: dim for name, dim in names.items() for key in conversion.keys(name)}
     loaded = {key for name in model.state_dict() for key in conversion.keys(name)}
@@ -105,11 +109,27 @@ def _refuse_others(model: PreTrainedModel, names: dict[str, int], rows: int) -> 
             )
 
 
+def _refuse_unknown_sizes(checkpoint: Checkpoint, names: dict[str, int], rows: int) -> None:
+    """Built with one token more, the tables must be longer by one, and everything else as it is."""
+    built = built_from(checkpoint, with_other_size(checkpoint.config, rows, rows + 1)).state_dict()
+    for name, tensor in checkpoint.skeleton.state_dict().items():
+        shape, found = list(tensor.shape), list(built[name].shape) if name in built else []
+        if name in names:
+            shape[names[name]] += 1
+        if shape != found:
+            raise UserError(
+                f"{type(checkpoint.skeleton).__name__}: how '{name}' {tuple(tensor.shape)} depends on the number of "
+                "tokens is not known; it cannot be trimmed"
+            )
+
+
 def counts_from_pad(model: PreTrainedModel, tables: Tables) -> bool:
-    """Tell whether a model's positions are counted from the id of padding, which then has to stay."""
-    conversion = Conversion(model, tables.dims)
-    of_tokens = {name.rpartition(".")[0] for name in model.state_dict() if name in conversion}
+    """Tell whether a model's positions are counted from the id of padding, which then has to stay.
+
+    The table of positions has that id; whole models that merely note it, as Llama does, do not count.
+    """
+    of_tokens = {name.rpartition(".")[0] for name in _parameters(model, tables.rows)}
     return any(
-        getattr(module, "padding_idx", None) is not None and path not in of_tokens
+        getattr(module, "padding_idx", None) is not None and path not in of_tokens and not any(module.children())
         for path, module in model.named_modules()
     )

@@ -3,11 +3,12 @@
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import GenerationConfig, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from mlprune.errors import UserError, reason_of
 from mlprune.files import to_json, whole_folder, write_json, write_text
@@ -15,12 +16,12 @@ from mlprune.languages import is_language
 from mlprune.log import log
 from mlprune.models.card import CARD, Facts
 from mlprune.models.checkpoint import GENERATION, Checkpoint, read_checkpoint
-from mlprune.models.folder import CONFIG, copy_rest
+from mlprune.models.folder import CONFIG, copy_rest, read_object
 from mlprune.models.loading import ModelSource
 from mlprune.models.saving import check_disk
 from mlprune.models.tokenizer import load_tokenizer
 from mlprune.smaller.card import trimmed_card
-from mlprune.smaller.config_ids import ids_in, renumber_config, renumber_generation
+from mlprune.smaller.config_ids import ids_in, renumber_config, with_ids
 from mlprune.smaller.cutting import Cuts
 from mlprune.smaller.pieces import NewIds, Pieces, pieces_of
 from mlprune.smaller.tables import Tables, counts_from_pad, tables_of
@@ -29,6 +30,8 @@ from mlprune.smaller.usage import CoveragePoint, Usage, coverage_curve, token_id
 FACTS, KEPT = "trim.json", "kept_ids.json"
 CHAT = "chat template"  # what its own words are called among the texts
 TURNS = [("system", "Answer."), ("user", "Yes?"), ("assistant", "Yes."), ("user", "No?")]
+FUNCTION = {"name": "look_up", "description": "Look it up.", "parameters": {"type": "object", "properties": {}}}
+TOOLS = [{"type": "function", "function": FUNCTION}]
 REWRITTEN = (  # files that are written anew, and forms of a tokenizer that it is not saved in
     *(CONFIG, GENERATION, CARD, FACTS, KEPT, "tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json"),
     *("added_tokens.json", "*.model", "*.spm", "*.tiktoken", "tekken.json", "chat_template*", "*.imatrix"),
@@ -147,17 +150,20 @@ def kept_ids(folder: Path) -> list[int]:
 
 
 def _chat_texts(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """Return short chats as the tokenizer's template writes them, whose own words stand in no corpus."""
+    """Return short chats as the tokenizer's templates write them, whose own words stand in no corpus."""
+    templates: Any = tokenizer.chat_template  # one, or several by name
     found = []
-    for turns in (TURNS, TURNS[1:], TURNS[1:2]):  # some templates take no system's turn
-        messages = [{"role": role, "content": text} for role, text in turns]
-        for is_asked in (False, True):
-            try:
-                found.append(
-                    str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=is_asked))
-                )
-            except Exception as error:  # templates raise what they like
-                log.debug("the chat template takes no %s: %s", [role for role, _ in turns], reason_of(error))
+    for template in templates.values() if isinstance(templates, dict) else [templates]:
+        for turns, tools in product((TURNS, TURNS[1:], TURNS[1:2]), (None, TOOLS)):  # some take no system's turn
+            messages = [{"role": role, "content": text} for role, text in turns]
+            options = {"chat_template": template, "tools": tools, "tokenize": False}
+            for is_asked in (False, True):
+                try:
+                    found.append(
+                        str(tokenizer.apply_chat_template(messages, add_generation_prompt=is_asked, **options))
+                    )
+                except Exception as error:  # templates raise what they like
+                    log.debug("the chat template takes no %s: %s", [role for role, _ in turns], reason_of(error))
     return found
 
 
@@ -170,9 +176,9 @@ def _new_ids(checkpoint: Checkpoint, tables: Tables, pieces: Pieces, usage: Mapp
     used: set[int] = set().union(*(part.used for part in usage.values()))
     named = ids_in(checkpoint.config.to_dict())
     if (checkpoint.folder / GENERATION).is_file():
-        named |= ids_in(GenerationConfig.from_pretrained(checkpoint.folder).to_dict())
+        named |= ids_in(read_object(checkpoint.folder / GENERATION))
     used |= {index for index in named if index < tables.rows}
-    pad = checkpoint.config.get_text_config().pad_token_id
+    pad = getattr(checkpoint.config.get_text_config(), "pad_token_id", None)
     if pad is not None and counts_from_pad(checkpoint.skeleton, tables):
         used |= set(range(pad + 1))
     return {old: place for place, old in enumerate(sorted(pieces.complete(used)))}
@@ -203,5 +209,5 @@ def _write_configs(checkpoint: Checkpoint, tables: Tables, new: NewIds, folder: 
     rows = sum(index < tables.rows for index in new)
     renumber_config(checkpoint.config, change, {tables.rows: rows}).save_pretrained(folder)
     if (checkpoint.folder / GENERATION).is_file():
-        settings = GenerationConfig.from_pretrained(checkpoint.folder)
-        renumber_generation(settings, change).save_pretrained(folder)
+        settings = read_object(checkpoint.folder / GENERATION)  # as it is: transformers writes back less than it reads
+        write_json(folder / GENERATION, with_ids(settings, change, {}))

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
+from every_family import small_model
 from tiny import ENCODER_DECODER, save_tiny, tiny_model
 from tokenizer_kinds import CAUSAL, TRANSLATING
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig
@@ -14,7 +16,7 @@ from mlprune.data.corpora import Bundled
 from mlprune.errors import UserError
 from mlprune.models.language_tokens import language_ids
 from mlprune.models.loading import ModelSource
-from mlprune.smaller import Trimmed, trim_vocabulary
+from mlprune.smaller import Trimmed, remove_blocks, trim_vocabulary
 
 TEXTS = {lang: [row["text"] for row in Bundled("parallel").rows(lang)[:10]] for lang in ("fr", "sw")}
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {  # tied and untied heads, biases, positions counted from the pad
@@ -86,6 +88,68 @@ def test_every_id_is_the_same_token(tmp_path: Path) -> None:
     assert own["suppress_tokens"] == [new[8]]
 
 
+def test_settings_that_contradict_each_other_are_kept(tmp_path: Path) -> None:
+    """Published models have them; transformers reads them with a warning, and does not write them."""
+    before = save(tmp_path / "before", "gpt2")
+    given = {"do_sample": False, "temperature": 0.6, "eos_token_id": [2, 9], "sequence_bias": [[[9, 3], -1.5]]}
+    (before / "generation_config.json").write_text(json.dumps(given))
+    new = {old: place for place, old in enumerate(trim(before, tmp_path / "after").kept)}
+    expected = given | {"eos_token_id": [new[2], new[9]], "sequence_bias": [[[new[9], new[3]], -1.5]]}
+    assert json.loads((tmp_path / "after" / "generation_config.json").read_text()) == expected
+
+
+HIGH: dict[str, dict[str, int]] = {  # by class: what its configuration has besides, as places from the end
+    "LlamaForCausalLM": {"pad_token_id": 1},
+    "CodeGenForCausalLM": {},  # has no padding
+    "MarianMTModel": {"pad_token_id": 1, "decoder_start_token_id": 1, "forced_eos_token_id": 2},
+    "MBartForConditionalGeneration": {"pad_token_id": 1},
+    "XLMWithLMHeadModel": {"pad_index": 1, "bos_index": 3, "eos_index": 2, "mask_index": 3, "unk_index": 1},
+}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", HIGH)
+def test_special_tokens_behind_the_vocabulary(name: str, tmp_path: Path) -> None:
+    """Only these are kept of the last tokens, and each has its new id wherever it stands."""
+    tokenizer = CAUSAL["Qwen"].make()
+    tokenizer.add_special_tokens({"bos_token": "<first>", "eos_token": "<last>", "pad_token": "<none>"})
+    size = len(tokenizer)
+    named = {key: size - place for key, place in {"bos_token_id": 3, "eos_token_id": 2, **HIGH[name]}.items()}
+    sizes = {"vocab_size": size, **({"decoder_vocab_size": size} if name == "MarianMTModel" else {})}
+    small_model(name, **sizes, **named).save_pretrained(tmp_path / "before")
+    tokenizer.save_pretrained(tmp_path / "before")
+    trimmed = trim(tmp_path / "before", tmp_path / "after")
+    assert len(trimmed.kept) < size - 20
+    configs = [json.loads((tmp_path / home / "config.json").read_text()) for home in ("before", "after")]
+    found = {key: (configs[0][key], trimmed.kept[configs[1][key]]) for key in named if key in configs[0]}
+    assert found
+    assert all(before == after for before, after in found.values())
+    ids = trimmed.kept[-12:]
+    whole, part = (getattr(transformers, name).from_pretrained(tmp_path / home) for home in ("before", "after"))
+    logits = []
+    for model, given in ((whole, ids), (part, range(len(trimmed.kept) - 12, len(trimmed.kept)))):
+        more = {"decoder_input_ids": torch.tensor([list(given)])} if model.config.is_encoder_decoder else {}
+        logits.append(model(input_ids=torch.tensor([list(given)]), **more).logits)
+    assert torch.allclose(logits[0][..., trimmed.kept], logits[1], rtol=1e-6, atol=1e-6)
+
+
+UNKNOWN = {  # what depends on the number of tokens besides the tables
+    "CpmAntForCausalLM": "'cpmant.input_embedding.weight'",
+    "FSMTForConditionalGeneration": "'model.decoder.output_projection.weight'",
+    "ReformerModelWithLMHead": "'lm_head.bias'",
+}
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_other_parts_that_depend_on_the_number_of_tokens_are_refused(name: str, tmp_path: Path) -> None:
+    small_model(name).save_pretrained(tmp_path / "before")
+    CAUSAL["GPT-2"].make().save_pretrained(tmp_path / "before")
+    with pytest.raises(UserError) as caught:
+        trim(tmp_path / "before", tmp_path / "after")
+    assert str(caught.value).startswith(f"{name}: how {UNKNOWN[name]} (")
+    assert not (tmp_path / "after").exists()
+
+
 def test_ids_of_defaults_are_written(tmp_path: Path) -> None:
     """What config.json leaves out, since its class implies it, is renumbered too."""
     before = save(tmp_path / "before", "llama")
@@ -142,6 +206,19 @@ def test_what_a_chat_and_code_need_is_copied(tmp_path: Path) -> None:
     assert json.loads((after / "trim.json").read_text())["tokens"]["after"] == len(
         ModelSource(str(after)).load_tokenizer()
     )
+
+
+def test_all_templates_of_a_chat_count(tmp_path: Path) -> None:
+    before = save(tmp_path / "before", "llama")
+    (before / "chat_template.jinja").write_text("{% if tools %}Tools: {% endif %}{{ messages[-1]['content'] }}")
+    (before / "additional_chat_templates").mkdir()
+    (before / "additional_chat_templates" / "rag.jinja").write_text("Sources: {{ messages[-1]['content'] }}")
+    texts = trim(before, tmp_path / "after").usage["chat template"]
+    assert texts.num_texts == 3 * 2  # two last turns: without tools, with tools, by the other template
+    before_after = [AutoTokenizer.from_pretrained(tmp_path / home).chat_template for home in ("before", "after")]
+    assert before_after[0] == before_after[1]
+    remove_blocks(str(tmp_path / "after"), tmp_path / "shallower", ["model.layers.0"])
+    assert AutoTokenizer.from_pretrained(tmp_path / "shallower").chat_template == before_after[0]
 
 
 def test_refusals(tmp_path: Path) -> None:
