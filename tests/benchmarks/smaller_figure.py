@@ -39,7 +39,7 @@ def draw(results: Sequence[Mapping[str, Any]], file: Path) -> None:
     right.set_xlabel("speed of decoding, times the original's")
     left.set_ylabel("bits per character more than the original,\nmean of six languages, 95% interval")
     for axes in (left, right):
-        axes.set_ylim(bottom=-0.05)
+        axes.set_ylim(bottom=min(-0.05, axes.get_ylim()[0]))
         axes.axhline(0, color="#999999", linewidth=0.7)
         axes.grid(alpha=0.25)
         axes.margins(x=0.15)
