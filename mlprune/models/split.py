@@ -3,11 +3,12 @@
 A block is whole on a process only while that process needs it. Calibration and pruning enter one block after the other,
 all processes together. In evaluation each process has examples of its own and runs a block whenever it comes to it:
 the processes then agree in *rounds*. In a round each says which block it needs, or none, and all send their parts of
-these blocks. A process that has nothing left to run takes part in rounds until all have: see
+the furthest of these blocks, so that a process which is behind is not sent what others will need, too, when they begin
+again. A process that has nothing left to run takes part in rounds until all have: see
 :func:`mlprune.distributed.lending`.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,20 +23,23 @@ from mlprune.exact import NARROW
 from mlprune.models.blocks import Block, find_blocks
 
 NONE = -1  # said in a round by a process that needs no block
-ALIGNED = 64  # entries; products of matrices that lie otherwise are rounded otherwise
+ALIGNED = 512  # bytes; products of matrices that lie otherwise are rounded otherwise
 Slot = tuple[int, str]  # id() of a module, and the name of a parameter in it
-Flats = dict[torch.dtype, Tensor]  # all of a block's entries of a dtype, one after the other
 
 
 @dataclass
 class _Place:
-    """Where a parameter is: the modules that hold it, and its entries among those of its dtype in its block."""
+    """Where a parameter is: the modules that hold it, and its bytes among those of its block."""
 
     owners: list[tuple[nn.Module, str]]
     shape: torch.Size
     stride: tuple[int, ...]
     dtype: torch.dtype
     start: int
+
+    @property
+    def end(self) -> int:
+        return self.start + self.shape.numel() * self.dtype.itemsize
 
     def put(self, value: Tensor, trains: bool = False) -> None:
         parameter = nn.Parameter(value, requires_grad=trains and value.is_floating_point())
@@ -50,6 +54,9 @@ class Share:
         block: The block, with its parameters; afterwards they are on the meta device.
         outside: Places of the parameters that are used outside the block, too, and stay whole.
         device: Where the part is kept.
+
+    Attributes:
+        part: uint8, an equal number on every process of the block's bytes, which are all its parameters in a row.
     """
 
     def __init__(self, block: nn.Module, outside: set[Slot], device: torch.device) -> None:
@@ -59,37 +66,64 @@ class Share:
             for name, parameter in module.named_parameters(recurse=False):
                 if (id(module), name) not in outside:
                     owners.setdefault(parameter, []).append((module, name))
-        sizes: dict[torch.dtype, int] = {}
+        size = 0
         for parameter, places in owners.items():
-            start, dtype = -(-sizes.get(parameter.dtype, 0) // ALIGNED) * ALIGNED, parameter.dtype
-            self._places.append(_Place(places, parameter.shape, _dense(parameter).stride(), dtype, start))
-            sizes[dtype] = start + parameter.numel()
-        self.parts: Flats = {
-            dtype: torch.zeros(-(-size // world_size()), dtype=dtype, device=device) for dtype, size in sizes.items()
-        }
+            start = -(-size // ALIGNED) * ALIGNED
+            place = _Place(places, parameter.shape, _dense(parameter).stride(), parameter.dtype, start)
+            self._places.append(place)
+            size = place.end
+        self.part = torch.zeros(-(-size // world_size()), dtype=torch.uint8, device=device)
         for place, parameter in zip(self._places, owners, strict=True):
             self._keep(place, parameter.detach())
         self.release()
 
+    @property
+    def size(self) -> int:
+        """Bytes of the whole block, filled up so that all parts are equal."""
+        return world_size() * len(self.part)
+
     def _keep(self, place: _Place, value: Tensor) -> None:
         """Take what is this process' of a whole parameter."""
-        part = self.parts[place.dtype]
-        first = rank() * len(part) - place.start
-        low, high = max(first, 0), min(first + len(part), value.numel())
+        first = rank() * len(self.part)
+        low, high = max(first, place.start), min(first + len(self.part), place.end)
         if low < high:
             value = value if value.stride() == place.stride else value.contiguous()
-            part[low - first : high - first] = value.as_strided((value.numel(),), (1,))[low:high]
+            flat = value.as_strided((value.numel(),), (1,)).view(torch.uint8)
+            self.part[low - first : high - first] = flat[low - place.start : high - place.start]
 
-    def fill(self, flats: Flats, trains: bool = False) -> None:
-        """Let the block have its parameters, views of all its entries."""
+    def gather(self, whole: Tensor, group: dist.ProcessGroup | None) -> None:
+        """Fill a tensor with all parts, one after the other. A collective.
+
+        Args:
+            whole: uint8, at least :attr:`size`.
+            group: The processes; None is this one alone.
+        """
+        if not len(self.part):
+            return
+        parts, sent = whole[: self.size].split(len(self.part)), []
+        if group is not None:  # broadcasts are several times as fast as an all_gather
+            for number, part in enumerate(parts):
+                mine = number == rank()
+                sent.append(dist.broadcast(self.part if mine else part, number, group, async_op=True))
+        parts[rank()].copy_(self.part)
+        for work in sent:
+            work.wait()
+
+    def fill(self, whole: Tensor, wide: bool = False, trains: bool = False) -> None:
+        """Let the block have its parameters, views of its bytes.
+
+        Args:
+            whole: uint8, at least :attr:`size`.
+            wide: Of bfloat16 and float16 ones, copies in float32.
+            trains: Let them have gradients.
+        """
         for place in self._places:
-            part = flats[place.dtype][place.start : place.start + place.shape.numel()]
-            place.put(part.as_strided(place.shape, place.stride), trains)
+            value = whole[place.start : place.end].view(place.dtype).as_strided(place.shape, place.stride)
+            place.put(value.float() if wide and place.dtype in NARROW else value, trains)
 
-    def keep(self, flats: Flats) -> None:
-        """Keep this process' part of entries that the block may have changed."""
-        for dtype, part in self.parts.items():
-            part.copy_(flats[dtype][rank() * len(part) :][: len(part)])
+    def keep(self, whole: Tensor) -> None:
+        """Keep this process' part of bytes that the block may have changed."""
+        self.part.copy_(whole[rank() * len(self.part) :][: len(self.part)])
 
     def release(self) -> None:
         """Leave the block without entries."""
@@ -132,7 +166,8 @@ class SplitModel:
         self.blocks: list[Block] = find_blocks(model)
         self.is_wide = False  # bfloat16 and float16 blocks are computed in float32
         self._group = dist.new_group() if world_size() > 1 else None
-        self._resident: dict[int, Flats] = {}
+        self._resident: dict[int, Tensor] = {}
+        self._spare: list[Tensor] = []  # room for a whole block, to be used again
         self._shares: list[Share] = []
         shared = _used_twice(model, [block.module for block in self.blocks])
         for position, block in enumerate(self.blocks):
@@ -148,14 +183,22 @@ class SplitModel:
         def whole(*args: Any, **kwargs: Any) -> Any:
             if position in self._resident:
                 return forward(*args, **kwargs)
-            share = self._shares[position]
-            share.fill(self._widened(self._needed(position)))
-            try:
+            with self._whole(position):
                 return forward(*args, **kwargs)
-            finally:
-                share.release()
 
         return whole
+
+    @contextmanager
+    def _whole(self, position: int) -> Iterator[None]:
+        """Make a block whole on this process while open."""
+        share, found = self._shares[position], self._needed(position)
+        share.fill(found, wide=self.is_wide)
+        try:
+            yield
+        finally:
+            share.release()
+            if not torch.is_grad_enabled():  # else a backward pass may need it
+                self._spare.append(found)
 
     def enter(self, position: int) -> None:
         """Make a block whole on every process, and keep parts of all but it and the one before. A collective.
@@ -173,10 +216,13 @@ class SplitModel:
         """Keep parts of all blocks."""
         for position in list(self._resident):
             self._leave(position)
+        del self._spare[1:]
 
     def _leave(self, position: int) -> None:
-        self._shares[position].keep(self._resident.pop(position))
+        found = self._resident.pop(position)
+        self._shares[position].keep(found)
         self._shares[position].release()
+        self._spare.append(found)
 
     @contextmanager
     def widened(self) -> Iterator[None]:
@@ -188,40 +234,46 @@ class SplitModel:
         finally:
             self.is_wide = False
 
-    def _widened(self, flats: Flats) -> Flats:
-        return {dtype: flat.float() if self.is_wide and dtype in NARROW else flat for dtype, flat in flats.items()}
-
     # -- rounds ---------------------------------------------------------------------------------------------------
 
     def lend(self) -> None:
         """Send this process' parts to those that need them until no process needs any."""
-        while self._round(NONE)[0]:
+        room = self._room()
+        while self._round(NONE, room) != NONE:
             pass
+        self._spare.append(room)
 
-    def _needed(self, position: int) -> Flats:
-        return self._round(position)[1][position]
+    def _needed(self, position: int) -> Tensor:
+        """Return all bytes of a block, which other blocks may pass through before."""
+        room = self._room()
+        while self._round(position, room) != position:
+            pass
+        return room
+
+    def _room(self) -> Tensor:
+        if self._spare:
+            return self._spare.pop()
+        with torch.inference_mode(False):  # what is made inside could not be changed outside
+            return torch.empty(max(share.size for share in self._shares), dtype=torch.uint8, device=self.device)
 
     @torch.no_grad()
-    def _round(self, needed: int) -> tuple[set[int], Mapping[int, Flats]]:
-        """Say which block this process needs; return all that were asked for, and the entries of its own."""
-        said: list[int] = self._gathered(torch.tensor([needed], device=self.device)).tolist()
-        asked, found = {position for position in said if position != NONE}, {}
-        for position in sorted(asked):
-            flats = {dtype: self._gathered(part) for dtype, part in self._shares[position].parts.items()}
-            if position == needed:
-                found[position] = flats
-        return asked, found
+    def _round(self, needed: int, room: Tensor) -> int:
+        """Say which block this process needs; return the furthest that any needs, of which ``room`` has all bytes."""
+        with self._with_peers():
+            furthest = torch.tensor([needed], device=self.device)
+            if self._group is not None:
+                dist.all_reduce(furthest, dist.ReduceOp.MAX, group=self._group)
+            position = int(furthest)
+            if position != NONE:
+                self._shares[position].gather(room, self._group)
+        return position
 
-    def _gathered(self, part: Tensor) -> Tensor:
-        """What all processes have, one after the other."""
-        whole = part.new_empty(world_size() * len(part))
-        if self._group is None:
-            return whole.copy_(part)
+    @contextmanager
+    def _with_peers(self) -> Iterator[None]:
         try:
-            dist.all_gather_single(whole.view(torch.uint8), part.view(torch.uint8), group=self._group)
+            yield
         except RuntimeError as error:
             raise PeerGone(str(error)) from error
-        return whole
 
     # -- the end --------------------------------------------------------------------------------------------------
 
@@ -239,8 +291,12 @@ class SplitModel:
         Args:
             position: The block's.
         """
-        self._shares[position].fill(self._needed(position), trains=True)
-        self._shares[position].parts = {}
+        share = self._shares[position]
+        room = torch.empty(share.size, dtype=torch.uint8, device=self.device)
+        with self._with_peers():
+            share.gather(room, self._group)
+        share.fill(room, trains=True)
+        share.part = share.part[:0].clone()
 
 
 _SPLIT: WeakKeyDictionary[nn.Module, SplitModel] = WeakKeyDictionary()
