@@ -4,6 +4,7 @@ Shapes: T tokens, V vocabulary.
 """
 
 import inspect
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from transformers import PreTrainedModel
 from mlprune.errors import UserError
 from mlprune.models.blocks import model_device
 from mlprune.models.encoder import has_encoder
+from mlprune.models.split import abreast
 from mlprune.models.tokens import embedding_rows
 
 # text length to the positions from which on tokens are changed
@@ -84,16 +86,19 @@ def check_causal(model: PreTrainedModel, limit: int | None = None) -> None:
         >>> from transformers import GPT2Config, GPT2LMHeadModel
         >>> check_causal(GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=1, n_embd=4, vocab_size=8)).eval(), limit=16)
     """
-    for length, places in PROBES.items():
-        if limit is not None and length > limit:
-            continue
+    probes = {length: places for length, places in PROBES.items() if limit is None or length <= limit}
+    texts: list[Tensor] = []
+    for length, places in probes.items():
         ids, others = (probe_text(model, length, seed) for seed in (length, length + 1))
-        expected = _logits(model, ids)
-        if _depends(expected, _logits(model, ids), length, half=model.dtype.itemsize < 4):
+        texts += [ids, ids, *(torch.cat([ids[:, :place], others[:, place:]], dim=1) for place in places)]
+    logits = iter(abreast(model, [partial(_logits, model, text) for text in texts]))
+    half = model.dtype.itemsize < 4
+    for length, places in probes.items():
+        expected = next(logits)
+        if _depends(expected, next(logits), length, half):
             raise UserError(f"{type(model).__name__}: its logits for the same text differ from run to run")
         for place in places:
-            found = _logits(model, torch.cat([ids[:, :place], others[:, place:]], dim=1))
-            if _depends(expected, found, place, half=model.dtype.itemsize < 4):
+            if _depends(expected, next(logits), place, half):
                 raise UserError(
                     f"{type(model).__name__} lets tokens attend to later ones, so texts have no likelihood; "
                     "use a causal model"

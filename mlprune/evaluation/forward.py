@@ -9,6 +9,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
+from greenlet import getcurrent
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import CacheLayerMixin
@@ -17,6 +18,7 @@ from mlprune.errors import NOT_FINITE, UserError
 from mlprune.evaluation.causality import check_causal, output_head, probe_inputs, probe_text
 from mlprune.evaluation.lengths import max_length
 from mlprune.exact import NARROW, accumulator_dtype
+from mlprune.models.split import abreast
 
 VOCABULARY_SLICE = 2048  # so few logits fit in the CPU cache while they are reduced
 MAX_SLICE_LOGITS = 1 << 26
@@ -44,10 +46,12 @@ def hidden_states(model: PreTrainedModel, inputs: dict[str, Any]) -> Tensor:
         torch.Size([1, 3, 4])
     """
     seen: list[Tensor] = []
+    running = getcurrent()
 
     def stop(module: nn.Module, args: tuple[Tensor, ...]) -> None:
-        seen.append(args[0])
-        raise _Stop
+        if getcurrent() is running:  # others may run abreast
+            seen.append(args[0])
+            raise _Stop
 
     absent = {"position_ids", "decoder_attention_mask"} - _arguments(model)
     inputs = {name: value for name, value in inputs.items() if name not in absent}
@@ -127,10 +131,11 @@ class Scorer:
     def _match(self, model: PreTrainedModel) -> None:
         """Determine the soft cap or scale that turns the head's output into the model's logits."""
         inputs = probe_inputs(model, probe_text(model, 2, seed=0))
-        expected = model(**inputs).logits[0].float()
+        calls = [lambda: model(**inputs).logits[0].float(), lambda: hidden_states(model, inputs)[0]]
+        expected, hidden = abreast(model, calls)
         if (expected.isnan() | expected.isposinf()).any():
             raise UserError(f"{type(model).__name__}: its logits are not finite; {NOT_FINITE}")
-        got = self._logits(hidden_states(model, inputs)[0], 0, expected.shape[-1])
+        got = self._logits(hidden, 0, expected.shape[-1])
         for cap in [*_caps(model), None]:
             self.cap = cap
             if _alike(self._finish(got), expected):

@@ -8,6 +8,7 @@ Shapes: B rows, C tokens before the segments, T tokens of the segments, H hidden
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from weakref import WeakKeyDictionary
 
 import torch
@@ -20,6 +21,7 @@ from mlprune.evaluation.marks import marking
 from mlprune.evaluation.prefixes import MIN_SAVED_TOKENS, Node, prefix_tree
 from mlprune.models.blocks import model_device
 from mlprune.models.room import byte_budget, token_budget
+from mlprune.models.split import abreast
 
 HOST_TOKENS = 1024  # so few keep a CPU busy
 HOST_CACHE_BYTES, MOST_CACHE_BYTES = 1 << 28, 1 << 31  # limits of the copied context of a batch
@@ -138,9 +140,10 @@ def _agrees(model: PreTrainedModel) -> bool:
     levels, ends = prefix_tree(PROBES, min_saved=1)
     for nodes, hidden in run_tree(model, levels, cache_bytes=1):
         found |= {id(node): hidden[row, len(node.tokens) - 1] for row, node in enumerate(nodes)}
-    for ids in PROBES:
-        inputs = {"input_ids": torch.tensor([ids], device=device), "use_cache": False}
-        plain = hidden_states(model, inputs)[0, -1].float()
+    inputs = [{"input_ids": torch.tensor([ids], device=device), "use_cache": False} for ids in PROBES]
+    in_full = abreast(model, [partial(hidden_states, model, probe) for probe in inputs])
+    for ids, hidden in zip(PROBES, in_full, strict=True):
+        plain = hidden[0, -1].float()
         tolerance = 1e-3 if plain.dtype == found[id(ends[ids])].dtype else 5e-2
         if (found[id(ends[ids])].float() - plain).abs().max() > tolerance * plain.abs().max():
             return False

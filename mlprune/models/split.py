@@ -5,13 +5,14 @@ all processes together. In evaluation each process has examples of its own and r
 the processes then agree in *rounds*. In a round each says which block it needs, or none, and all send their parts of
 the furthest of these blocks, so that a process which is behind is not sent what others will need, too, when they begin
 again. A process that has nothing left to run takes part in rounds until all have: see
-:func:`mlprune.distributed.lending`.
+:func:`mlprune.distributed.lending`. Passes that need not wait for each other's results need each block once: see
+:func:`abreast`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
@@ -20,10 +21,12 @@ from torch import Tensor, nn
 
 from mlprune.distributed import PeerGone, lending, rank, world_size
 from mlprune.exact import NARROW
+from mlprune.models.abreast import run_abreast, stop_at
 from mlprune.models.blocks import Block, find_blocks
 
 NONE = -1  # said in a round by a process that needs no block
 ALIGNED = 512  # bytes; products of matrices that lie otherwise are rounded otherwise
+T = TypeVar("T")
 Slot = tuple[int, str]  # id() of a module, and the name of a parameter in it
 
 
@@ -181,7 +184,7 @@ class SplitModel:
 
     def _on_demand(self, position: int, forward: Callable[..., Any]) -> Callable[..., Any]:
         def whole(*args: Any, **kwargs: Any) -> Any:
-            if position in self._resident:
+            if position in self._resident or stop_at(position):
                 return forward(*args, **kwargs)
             with self._whole(position):
                 return forward(*args, **kwargs)
@@ -199,6 +202,14 @@ class SplitModel:
             share.release()
             if not torch.is_grad_enabled():  # else a backward pass may need it
                 self._spare.append(found)
+
+    def abreast(self, calls: Sequence[Callable[[], T]]) -> list[T]:
+        """Run forward passes side by side, so that what all need is sent once; see :func:`abreast`.
+
+        Args:
+            calls: Each runs passes of this model.
+        """
+        return run_abreast(calls, self._whole)
 
     def enter(self, position: int) -> None:
         """Make a block whole on every process, and keep parts of all but it and the one before. A collective.
@@ -310,6 +321,25 @@ def split_of(model: nn.Module) -> SplitModel | None:
         True
     """
     return _SPLIT.get(model)
+
+
+def abreast(model: nn.Module, calls: Sequence[Callable[[], T]]) -> Iterable[T]:
+    """Run forward passes that do not need each other's results, and yield what each returns.
+
+    With whole weights they run one after the other, each as its result is asked for. With split weights all run side by
+    side, one block at a time, so that a block is sent once for all of them; what they compute is the same to the bit.
+
+    Args:
+        model: The model.
+        calls: Each runs passes of it.
+
+    Example:
+        >>> layer = nn.Linear(2, 2)
+        >>> [found.shape for found in abreast(layer, [lambda: layer(torch.ones(2)), lambda: layer(torch.ones(1, 2))])]
+        [torch.Size([2]), torch.Size([1, 2])]
+    """
+    split = split_of(model)
+    return (call() for call in calls) if split is None else split.abreast(calls)
 
 
 def _used_twice(model: nn.Module, blocks: list[nn.Module]) -> set[Slot]:

@@ -1,7 +1,9 @@
 """Weights split over two processes, each at work on its share of the data: all comes out as with whole weights."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -14,12 +16,14 @@ from transformers import PreTrainedModel
 
 from mlprune.batching import deal
 from mlprune.distributed import gather_objects
+from mlprune.evaluation.forward import scorer_of
 from mlprune.evaluation.generation import generate
 from mlprune.evaluation.scoring import score_candidates
+from mlprune.evaluation.shared import sharing_of
 from mlprune.models.blocks import find_blocks
 from mlprune.models.checkpoint import read_checkpoint
 from mlprune.models.probe import patched_forwards
-from mlprune.models.split import SplitModel, split_of
+from mlprune.models.split import Share, SplitModel, abreast, split_of
 from mlprune.models.split_checkpoint import SplitCheckpoint
 from mlprune.models.widening import widened
 from mlprune.pruning import (
@@ -75,6 +79,22 @@ def pruned(model: PreTrainedModel, family: str, importance: Importance, propagat
     return masks
 
 
+def logits(model: PreTrainedModel, ids: Tensor) -> Tensor:
+    """Of both sides of an encoder-decoder model, for the same text."""
+    sides = {"decoder_input_ids": ids} if model.config.is_encoder_decoder else {}
+    found: Tensor = model(input_ids=ids, **sides, use_cache=False).logits
+    return found
+
+
+def sends(learn: Any, model: PreTrainedModel) -> int:
+    """How often all blocks are sent while something learns about a model."""
+    split = split_of(model)
+    assert split is not None
+    with patch.object(Share, "gather", autospec=True, side_effect=Share.gather) as gather:
+        learn(model)
+    return gather.call_count // len(split.blocks)
+
+
 def methods(family: str) -> list[tuple[Importance, Propagate]]:
     return METHODS if family == "llama" else METHODS[:1]
 
@@ -88,6 +108,10 @@ def work(number: int, folder: str) -> None:
                 model = tiny_model(family)
                 split = SplitModel(model, torch.device("cpu"))
                 if not place:
+                    texts = [torch.arange(5, 5 + length)[None] for length in (3, 7, 4)]
+                    with torch.no_grad():
+                        found[family, "abreast"] = abreast(model, [partial(logits, model, text) for text in texts])
+                    found[family, "sent"] = [sends(learn, model) for learn in (scorer_of, sharing_of)]
                     found[family, "dense"] = evaluate(model, family, number)
                 found[family, place] = pruned(model, family, importance, propagate)
                 found[family, place, "scores"] = evaluate(model, family, number)
@@ -133,6 +157,22 @@ def test_masks_and_answers_are_those_of_whole_weights(folder: Path, family: str)
             scores, texts = evaluate(model, family, number)
             assert torch.equal(found[number][family, place, "scores"][0], scores)
             assert found[number][family, place, "scores"][1] == texts
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_passes_side_by_side_compute_the_same(folder: Path, family: str) -> None:
+    model = tiny_model(family)
+    with torch.no_grad():
+        expected = [logits(model, torch.arange(5, 5 + length)[None]) for length in (3, 7, 4)]
+    for number in (0, 1):
+        found = torch.load(folder / f"{number}.pt", weights_only=False)[family, "abreast"]
+        assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_what_is_learned_about_a_model_takes_few_passes(folder: Path) -> None:
+    """Its causality and its head's logits, then its cache: one after the other they would take 13 and 7."""
+    for number in (0, 1):
+        assert torch.load(folder / f"{number}.pt", weights_only=False)["llama", "sent"] == [2, 4]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
