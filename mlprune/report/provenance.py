@@ -9,7 +9,7 @@ def provenance(run: RunContent) -> dict[str, str]:
     """Return settings that are not of the experiment but of its making: date, command, time, machine.
 
     Args:
-        run: A run; of one that was resumed, all starts count.
+        run: A run; of one that was resumed, or merged from parts of a study, all starts count.
 
     Example:
         >>> from pathlib import Path
@@ -22,7 +22,11 @@ def provenance(run: RunContent) -> dict[str, str]:
     if not run.starts:
         return {}
     first, last = run.starts[0], run.starts[-1]
-    resumed = f", resumed {len(run.starts) - 1} time{'s' * (len(run.starts) > 2)}" if len(run.starts) > 1 else ""
+    parts = {start["part"] for start in run.starts if start.get("part")}
+    times = len(run.starts) - max(len(parts), 1)
+    resumed = (f", in {len(parts)} parts" if parts else "") + (
+        f", resumed {times} time{'s' * (times > 1)}" if times else ""
+    )
     training: Json = next((start["training"] for start in reversed(run.starts) if start.get("training")), {})
     found = {
         "date": _date(first.get("date", "")) + resumed,

@@ -1,7 +1,7 @@
 """How a run came about, kept as ``run.json``: each start with its date, command, machine and the time of its phases."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -63,7 +63,12 @@ class Journal:
         Raises:
             UserError: If it cannot be written.
         """
-        write_json(folder / JOURNAL, {"schema_version": 1, "starts": [*self._earlier, self._start]})
+        write_starts(folder, [*self._earlier, self._start])
+
+
+def write_starts(folder: Path, starts: Sequence[Json]) -> None:
+    """Write the starts of a run into its folder, the first one first."""
+    write_json(folder / JOURNAL, {"schema_version": 1, "starts": list(starts)})
 
 
 def read_starts(folder: Path) -> list[Json]:

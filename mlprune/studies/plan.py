@@ -36,7 +36,17 @@ class Plan:
     @property
     def select_parts(self) -> list[str]:
         """The parts that choose."""
-        return [name for name in self.parts if name != CONFIRM]
+        return choosing_parts(self.parts)
+
+
+def choosing_parts(parts: Iterable[str]) -> list[str]:
+    """Return which of some parts of the rows choose recipes.
+
+    Example:
+        >>> choosing_parts(["select.0", "select.1", "confirm"])
+        ['select.0', 'select.1']
+    """
+    return [name for name in parts if name != CONFIRM]
 
 
 def make_plan(

@@ -17,12 +17,13 @@ from mlprune.files import whole_folder, write_json, write_text
 from mlprune.pruning import load_statistics, merge_statistics, save_statistics
 from mlprune.runs.folder import CONFIG, UNFINISHED
 from mlprune.runs.inputs import MISSING, Inputs, read_inputs
+from mlprune.runs.journal import read_starts, write_starts
 from mlprune.runs.reading import read_json, read_yaml
 from mlprune.studies.endpoint import Endpoint
 from mlprune.studies.judging import Entry, Judge, against_of, next_round
 from mlprune.studies.looks import STUDY
 from mlprune.studies.outcome import Outcome, conclude, write_outcome
-from mlprune.studies.plan import CONFIRM
+from mlprune.studies.plan import CONFIRM, choosing_parts
 from mlprune.studies.selection import Round
 from mlprune.studies.store import RECIPES, Store
 
@@ -120,7 +121,9 @@ def merge_shards(folders: Sequence[Path], target: Path) -> str:
         names = [entry.name for entry in chosen if CONFIRM in declared["sizes"]]
         looks = max(declared["looks"].values(), default=1)
         judge = Judge(Store(partial), endpoint, None, declared["seed"], against)
-        write_outcome(partial, declared, conclude(judge, entries, _choosing(declared), gains, names, looks))
+        write_outcome(
+            partial, declared, conclude(judge, entries, choosing_parts(declared["sizes"]), gains, names, looks)
+        )
         return ""
 
 
@@ -146,7 +149,7 @@ def _is_shared(key: str) -> bool:
 
 
 def _copy(parts: Parts, target: Path) -> None:
-    """Copy what the parts evaluated and measured, and the configuration of the first without its part."""
+    """Copy what the parts evaluated and measured, their starts, and the configuration of the first without its part."""
     for folder in parts.folders:
         for name in (RECIPES, "dense"):
             if (folder / name).is_dir():
@@ -157,6 +160,12 @@ def _copy(parts: Parts, target: Path) -> None:
     if config := read_yaml(first / CONFIG):
         content = config | {"study": config["study"] | {"shard": None}}
         write_text(target / CONFIG, yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120))
+    starts = [
+        start | {"part": content["shard"]}
+        for content, folder in zip(parts.contents, parts.folders, strict=True)
+        for start in read_starts(folder)
+    ]
+    write_starts(target, sorted(starts, key=lambda start: str(start.get("date", ""))))
     inputs = parts.inputs[0]
     replace(inputs, config=inputs.config | ({SHARD: None} if SHARD in inputs.config else {})).write(target)
     for name in sorted({file.name for folder in parts.folders for file in folder.glob("statistics*.safetensors")}):
@@ -188,11 +197,6 @@ def _select(parts: Parts, judged: Sequence[Entry], store: Store) -> tuple[list[d
         if top:
             following = next_round(left, gains[-1], steps, number, top)
             for entry in (entry for entry in left if entry not in following):
-                store.forget(entry.folder, entry.seeds, _choosing(declared)[number + 1 :])
+                store.forget(entry.folder, entry.seeds, choosing_parts(declared["sizes"])[number + 1 :])
             left = following
     return gains, left
-
-
-def _choosing(declared: Mapping[str, Any]) -> list[str]:
-    """The parts of the rows that choose."""
-    return [name for name in declared["sizes"] if name != CONFIRM]
