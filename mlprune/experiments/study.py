@@ -117,7 +117,8 @@ class StudyExperiment:
             if study.endpoint is not None and variant.prunes and variant.pruner.importance.needs is not None:
                 check_calibration(examples, self.plan.parts.values(), variant.data.calibration_texts())
         if CONFIRM in self.plan.parts and run.writes:  # others do not know the folder yet, and write no look down
-            rows = hash_of(examples, self.plan.parts[CONFIRM])
+            judging = self.plan.parts[CONFIRM]
+            rows = hash_of(examples, {task: judging[task] for task in self.plan.deciding})
             looks = find_looks(rows, plain(study.endpoint), self._earlier(), run.folder)
             looks.check(study.look_again)
             self.looks = None if self._only_selects else looks

@@ -8,11 +8,13 @@ from typing import Any
 from mlprune.errors import UserError
 from mlprune.evaluation.tasks import Task
 from mlprune.evaluation.tasks.base import in_task
+from mlprune.evaluation.tasks.candidate_example import CandidateExample
 from mlprune.evaluation.tasks.selection import NamedRows, Selection
 
 Examples = Mapping[str, Sequence[Any]]  # language to examples
 Ids = dict[str, list[str]]  # task to ids of examples, over all languages
 SHORTEST = 12  # characters of a calibration text that is looked for in examples
+LONGEST_PHRASE = 30  # characters of a text that may stand in both by chance
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,19 @@ def in_rounds(ids: Ids, shares: Sequence[float], seed: int) -> list[Part]:
 
 
 def content(example: Any) -> tuple[str, ...]:
-    """Return the texts of an example, whatever its id: two of equal content are one row twice."""
+    """Return the texts of an example, whatever its id: two of equal content are one row twice.
+
+    Of candidates it is the row's own text: neither another template nor another label makes another row of it.
+
+    Example:
+        >>> from mlprune.evaluation.tasks.candidate_example import CandidateExample
+        >>> content(CandidateExample("0", ("Fine. Bad", "Fine. Good"), ("-", "+"), 1, ranges=(((0, 5),), ((0, 5),))))
+        ('Fine.',)
+    """
+    if isinstance(example, CandidateExample):
+        parts = zip(example.candidates, example.own_text(), strict=True)
+        pieces = [text[start:end] for text, ranges in parts for start, end in ranges]
+        return tuple(dict.fromkeys(_texts(pieces)))
     found: list[str] = []
     for name, value in sorted(vars(example).items()):
         if name not in ("id", "group", "category"):
@@ -114,7 +128,7 @@ def check_disjoint(examples: Mapping[str, Examples], select: Ids, confirm: Ids) 
 def check_calibration(
     examples: Mapping[str, Examples], ids: Iterable[Ids], prompts: Mapping[str, Sequence[str]]
 ) -> None:
-    """Raise UserError if a calibration text stands in a row that chooses or judges.
+    """Raise UserError if a calibration text stands in a row that chooses or judges, or such a row in one.
 
     Args:
         examples: Task to language to examples.
@@ -134,9 +148,15 @@ def check_calibration(
     for task, chosen in wanted.items():
         for lang, rows in examples[task].items():
             for example in (example for example in rows if example.id in chosen):
-                whole = "\n".join(content(example))
-                if found := next((text for text in texts if text in whole), None):
+                parts = content(example)
+                if found := next((text for text in texts if _overlap(text, parts)), None):
+                    how = "holds" if found in "\n".join(parts) else "stands in"
                     raise UserError(
-                        f"study: row '{example.id}' of task '{task}', language '{lang}', holds a calibration text of "
+                        f"study: row '{example.id}' of task '{task}', language '{lang}', {how} a calibration text of "
                         f"group '{texts[found]}' ({found[:40]!r}); calibrate on other rows"
                     )
+
+
+def _overlap(text: str, parts: Sequence[str]) -> bool:
+    """Whether a calibration text stands in a row, or a text of the row, longer than a phrase, in it."""
+    return text in "\n".join(parts) or any(len(part) > LONGEST_PHRASE and part in text for part in parts)
