@@ -25,6 +25,7 @@ from mlprune.models.blocks import find_blocks
 from mlprune.models.shallow import blueprint, shallow_model
 from mlprune.present import Table
 from mlprune.run import Run
+from mlprune.studies.plan import make_plan
 from mlprune.studies.recipes import expand
 from mlprune.studies.spec import Study
 
@@ -119,6 +120,9 @@ class DryRun:
             run.data.choose_training(tokenizer)
         if self.evaluations and (run.data.tasks or self.command == "test" or not self.was_pruned):
             run.data.read_examples(tokenizer)
+        if self.study is not None:
+            examples = {task.name: run.data.examples(task) for task in run.data.tasks}
+            make_plan(self.study, run.data.tasks, examples, len(expand(self.study.recipes, self.study.grid)))
         shallow = shallow_model(run.module.source, DEPTH, run.device)
         clock = BlockClock(shallow, _depths(whole))
         log.info("timing %d of %d blocks on a few batches of each task", len(clock.blocks), sum(clock.depths.values()))
@@ -176,7 +180,9 @@ class DryRun:
             prompts = self.run.data.prompts(shallow, self.run.module.tokenizer).values()
             tokens = sum(len(ids) for group in prompts for ids in group)
             peak += tokens * whole.config.get_text_config().hidden_size * item  # hidden states
-            peak += found.scored if self.run.device.type == "cpu" else 0  # masks, which are kept there
+            if self.run.device.type == "cpu":  # what is kept there: masks, and of many recipes the dense weights
+                many = self.study is not None or self.pruning.sweep is not None
+                peak += found.scored + (found.matrices * item if many else 0)
         return peak + 3 * model if self.epochs else peak  # gradients, and two moments of AdamW
 
     def _disk(self, whole: PreTrainedModel, found: Estimate) -> float:

@@ -23,7 +23,8 @@ from mlprune.models.blocks import find_blocks
 from mlprune.models.loading import ModelSource, without_weights
 from mlprune.models.shallow import blueprint, shallow_model
 from mlprune.pruning import Unstructured
-from mlprune.studies.spec import Study
+from mlprune.studies.endpoint import Endpoint
+from mlprune.studies.spec import Confirm, Study
 
 
 @pytest.fixture(scope="module")
@@ -191,3 +192,17 @@ def test_on_the_command_line(
 def test_what_the_run_refuses_is_refused(folder: Path) -> None:
     with pytest.raises(UserError, match="layers are named like"):
         estimate(folder, "validate", PruningCallback(include=["no such layer"]))
+    for endpoint, confirm, said in (
+        (Endpoint(tasks=["nly"]), None, "study.endpoint.tasks: 'nly'.*did you mean 'nli'"),
+        (Endpoint(tasks=["nli"]), Confirm("0-99"), "there is no row 99"),
+    ):
+        with pytest.raises(UserError, match=said):
+            estimate(folder, "fit", study=Study(recipes={"wanda": {}}, endpoint=endpoint, confirm=confirm))
+
+
+def test_many_recipes_keep_a_copy_of_the_dense_weights(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mlprune.experiments.dry_run._used", lambda device: 0.0)
+    one, many = (
+        estimate(folder, pruning=pruning) for pruning in (None, PruningCallback(sweep=[0.3], propagate="dense"))
+    )
+    assert many.memory - one.memory == 4 * one.matrices
