@@ -25,7 +25,7 @@ from mlprune.report.figures import layer_figures, result_figures, uniform_sparsi
 from mlprune.report.headline import headline, question
 from mlprune.report.provenance import data_tables
 from mlprune.report.several import Compared, compared, figures_by_system, steps, systems_of
-from mlprune.report.study import study_section
+from mlprune.report.study import dense_models, study_section
 from mlprune.report.sweep import sweep_section
 from mlprune.report.tables import facts_of, layer_summary, settings_rows
 from mlprune.report.take import with_buttons
@@ -80,8 +80,8 @@ def render(runs: Sequence[RunContent]) -> str:
 def _content(runs: Sequence[RunContent]) -> dict[str, Any]:
     """What the template shows, by name."""
     own_systems = systems_of(runs)
-    systems = figures_by_system(own_systems)
     run = runs[0] if len(runs) == 1 else None
+    systems = figures_by_system(own_systems) | (dense_models(run) if run else {})
     rows = read_differences(run.comparison) if run else []
     controls = [row for pair in read_controls(run.comparison) for row in pair] if run else []
     several = [compared(own_systems)] if run is None else steps(own_systems) if len(own_systems) > 2 else []

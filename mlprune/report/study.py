@@ -1,15 +1,18 @@
 """The section on a study: leaderboard, recipes by languages, selection against confirmation, seeds, curves, looks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import matplotlib
 from markupsafe import Markup
 
+from mlprune.comparison import read_figures
+from mlprune.metrics import Figure, Measure
 from mlprune.present.study import measure_of, tables_of
 from mlprune.report.charts import INK, SERIES, SETTINGS, axes_of, line_chart, to_svg
 from mlprune.report.recipe_map import recipe_maps
 from mlprune.runs.content import RunContent
+from mlprune.runs.reading import read_json
 from mlprune.text import plot_text
 
 Json = Mapping[str, Any]
@@ -44,6 +47,21 @@ def study_section(run: RunContent) -> dict[str, Any] | None:
         "tables": tables_of(study, run.study_rows),
         "figures": [(title, Markup(svg)) for title, svg in figures],
     }
+
+
+def dense_models(run: RunContent) -> dict[str, list[Figure]]:
+    """Return the figures of dense models that recipes have of their own, by the recipes' names.
+
+    Args:
+        run: A run.
+    """
+    found: dict[str, list[Figure]] = {}
+    recipes = [recipe for recipe in run.study.get("recipes", []) if recipe.get("dense") and not recipe["control"]]
+    for folder in dict.fromkeys(recipe["dense"] for recipe in recipes):
+        first, *others = (recipe["name"] for recipe in recipes if recipe["dense"] == folder)
+        name = f"dense of {first}{f' and {len(others)} more' if others else ''}"
+        found[name] = read_figures(read_json(run.folder / folder / "results.json"))
+    return found
 
 
 def _lines(study: Json) -> list[str]:
@@ -94,19 +112,20 @@ def _scatter(study: Json) -> str:
     chosen = {(row["system"], row["task"], row["language"]): row["delta"] for row in study.get("selection", [])}
     rows = study["confirmed"]
     measure = measure_of(rows[0])
-    points = {
-        row["system"]: (measure.scale * chosen[key], measure.scale * row["delta"])
-        for row in rows
-        if (key := (row["system"], row["task"], row["language"])) in chosen
-    }
+    points: dict[str, list[tuple[float, float]]] = {}
+    for row in rows:
+        before, after = chosen.get((row["system"], row["task"], row["language"])), row["delta"]
+        if before is not None and after is not None:
+            points.setdefault(row["system"], []).append((measure.scale * before, measure.scale * after))
     with matplotlib.rc_context(SETTINGS):
         figure, axes = axes_of(4.2, 3.4)
-        for i, (name, (x, y)) in enumerate(points.items(), start=1):
-            axes.plot([x], [y], "o", color=SERIES[i % len(SERIES)], label=plot_text(name), markersize=6)
-        ends = [value for point in points.values() for value in point] + [0.0]
+        for i, (name, places) in enumerate(points.items(), start=1):
+            x, y = zip(*places, strict=True)
+            axes.plot(x, y, "o", color=SERIES[i % len(SERIES)], label=plot_text(name), markersize=6)
+        ends = [value for places in points.values() for point in places for value in point] + [0.0]
         axes.plot([min(ends), max(ends)], [min(ends), max(ends)], color=INK, linewidth=0.8, linestyle="--")
-        axes.set_xlabel(plot_text(f"difference where chosen, {measure.unit or measure.name}"))
-        axes.set_ylabel(plot_text(f"difference where judged, {measure.unit or measure.name}"))
+        axes.set_xlabel(plot_text(f"difference where chosen, {unit_of(measure)}"))
+        axes.set_ylabel(plot_text(f"difference where judged, {unit_of(measure)}"))
         axes.legend(fontsize=8)
         alt = "Points: each confirmed recipe's difference on rows that chose it and on rows that judge; dashed: equal."
         return to_svg(figure, alt)
@@ -115,7 +134,7 @@ def _scatter(study: Json) -> str:
 def _seeds(study: Json) -> str:
     """Each confirmed recipe's difference by calibration seed, with the interval over rows and seeds."""
     rows = study["confirmed"]
-    measure = measure_of(rows[0])
+    measure, where = measure_of(rows[0]), _where(rows)
     with matplotlib.rc_context(SETTINGS):
         figure, axes = axes_of(5.6, 0.8 + 0.4 * len(rows))
         for place, row in enumerate(rows):
@@ -125,8 +144,10 @@ def _seeds(study: Json) -> str:
             values = [measure.scale * value for value in row["by_seed"]]
             axes.plot(values, [place] * len(values), "o", color=SERIES[1], markersize=5)
         axes.axvline(0, color=INK, linewidth=0.8, linestyle="--")
-        axes.set_yticks(range(len(rows)), [plot_text(row["system"]) for row in rows])
-        axes.set_xlabel(plot_text(f"difference, {measure.unit or measure.name}"))
+        axes.invert_yaxis()
+        names = [", ".join(filter(None, (row["system"], where(row)))) for row in rows]
+        axes.set_yticks(range(len(rows)), list(map(plot_text, names)))
+        axes.set_xlabel(plot_text(f"difference, {unit_of(measure)}"))
         return to_svg(figure, "Dots: difference by calibration seed; lines: 95% interval over rows and seeds.")
 
 
@@ -136,25 +157,47 @@ def _curves(study: Json) -> list[tuple[str, str]]:
     All points are of the same rows: of those that choose, where recipes are chosen.
     """
     chose = study.get("selection", [])
-    where = " on the rows that choose" if chose else ""
-    rows = {row["system"]: row for row in chose or study.get("confirmed", [])}
-    recipes = [recipe for recipe in study.get("recipes", []) if recipe["name"] in rows]
+    rows = [row for row in chose or study.get("confirmed", []) if row["delta"] is not None]
+    recipes, where = {recipe["name"]: recipe for recipe in study.get("recipes", [])}, _where(rows)
     found = []
-    for key in dict.fromkeys(key for recipe in recipes for key in recipe["values"]):
+    for key in dict.fromkeys(key for row in rows for key in recipes[row["system"]]["values"]):
         series: dict[str, list[tuple[float, float]]] = {}
-        for recipe in recipes:
-            value, row = recipe["values"].get(key), rows[recipe["name"]]
-            if isinstance(value, int | float) and row["delta"] is not None:
-                others = [recipe["name"].split(", ")[0], *(f"{n} {v}" for n, v in recipe["values"].items() if n != key)]
-                series.setdefault(", ".join(others), []).append((value, measure_of(row).scale * row["delta"]))
+        for row in rows:
+            values: Json = recipes[row["system"]]["values"]
+            value = values.get(key)
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                others = (f"{name.rpartition('.')[2]} {given}" for name, given in values.items() if name != key)
+                name = ", ".join(filter(None, (row["system"].split(", ")[0], *others, where(row))))
+                series.setdefault(name, []).append((value, measure_of(row).scale * row["delta"]))
         lines: Mapping[str, Sequence[tuple[float, float]]] = {name: sorted(points) for name, points in series.items()}
         if any(len(points) > 1 for points in lines.values()):
-            measure, last = measure_of(next(iter(rows.values()))), key.rpartition(".")[2]
-            labels = (last, f"difference, {measure.unit or measure.name}")
+            measure, last = measure_of(rows[0]), key.rpartition(".")[2]
+            labels = (last, f"difference, {unit_of(measure)}")
             found.append(
                 (
-                    f"Difference by {last}{where}",
+                    f"Difference by {last}{' on the rows that choose' if chose else ''}",
                     line_chart(lines, labels, f"Lines: difference by {last}; see the tables.", is_change=True),
                 )
             )
     return found
+
+
+def _where(rows: Sequence[Json]) -> Callable[[Json], str]:
+    """What tells the rows of one recipe apart: task and language, where there are several."""
+    tasks, languages = ({row[key] for row in rows} for key in ("task", "language"))
+
+    def where(row: Json) -> str:
+        parts = (row["task"] if len(tasks) > 1 else "", row["language"] if len(languages) > 1 else "")
+        return " ".join(filter(None, parts))
+
+    return where
+
+
+def unit_of(measure: Measure) -> str:
+    """Return the unit of a measure's differences, for an axis.
+
+    Example:
+        >>> unit_of(Measure("accuracy", unit="%")), unit_of(Measure("ppl"))
+        ('points', 'ppl')
+    """
+    return "points" if measure.unit == "%" else measure.unit or measure.name

@@ -7,6 +7,8 @@ from planted_studies import STUDY, read, write
 from tiny import save_tiny
 from tiny_runs import RUN
 
+from mlprune.runs.journal import read_starts
+
 PARTS = [RUN, RUN.with_name("version_1")]
 STUDY_FILES = ("study.json", "study.csv", "study.tex")
 
@@ -57,6 +59,10 @@ def test_recipes_that_nothing_chooses_are_judged_apart(mlprune, tiny_folder: Pat
     assert status == 0, err
     assert_same_study(whole, Path(out.strip()).parent)
     assert evaluations(whole).keys() >= {"dense/1/results.json"}, "of the model that one part alone has"
+    assert [start["part"] for start in read_starts(Path(out.strip()).parent)] == ["2/2", "1/2"]
+    page = Path(out.strip()).read_text(encoding="utf-8")
+    assert "UTC, in 2 parts<" in page
+    assert page.count("dense of other") > 1, "in a table and in a chart"
     status, _, err = mlprune("fit", "--config", config, "--study.shard", "1/2")
     assert status == 2
     assert "looked at once already" in err
