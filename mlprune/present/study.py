@@ -46,20 +46,22 @@ def leaderboard(study: Json) -> list[Table]:
             [f"{DETECTABLE}: the smallest true difference that is found clear in 80% of cases"] if has_nulls else []
         )
         tables.append(_table("Confirmed", confirmed, _confirmed(chosen, has_seeds, has_nulls), notes))
-    if controls := study.get("controls", []):
-        heads = ("control", "difference", "95% CI", "recipe", "beyond the control", "95% CI of that")
-        rows = [(*_difference(row), *_difference(row["beyond"])) for row in controls]
-        tables.append(Table(f"Controls: {_what(controls[0])}", heads, rows))
+    matched = [row["constants"] for row in confirmed if row.get("constants")]
+    controls = [*(found["matched"] | {"beyond": found["beyond"]} for found in matched), *study.get("controls", [])]
+    if controls:
+        tables.append(_table("Controls", controls, {**DIFFERENCE, **BEYOND}, first="control"))
     if chose := sorted(study.get("selection", []), key=_order, reverse=True):
         tables.append(_table("On the rows that choose", chose, DIFFERENCE))
     return tables
 
 
-def _table(title: str, rows: Sequence[Json], columns: Mapping[str, Cell], notes: Sequence[str] = ()) -> Table:
-    """A row a recipe, or a recipe, task and language where several decide."""
+def _table(
+    title: str, rows: Sequence[Json], columns: Mapping[str, Cell], notes: Sequence[str] = (), first: str = "recipe"
+) -> Table:
+    """A row a recipe or control, or one of these by task and language where several decide."""
     places = {(row["task"], row["language"]) for row in rows}
     where: Mapping[str, Cell] = {"where": _place} if len(places) > 1 else {}
-    cells: Mapping[str, Cell] = {"recipe": _name, **where, **columns}
+    cells: Mapping[str, Cell] = {first: _name, **where, **columns}
     what = _what(rows[0]) if len(places) == 1 else measure_of(rows[0]).label + _reference(rows[0])
     body = [tuple(cell(row) for cell in cells.values()) for row in rows]
     return Table(f"{title}: {what}", tuple(cells), body, tuple(notes))
@@ -101,15 +103,16 @@ def _interval(row: Json) -> str:
     return interval_text(measure_of(row), row["total_low"], row["total_high"], sign=True)
 
 
-def _difference(row: Json) -> tuple[str, ...]:
-    return _name(row), _delta(row), _interval(row)
+def _name(row: Json) -> str:
+    return str(row["system"])
 
 
 DIFFERENCE: Mapping[str, Cell] = {"difference": _delta, "95% CI": _interval}
-
-
-def _name(row: Json) -> str:
-    return str(row["system"])
+BEYOND: Mapping[str, Cell] = {
+    "recipe": lambda row: _name(row["beyond"]),
+    "beyond the control": lambda row: _delta(row["beyond"]),
+    "95% CI of that": lambda row: _interval(row["beyond"]),
+}
 
 
 def measure_of(row: Json) -> Measure:

@@ -143,8 +143,9 @@ def _listed(claims: Sequence[Claim]) -> list[str]:
     rows = [evidence.row for evidence in pieces]
     several = len({row.task for row in rows}) > 1
     names = ", ".join(f"{row.system}{f' on {row.task}' if several else ''}{_where(row)}" for row in rows)
-    least = rows[0].measure.amount(max(evidence.detectable or 0.0 for evidence in pieces), sign=False)
-    return [f"too few to tell: {names} (detectable at 80% power: {least} or less)"]
+    least = max(evidence.detectable or 0.0 for evidence in pieces)
+    power = f" (detectable at 80% power: {rows[0].measure.amount(least, sign=False)} or less)" if least else ""
+    return [f"too few to tell: {names}{power}"]
 
 
 def _where(row: Difference) -> str:

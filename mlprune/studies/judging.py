@@ -185,10 +185,9 @@ class Judge:
         """Return what constants explain of each piece of a recipe's evidence; None where there are none."""
         return shifts_of(self.sides(entry, parts), self.endpoint_of(entry), entry.name, self.seed, self.reference)
 
-    def beyond(self, entry: Entry, control: Entry, parts: Sequence[str]) -> Evidence:
-        """Return what a recipe is beyond one of its controls, on average."""
-        endpoint = replace(self.endpoint_of(entry), average=True)
-        return self._evidence(self._against(control, entry, parts), endpoint, entry.name, control.name)[0]
+    def beyond(self, entry: Entry, control: Entry, parts: Sequence[str]) -> list[Evidence]:
+        """Return what a recipe is beyond one of its controls, of each piece of its evidence."""
+        return self._evidence(self._against(control, entry, parts), self.endpoint_of(entry), entry.name, control.name)
 
     def gain(self, entry: Entry, parts: Sequence[str]) -> float:
         """Return by how much a recipe is better than the reference in what recipes are chosen by."""

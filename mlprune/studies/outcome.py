@@ -1,13 +1,13 @@
 """What a study found: evidence of every recipe, what is claimed of the confirmed ones, and the answer."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mlprune.comparison.difference import Difference
 from mlprune.files import write_json, write_text
-from mlprune.present.study import leaderboard, study_csv
+from mlprune.present.study import study_csv, tables_of
 from mlprune.present.table import to_csv, to_latex
 from mlprune.studies.decision import Claim, Confirmation, decide
 from mlprune.studies.evidence import Evidence, evidence_of
@@ -115,8 +115,10 @@ def write_outcome(folder: Path, declared: dict[str, Any], outcome: Outcome) -> d
         outcome: What was found.
     """
     content = declared | outcome.to_json()
-    write_text(folder / "study.csv", to_csv(study_csv([(line.before, line.row) for line in outcome.lines])))
-    write_text(folder / "study.tex", "\n\n".join(map(to_latex, leaderboard(content))) + "\n")
+    table = study_csv([(line.before, line.row) for line in outcome.lines])
+    lines = [dict(zip(table.columns, cells, strict=True)) for cells in table.rows]
+    write_text(folder / "study.csv", to_csv(table))
+    write_text(folder / "study.tex", "\n\n".join(map(to_latex, tables_of(content, lines))) + "\n")
     write_json(folder / STUDY, content)
     return content
 
@@ -168,10 +170,10 @@ def conclude(
     for entry in entries:
         if entry.control is not None and chosen:
             lines += _lines(judge, entry, CONTROL, [CONFIRM])
-            evidence = judge.evidence(entry, [CONFIRM])[0]
-            controls.append(Beside(evidence, judge.beyond(by_name[entry.control], entry, [CONFIRM])))
-            lines.append(Line(entry, ALL_SEEDS, CONTROL, evidence.row))
-    if confirmed and parts and judge.against is None:
+            found, beyond = judge.evidence(entry, [CONFIRM]), judge.beyond(by_name[entry.control], entry, [CONFIRM])
+            controls += [Beside(*pair) for pair in zip(found, beyond, strict=True)]
+            lines += [Line(entry, ALL_SEEDS, CONTROL, evidence.row) for evidence in found]
+    if confirmed and judge.against is None:
         controls += _constants(judge, by_name[chosen[0]], parts)
     if not confirmed:
         return Outcome(lines, selection, gains, answer=_explored(recipes, selection))
@@ -182,15 +184,14 @@ def conclude(
 
 
 def _constants(judge: Judge, best: Entry, parts: Sequence[str]) -> list[Beside]:
-    """The dense model with the constants of highest accuracy on the rows that choose, and the best recipe beyond it."""
+    """The dense model with fitted constants, and the best recipe beyond it."""
     sides, decides = judge.sides(best, [CONFIRM]), judge.endpoint_of(best)
+    chose = judge.sides(best, parts)[0][0] if parts else None
     found = []
-    for evidence, records in fitted_evidence(sides[0][0], judge.sides(best, parts)[0][0], decides, judge.seed):
-        endpoint = replace(decides, average=True)
-        (beyond,) = evidence_of(
-            records, [two for _, two in sides], endpoint, best.name, evidence.row.system, judge.seed
-        )
-        found.append(Beside(evidence, beyond))
+    for evidence, records in fitted_evidence(sides[0][0], chose, decides, judge.seed):
+        system = evidence[0].row.system
+        beyond = evidence_of(records, [two for _, two in sides], decides, best.name, system, judge.seed)
+        found += [Beside(*pair) for pair in zip(evidence, beyond, strict=True)]
     return found
 
 
