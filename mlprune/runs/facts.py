@@ -5,7 +5,8 @@ import json
 import os
 import platform
 from collections.abc import Mapping
-from importlib.metadata import version
+from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ PACKAGES = (
     *("mlprune", "torch", "lightning", "transformers", "tokenizers", "torchmetrics", "datasets", "sacrebleu"),
     *("safetensors", "numpy", "scipy", "jinja2"),
 )
+version = cache(metadata.version)  # which parses a package's whole description
 
 
 def describe(part: Any) -> str:
