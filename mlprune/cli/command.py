@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -56,6 +57,7 @@ class MlpruneCLI(LightningCLI):
     def __init__(self, args: list[str] | None = None) -> None:
         given = list(sys.argv[1:] if args is None else args)
         self.typed = f"{program()} {shlex.join(given)}"
+        self.given = given[0] if given else ""
         args, self.is_dry = take_dry_run(given)
         args, self.resumed = take_resume(configs_first(args))
         args = [re.sub(r"^--study\.look-again\b", "--study.look_again", arg) for arg in args]
@@ -74,10 +76,13 @@ class MlpruneCLI(LightningCLI):
         )
 
     def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
-        """Say what the subcommands do here, not what the trainer's methods do."""
-        assert isinstance(parser, OneLineParser)
-        super()._add_subcommands(parser, **kwargs)
-        parser.describe_subcommands(RUNS)
+        """Build the parser of the subcommand that was given, or all where none was; building one takes a while."""
+        self._subcommand_parsers = {}
+        action = parser.add_subcommands()
+        for name in [self.given] if self.given in RUNS else RUNS:
+            made = self._prepare_subcommand_parser(Trainer, name, **kwargs[name])
+            self._subcommand_parsers[name] = made
+            action.add_subcommand(name, made, help=RUNS[name])
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -132,6 +137,11 @@ class MlpruneCLI(LightningCLI):
         settings: dict[str, Any] = yaml.safe_load(text)
         return settings
 
+    def _dump_config(self) -> None:
+        """Take the configuration as config.yaml has it for Lightning's hyperparameters too, which nothing reads."""
+        if not hasattr(self, "config_dump"):
+            self.config_dump = self._settings()
+
     def instantiate_classes(self) -> None:
         """Build trainer, model and data; what they refuse is the user's mistake."""
         try:
@@ -171,7 +181,7 @@ class MlpruneCLI(LightningCLI):
         return trainer
 
     def _engine(self, model: PruningModule, datamodule: PruningDataModule) -> Engine:
-        settings = self._settings()
+        settings: dict[str, Any] = self.config_dump
         study: Study = self.config_init[self.subcommand].study
         # as they were given: recipes build their classes themselves
         recipes, grid = (settings["study"][name] for name in ("recipes", "grid"))

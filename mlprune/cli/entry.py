@@ -1,10 +1,12 @@
 """The way in and out: which command is meant, the log on stderr, and errors of one line with an exit status."""
 
 import errno
+import gc
 import logging
 import os
 import signal
 import sys
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -12,6 +14,9 @@ from rich.logging import RichHandler
 from mlprune import __version__
 from mlprune.cli.commands import RUNS, SUMMARIES, TOOLS, overview, tool
 from mlprune.errors import UserError, did_you_mean, one_line
+
+if TYPE_CHECKING:
+    from mlprune.cli.command import MlpruneCLI
 
 MAX_ERROR = 1500  # characters
 
@@ -66,17 +71,29 @@ def _run(args: list[str]) -> None:
     handler = signal.signal(
         signal.SIGINT, signal.SIG_DFL
     )  # Ctrl-C during the imports ends at once, without a traceback
-    from mlprune.cli.libraries import keep_files_in_cache, quiet_libraries
-
-    keep_files_in_cache()
-    quiet_libraries()
-    from mlprune.cli.command import MlpruneCLI
+    command = import_command()
     from mlprune.log import log
 
     signal.signal(signal.SIGINT, handler)
     log.setLevel(logging.INFO)
     log.handlers = [log_handler()]
-    MlpruneCLI(args)
+    command(args)
+
+
+def import_command() -> "type[MlpruneCLI]":
+    """Import what runs need; it stays, so no garbage collection looks at it, now or later."""
+    is_first = "mlprune.cli.command" not in sys.modules
+    gc.disable()
+    from mlprune.cli.libraries import keep_files_in_cache, quiet_libraries
+
+    keep_files_in_cache()
+    quiet_libraries()
+    from mlprune.cli.command import MlpruneCLI
+
+    if is_first:
+        gc.freeze()
+    gc.enable()
+    return MlpruneCLI
 
 
 def log_handler() -> logging.Handler:

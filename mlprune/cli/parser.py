@@ -55,12 +55,6 @@ class OneLineParser(LightningArgumentParser):
         )
         return str(super().format_help(*args, **kwargs))
 
-    def describe_subcommands(self, texts: dict[str, str]) -> None:
-        """Say in ``--help`` what the subcommands do."""
-        assert self._subcommands_action is not None
-        for entry in self._subcommands_action._choices_actions:
-            entry.help = texts[entry.dest]
-
 
 class ActionTakenBefore(_HelpAction):  # which jsonargparse leaves out of what it parses
     """An option that stands in the help, but that is taken off the command line before the parser sees it."""
