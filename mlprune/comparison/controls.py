@@ -82,18 +82,16 @@ def fitted(dense: TaskRecords, selection: TaskRecords, by_language: bool = False
         by_language: Fit each language by itself; else all together.
 
     Returns:
-        None where rows have candidates of their own.
+        None where rows have candidates of their own, or languages have no rows that choose: all, or by language any.
     """
     arrays, chosen = labelled(dense), labelled(selection)
-    if (
-        arrays is None
-        or chosen is None
-        or arrays.labels != chosen.labels
-        or not arrays.scores.keys() <= chosen.scores.keys()
-    ):
+    if arrays is None or chosen is None or arrays.labels != chosen.labels:
         return None
     groups = _groups(arrays, by_language)
-    parts = [fitted_constants(*_pooled(chosen, group)) for group in groups]
+    known = [[lang for lang in group if lang in chosen.scores] for group in groups]
+    if not all(known):
+        return None
+    parts = [fitted_constants(*_pooled(chosen, group)) for group in known]
     found = {lang: part for group, part in zip(groups, parts, strict=True) for lang in group}
     listed = [_listed(arrays, group, part) for group, part in zip(groups, parts, strict=True)]
     return Control(_name(FITTED, by_language), with_constants(dense, arrays, found), listed)

@@ -82,7 +82,7 @@ def fitted_evidence(
             for task in tasks
         ]
         if not any(controls):
-            return []
+            continue
         records = _with_constants(tasks, controls)
         system = named("dense", next(control.name for control in controls if control is not None))
         found.append((evidence_of(tasks, [records], endpoint, system, seed=seed), records))

@@ -14,6 +14,7 @@ from mlprune.present.study import leaderboard
 from mlprune.studies.endpoint import Endpoint
 from mlprune.studies.judging import Entry, Judge
 from mlprune.studies.outcome import Outcome, conclude
+from mlprune.studies.shift import fitted_evidence
 from mlprune.studies.store import Store
 
 LABELS = ["bad", "good", "mixed"]
@@ -105,3 +106,12 @@ def test_controls_stand_beside_every_claim_of_its_own(parts: Sequence[str]) -> N
     matched = {row[1] for row in table.rows if row[0] == "dense with matched constants"}
     assert matched == {"reviews, fr", "reviews, sw"}
     assert len(table.rows) == 2 * (1 + len(names))
+
+
+def test_constants_are_fitted_where_a_language_has_no_rows_that_choose() -> None:
+    judged = [scored(2, BIAS)]
+    chose = [replace(judged[0], records={lang: judged[0].records[lang] for lang in ("en", "fr")})]
+    ((pooled, _),) = fitted_evidence(judged, chose, Endpoint())
+    assert pooled[0].row.system == "dense with fitted constants"
+    assert pooled[0].row.delta > 0
+    assert len(fitted_evidence(judged, judged, Endpoint())) == 2
