@@ -77,7 +77,8 @@ def _lines(study: Json) -> list[str]:
         found.append(f"Declared before anything ran: {endpoint['metric']} of {tasks} in {languages}{against}; {how}.")
     steps = [f"{step['recipes']} recipes on {step['rows']} rows" for step in study.get("rounds", [])]
     if study.get("confirm") and steps:
-        found.append(f"Selection: {', then '.join(steps)}; {study['confirm']['top']} confirmed on other rows.")
+        by = (study.get("select") or {}).get("metric") or "the probability of the right answer, where there is one"
+        found.append(f"Selection, by {by}: {', then '.join(steps)}; {study['confirm']['top']} confirmed on other rows.")
     found += _screened(study.get("screening"))
     for count in study.get("looks", {}).values():
         times = (

@@ -64,7 +64,8 @@ def test_planted_effects_come_to_the_right_sentence_whatever_interrupts(
         (role, recipe) for role in ("select", "confirm") for recipe in STUDY["recipes"]
     }
     page = html.unescape(Path("whole", RUN, "report.html").read_text(encoding="utf-8"))
-    assert all(text in page for text in (STUDY["question"], study["answer"], "Selection against confirmation"))
+    said = ("Selection, by the probability of the right answer", "Selection against confirmation")
+    assert all(text in page for text in (STUDY["question"], study["answer"], *said))
 
     start, resume = ("--config", config, "--trainer.default_root_dir", "broken"), ("--resume", Path("broken", RUN))
     for flags, kept, is_torn in ((start, 1, False), (resume, 2, True), (resume, 4, False)):
