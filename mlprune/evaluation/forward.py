@@ -182,10 +182,17 @@ class Scorer:
                 top = logits.max(-1)
                 likeliest.copy_(torch.where(top.values > highest, top.indices + start, likeliest))
                 highest = torch.maximum(highest, top.values)
-            part = logits.logsumexp(-1)
+            part = _log_sum_exp(logits)
             total = part if total is None else torch.logaddexp(total, part)
         assert total is not None
         return picked - total[rows]
+
+
+def _log_sum_exp(logits: Tensor) -> Tensor:
+    """``logits.logsumexp(-1)`` to the bit, overwriting the logits, which are still in the cache."""
+    highest = logits.amax(-1, keepdim=True)
+    highest.masked_fill_(highest.isinf(), 0)
+    return logits.sub_(highest).exp_().sum(-1).log_().add_(highest.squeeze(-1))
 
 
 def _caps(model: PreTrainedModel) -> list[float]:

@@ -318,3 +318,10 @@ def test_mistakes() -> None:
         score_candidate_ids(causal, [[[5, 999]]])
     with pytest.raises(UserError, match="too_long 'cut' is not allowed; give error or truncate"):
         score_candidates(causal, tokenizer, [["a text"]], too_long="cut")
+
+
+def test_sums_of_exponentials_are_those_of_torch_to_the_bit() -> None:
+    logits = 30 * torch.randn(40, 700, generator=torch.Generator().manual_seed(0))
+    logits[1], logits[2, 5], logits[3, :600], logits[4, 7] = -torch.inf, torch.inf, -torch.inf, torch.nan
+    expected = logits.logsumexp(-1)
+    assert forward._log_sum_exp(logits).numpy().tobytes() == expected.numpy().tobytes()
