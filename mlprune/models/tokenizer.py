@@ -1,12 +1,14 @@
 """Loading a tokenizer, and checking that it reproduces the run's texts."""
 
+import pickle
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from weakref import WeakSet
 
 import tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
@@ -19,7 +21,10 @@ from mlprune.models.folder import read_object
 WHOLE = ("tokenizer.json", "tekken.json")  # each says all that is needed
 JSON = ("tokenizer_config.json", "tokenizer.json", "special_tokens_map.json", "added_tokens.json", "vocab.json")
 SAMPLED_TEXTS, SAMPLED_CHARS = 16, 400
+MODEL_RULES = ("unk_token", "fuse_unk", "byte_fallback", "ignore_merges", "max_input_chars_per_word")
 MAX_LOST, MAX_FOREIGN, MAX_UNKNOWN, MAX_CHARS_PER_TOKEN = 0.5, 0.1, 0.5, 40
+
+_AS_SAVED: WeakSet[PreTrainedTokenizerBase] = WeakSet()  # tokenizers whose rules are those of their tokenizer.json
 
 
 def load_tokenizer(location: str, name: str, options: Mapping[str, Any]) -> PreTrainedTokenizerBase:
@@ -110,9 +115,12 @@ def check_words(tokenizer: PreTrainedTokenizerBase, texts: Mapping[str, Iterable
 
 
 def _warn_of_other_rules(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> None:
-    """Warn if a tokenizer's class replaces the rules in tokenizer.json with its own, as some do."""
+    """Warn if a tokenizer's class replaces the rules in tokenizer.json with its own, as some do.
+
+    A large file takes a second to read, so it is read once where the rules are the same.
+    """
     file = Path(tokenizer.name_or_path) / "tokenizer.json"
-    if not tokenizer.is_fast or not file.is_file():
+    if not tokenizer.is_fast or tokenizer in _AS_SAVED or not file.is_file():
         return
     saved = tokenizers.Tokenizer.from_file(str(file))
     saved.no_padding()
@@ -131,6 +139,18 @@ def _warn_of_other_rules(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -
             len(texts),
             file,
         )
+    elif _rules(saved) == _rules(cast("Any", tokenizer).backend_tokenizer):
+        _AS_SAVED.add(tokenizer)
+
+
+def _rules(backend: tokenizers.Tokenizer) -> tuple[object, ...]:
+    """How a tokenizer splits texts, but for its vocabulary, which its class takes from the file."""
+    settings = [getattr(backend.model, name, None) for name in MODEL_RULES]
+    added = backend.get_added_tokens_decoder()
+    try:
+        return type(backend.model), *settings, added, pickle.dumps((backend.normalizer, backend.pre_tokenizer))
+    except Exception:  # tokenizers raises this for rules in Python, which no file has
+        return ()
 
 
 def _sample(texts: Iterable[str]) -> list[str]:

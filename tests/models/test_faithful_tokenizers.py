@@ -230,6 +230,26 @@ def test_a_class_with_rules_of_its_own_is_said(tmp_path: Path, caplog) -> None:
     assert warned(caplog) == []
 
 
+def test_other_rules_are_said_when_a_text_shows_them(tmp_path: Path, caplog) -> None:
+    folder = save_tiny(tmp_path / "model")
+    KINDS["WordPiece, cased, bare"].make().save_pretrained(folder)
+    edit_json(folder / "tokenizer_config.json", tokenizer_class="BertTokenizer")
+    tokenizer = ModelSource(str(folder)).load_tokenizer()
+    check_words(tokenizer, {"lower case": ["it rains"]})
+    assert warned(caplog) == []
+    check_words(tokenizer, texts("en"))
+    assert len(warned(caplog)) == 1
+
+
+def test_a_file_with_the_same_rules_is_read_once(tmp_path: Path, caplog) -> None:
+    folder = save_tiny(tmp_path / "model")
+    tokenizer = ModelSource(str(folder)).load_tokenizer()
+    check_words(tokenizer, texts("en"))
+    (folder / "tokenizer.json").write_text("{")
+    check_words(tokenizer, texts("fr"))
+    assert warned(caplog) == []
+
+
 @pytest.mark.parametrize("kind", [kind for name, kind in KINDS.items() if "slow" not in name])
 def test_tokenizers_that_were_saved_and_loaded_split_as_before(kind: Kind, tmp_path: Path, caplog) -> None:
     folder = save_tiny(tmp_path / "model")
