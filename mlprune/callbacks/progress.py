@@ -30,6 +30,7 @@ class ProgressDisplay(Viewer, ProgressBar):
         self._task = TaskID(0)
         self._phase = ""
         self._unit = "tokens"
+        self._num_steps = 0
         self._start = self._last_line = 0.0
         self._done = self._amount = self._total = 0.0
 
@@ -46,13 +47,13 @@ class ProgressDisplay(Viewer, ProgressBar):
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin the phase of calibration."""
         if (schedule := self.run.schedule) is not None:
-            self._begin(trainer, schedule.caption, schedule.num_steps() * len(schedule.batches), "tokens")
+            self._num_steps = schedule.num_steps()
+            self._begin(trainer, schedule.caption, self._num_steps * len(schedule.batches), "tokens")
 
     def on_calibration_progress(self, run: Run, block: int, index: int, share: float) -> None:
         """Count what a batch has passed of a block."""
         assert run.schedule is not None
-        num_blocks = run.schedule.num_steps()
-        place = f"block {block + 1} of {num_blocks}" if num_blocks > 1 else ""
+        place = f"block {block + 1} of {self._num_steps}" if self._num_steps > 1 else ""
         self._advance(share * int(run.schedule.batches[index]["attention_mask"].sum()), place, share)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

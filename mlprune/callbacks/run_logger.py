@@ -89,7 +89,6 @@ class RunLogger(Viewer):
         """Log one block, at its step; output errors follow one block later, when they are known."""
         if not self.outlets:
             return
-        num_blocks = len(find_blocks(run.model))
         sizes = {path: report.mask.numel() for path, report in reports.items()}
         pruned = sum(report.sparsity * sizes[path] for path, report in reports.items())
         figures = {"pruning/block/sparsity": 100 * pruned / sum(sizes.values()), "pruning/block/seconds": seconds}
@@ -98,7 +97,9 @@ class RunLogger(Viewer):
             figures[f"pruning/{kind}/sparsity"] = 100 * report.sparsity
             figures[f"pruning/{kind}/threshold"] = report.threshold
             figures[f"pruning/{kind}/kept_importance"] = 100 * report.kept_importance
-            self._kept.setdefault(kind, [float("nan")] * num_blocks)[block] = 100 * report.kept_importance
+            if kind not in self._kept:
+                self._kept[kind] = [float("nan")] * len(find_blocks(run.model))
+            self._kept[kind][block] = 100 * report.kept_importance
         self.outlets.each(Outlet.scalars, figures, block)
         if self.output_error:
             self._log_errors(run)
