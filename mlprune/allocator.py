@@ -33,8 +33,20 @@ def reusing_memory() -> Iterator[None]:
     try:
         yield
     finally:
-        if libc is not None:
-            libc.malloc_trim(0)
+        return_freed_memory()
+
+
+def return_freed_memory() -> None:
+    """Return to the system what was freed and lies between what is still in use; without glibc do nothing.
+
+    Where many large tensors are made and a small one of them is kept, again and again, it would add up.
+
+    Example:
+        >>> return_freed_memory()
+    """
+    libc = _glibc()
+    if libc is not None:
+        libc.malloc_trim(0)
 
 
 @cache

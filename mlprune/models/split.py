@@ -19,6 +19,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from mlprune.allocator import return_freed_memory
 from mlprune.distributed import PeerGone, lending, rank, world_size
 from mlprune.exact import NARROW
 from mlprune.models.abreast import run_abreast, stop_at
@@ -177,6 +178,7 @@ class SplitModel:
             if fill is not None:
                 fill(position)
             self._shares.append(Share(block.module, shared, device))
+            return_freed_memory()
         for position, block in enumerate(self.blocks):
             block.module.forward = self._on_demand(position, block.module.forward)
         lending(self.lend if world_size() > 1 else None)
