@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from mlprune.errors import UserError
 from mlprune.models.loading import ModelSource
 from mlprune.present import Table
 from mlprune.pruning import Statistic
@@ -87,3 +88,17 @@ class Reduction(ABC):
         Returns:
             What it did and what that costs, as tables.
         """
+
+
+def refuse_pruned(source: ModelSource, what: str) -> None:
+    """Refuse a model that is pruned already, of which what its folder says of layers and weights would become wrong.
+
+    Args:
+        source: The model.
+        what: What is to be left out.
+
+    Raises:
+        UserError: If it is.
+    """
+    if source.recipe():
+        raise UserError(f"model.name '{source.name}' is pruned already; leave out {what} first, then prune")

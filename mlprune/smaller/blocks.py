@@ -22,6 +22,7 @@ from mlprune.models.loading import ModelSource
 from mlprune.models.probe import patched_forwards
 from mlprune.models.saving import check_disk
 from mlprune.models.shards import Entry
+from mlprune.smaller.base import refuse_pruned
 from mlprune.smaller.card import shallower_card
 from mlprune.smaller.cutting import Cuts
 from mlprune.smaller.depth import Stack, new_names, shortened, stacks_without
@@ -133,8 +134,7 @@ def check_removable(source: ModelSource, removed: Sequence[str]) -> tuple[PreTra
     checkpoint = source.checkpoint
     if checkpoint.is_quantized:
         raise UserError(f"'{checkpoint.folder}' holds quantized weights; give the model they were made of")
-    if source.recipe():
-        raise UserError(f"model.name '{source.name}' is pruned already; leave out blocks first, then prune")
+    refuse_pruned(source, "blocks")
     stacks = stacks_without(find_blocks(checkpoint.skeleton), removed)
     return shortened(checkpoint, stacks), stacks
 

@@ -21,6 +21,7 @@ from mlprune.pruning import Importance
 from mlprune.pruning.batches import listed
 from mlprune.pruning.prune import form_batches
 from mlprune.pruning.statistics import groups_of
+from mlprune.smaller.base import refuse_pruned
 from mlprune.smaller.card import narrowed_card
 from mlprune.smaller.cutting import Cuts, stored_name
 from mlprune.smaller.plan import Narrowing, narrowing
@@ -28,6 +29,7 @@ from mlprune.smaller.sameness import check_same
 from mlprune.smaller.units import Choice, choose
 
 FACTS, REPORT = "narrow.json", "narrow.md"
+WHAT = "heads and units"
 
 
 @dataclass(frozen=True)
@@ -100,8 +102,8 @@ def narrow(
         max_batch_tokens: Token budget of a calibration batch.
 
     Raises:
-        UserError: If the model's configuration cannot describe it with other widths, a setting does not fit it, or
-            there is nothing to calibrate on.
+        UserError: If the model's configuration cannot describe it with other widths, a setting does not fit it, it is
+            pruned already, or there is nothing to calibrate on.
 
     Example:
         >>> import tempfile
@@ -115,6 +117,7 @@ def narrow(
         {'intermediate_size': (16, 12), 'num_attention_heads': (2, 1), 'num_key_value_heads': (2, 1)}
     """
     source = ModelSource(model) if isinstance(model, str) else model
+    refuse_pruned(source, WHAT)
     widths = {"units": units, "heads": heads, "whole_groups": whole_groups, "multiple_of": multiple_of}
     chosen = narrowing(source.checkpoint, importance, compensate, add_biases, **widths)
     given = listed(batches)

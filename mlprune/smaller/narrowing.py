@@ -14,8 +14,8 @@ from mlprune.models.folder import read_object
 from mlprune.models.loading import ModelSource
 from mlprune.present import Table, comparison_tables
 from mlprune.pruning import FLAP, Importance, Pruner
-from mlprune.smaller.base import Prompts, Reduction
-from mlprune.smaller.narrow import FACTS, REPORT, write_narrowed
+from mlprune.smaller.base import Prompts, Reduction, refuse_pruned
+from mlprune.smaller.narrow import FACTS, REPORT, WHAT, write_narrowed
 from mlprune.smaller.plan import Narrowing, narrowing
 from mlprune.smaller.quality import quality_differences
 from mlprune.smaller.summary import add_summary, size_table
@@ -100,6 +100,7 @@ class Narrow(Reduction):
 
     @override
     def check(self, source: ModelSource, groups: Sequence[str] = ()) -> None:
+        refuse_pruned(source, WHAT)
         _ = self._texts, self._narrowing(source)
         Pruner(self.importance).check_groups(groups, "data.demonstrations has")
 

@@ -14,8 +14,9 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedModel
 
 from mlprune.errors import UserError
+from mlprune.models.loading import ModelSource
 from mlprune.pruning import ADMM, FLAP, ContrastiveWanda, Importance, Magnitude, Random, Wanda
-from mlprune.smaller import Narrowed, narrow
+from mlprune.smaller import Narrow, Narrowed, narrow
 
 UNITS = {  # family: the layer that reads units, a field of the configuration
     "xglm": ("fc2", "ffn_dim"),
@@ -280,6 +281,20 @@ def test_refused(message: str, tmp_path: Path) -> None:
         narrow(str(folder), tmp_path / "narrow", tiny_batches(family, [9]), **settings)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert not (tmp_path / "narrow").exists()
+
+
+def test_a_pruned_model_is_refused(tmp_path: Path) -> None:
+    """What mlprune.json says of its layers would be wrong of a narrower one."""
+    folder = save_tiny(tmp_path / "pruned")
+    (folder / "mlprune.json").write_text(json.dumps({"base_model": "base", "sparsity": 0.5, "layers": {}}))
+    step = Narrow(units=0.5, importance=Magnitude(), limit=0)
+    for attempt in (
+        lambda: narrow(str(folder), tmp_path / "narrow", units=0.5, importance=Magnitude()),
+        lambda: step.check(ModelSource(str(folder))),
+    ):
+        with pytest.raises(UserError, match="is pruned already; leave out heads and units first, then prune"):
+            attempt()
     assert not (tmp_path / "narrow").exists()
 
 
