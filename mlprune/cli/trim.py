@@ -33,7 +33,9 @@ def main(args: list[str] | None = None) -> int:
         raise UserError("--languages: give at least one code, such as fr,sw")
     if arguments.limit < 0:
         raise UserError(f"--limit {arguments.limit} is not allowed; give 0 or more")
-    output = arguments.output or Path(f"{Path(arguments.model).name}-{'-'.join(languages)}")
+    given = Path(arguments.model).expanduser()
+    name = (given.resolve() if given.is_dir() else given).name  # of '.', too
+    output = arguments.output or Path(f"{name}-{'-'.join(languages)}")
     if output.exists():
         raise UserError(f"'{output}' exists already; remove it or give another --output")
     _trim(arguments, languages, output)

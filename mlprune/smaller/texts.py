@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from mlprune.data.corpora import Bundled, Corpus, FloresFolder, LocalFiles
-from mlprune.data.reading import read_file
 from mlprune.data.rows import Row
 from mlprune.data.templates import load_template
 from mlprune.errors import UserError, did_you_mean, first_line
@@ -15,6 +14,7 @@ from mlprune.languages import is_language, language
 
 PROMPTS = "prompts"  # what texts that belong to no language are called
 TEMPLATES = sorted(path.stem for path in (Path(__file__).parents[1] / "data" / "templates").glob("*.yaml"))
+SPLITS = ("dev", "devtest")  # of FLORES
 FILLED = 4  # rows that every template is filled with
 
 
@@ -50,7 +50,8 @@ def corpus_texts(given: str, lang: str) -> list[str]:
 
     Args:
         given: ``bundled``, ``bundled:NAME``, ``flores:FOLDER`` (all its splits), or a file's path with ``{lang}`` in
-            place of the code: txt with a text a line, jsonl, csv, tsv or parquet, of which every cell of text counts.
+            place of the code, as :class:`mlprune.data.corpora.LocalFiles` reads it: plain text with a text a line,
+            jsonl, csv, tsv or parquet, of which every cell of text counts.
         lang: The language's code.
 
     Raises:
@@ -60,28 +61,36 @@ def corpus_texts(given: str, lang: str) -> list[str]:
         >>> len(corpus_texts("bundled:parallel", "sw")) > 100
         True
     """
+    return [text for corpus in _corpora(given) for text in _texts_in(corpus, lang)]
+
+
+def _corpora(given: str) -> list[Corpus]:
+    """What a word of the user's stands for; one object for all languages, so that a file of one is not taken twice."""
     kind, _, rest = given.partition(":")
     if given == "bundled":
-        return [text for name in Bundled.NAMES for text in _cells(Bundled(name).rows(lang))]
+        return [Bundled(name) for name in Bundled.NAMES]
     if kind == "bundled":
-        return _cells(Bundled(rest).rows(lang))
+        return [Bundled(rest)]
     if kind == "flores":
-        splits = [split for split in ("dev", "devtest") if _has_split(rest, split, lang)]
-        return [text for split in splits or ["dev"] for text in _cells(FloresFolder(rest, split).rows(lang))]
-    if given.endswith(".txt"):
-        path = Path(given.replace("{lang}", lang)).expanduser()
-        if not path.is_file():
-            raise UserError(f"--corpus: file '{path}' for language '{lang}' does not exist")
-        return _cells(read_file(path, "text"))
+        return [FloresFolder(rest, split) for split in SPLITS]
     if "/" not in given and "." not in given:
         known = ("bundled", *(f"bundled:{name}" for name in Bundled.NAMES), "flores:FOLDER", "a file with {lang}")
         raise UserError(f"--corpus '{given}' is not known; give {', '.join(known)}{did_you_mean(given, known)}")
-    return _cells(LocalFiles(given).rows(lang))
+    return [LocalFiles(given)]
 
 
-def _has_split(folder: str, split: str, lang: str) -> bool:
+def _texts_in(corpus: Corpus, lang: str) -> list[str]:
+    """All text of a corpus in a language; of FLORES, which may lie there in part, one split must have it."""
+    if isinstance(corpus, FloresFolder) and not _has(corpus, lang):
+        others = [split for split in SPLITS if split != corpus.split]
+        if any(_has(FloresFolder(str(corpus.path), split), lang) for split in others):
+            return []
+    return _cells(corpus.rows(lang))
+
+
+def _has(corpus: Corpus, lang: str) -> bool:
     try:
-        FloresFolder(folder, split).check(lang)
+        corpus.check(lang)
     except UserError:
         return False
     return True
@@ -104,11 +113,12 @@ def texts_for(corpora: Sequence[str], languages: Sequence[str]) -> dict[str, lis
     """Return language to the texts of all corpora.
 
     Raises:
-        UserError: If a language is not known, or a corpus lacks it.
+        UserError: If a language is not known, a corpus lacks it, or one file would count as text of several.
     """
     for lang in languages:
         language(lang)
-    return {lang: [text for given in corpora for text in corpus_texts(given, lang)] for lang in languages}
+    found = [corpus for given in corpora for corpus in _corpora(given)]
+    return {lang: [text for corpus in found for text in _texts_in(corpus, lang)] for lang in languages}
 
 
 def file_text(file: str) -> str:

@@ -66,17 +66,23 @@ class TrimVocabulary(Reduction):
         self.limit = limit
 
     @cached_property
+    def _corpus_texts(self) -> dict[str, list[str]]:
+        """Texts of the corpora, also of languages whose cost alone is measured."""
+        return texts_for(self.corpora, list(dict.fromkeys([*self.languages, *(self.others or [])])))
+
+    @cached_property
     def _texts(self) -> dict[str, list[str]]:
         """All texts that choose tokens, by language."""
-        texts = texts_for(self.corpora, self.languages)
+        texts = {lang: self._corpus_texts[lang] for lang in self.languages}
         return {**texts, PROMPTS: [*prompt_texts(texts), *map(file_text, self.prompts)]}
 
     @cached_property
     def _elsewhere(self) -> dict[str, list[str]]:
         """Texts of the languages whose cost is measured too."""
-        chosen = Bundled("parallel").languages() if self.others is None else self.others
-        corpora = ["bundled:parallel"] if self.others is None else self.corpora
-        return texts_for(corpora, [lang for lang in chosen if lang not in self.languages])
+        if self.others is None:
+            bundled = Bundled("parallel").languages()
+            return texts_for(["bundled:parallel"], [lang for lang in bundled if lang not in self.languages])
+        return {lang: texts for lang, texts in self._corpus_texts.items() if lang not in self.languages}
 
     @override
     def check(self, source: ModelSource, groups: Sequence[str] = ()) -> None:

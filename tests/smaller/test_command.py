@@ -1,6 +1,8 @@
 """``mlprune trim`` as users call it: what it writes and says, and which mistakes it refuses before loading a model."""
 
+import gzip
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -50,6 +52,25 @@ def test_other_languages_pay(model: Path, tmp_path: Path) -> None:
     tokens = json.loads((target / "trim.json").read_text())["costs"]["tokens_per_character"]
     assert tokens["sw"]["before"] == tokens["sw"]["after"]
     assert tokens["zh"]["before"] < tokens["zh"]["after"]
+
+
+def test_the_model_is_the_folder_one_is_in(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its output is named after that; files of further kinds are read, and one for several languages is refused."""
+    shutil.copytree(model, tmp_path / "here")
+    monkeypatch.chdir(tmp_path / "here")
+    with gzip.open(tmp_path / "part.fr.gz", "wt") as file:
+        file.write("Encore un texte.\n\nEt un autre.\n")
+    (tmp_path / "all.txt").write_text("Un texte.\n")
+    args = ["trim", ".", "--limit", "0", "--corpus", str(tmp_path / "part.{lang}.gz"), "--others", ""]
+    assert main([*args, "--languages", "fr"]) == 0
+    facts = json.loads((tmp_path / "here" / "here-fr" / "trim.json").read_text())
+    assert facts["texts"]["fr"]["texts"] == 2
+    capsys.readouterr()
+    for more in (["--languages", "fr,sw"], ["--languages", "fr", "--others", "sw"]):
+        assert main(["trim", ".", "--corpus", str(tmp_path / "all.txt"), "--output", "no", *more]) == 2
+        assert "all.txt' is used for fr, sw; put {lang} in place of the code" in capsys.readouterr().err
 
 
 def test_templates_and_demonstrations_count() -> None:
