@@ -89,17 +89,12 @@ def run(folder: Path, content: dict[str, Any], processes: int) -> tuple[Took, Pa
     file.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
     start, before = time.perf_counter(), _processor()
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    root = [
-        "--trainer.accelerator",
-        "cpu",
-        "--trainer.devices",
-        str(processes),
-        "--trainer.default_root_dir",
-        str(folder),
-    ]
-    subprocess.run(
-        [sys.executable, str(ROOT / "main.py"), "fit", "--config", str(file), *root], check=True, env=environment
-    )
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]  # waits for all
+    options = {"config": file, "trainer.accelerator": "cpu", "trainer.devices": processes}
+    options |= {"trainer.default_root_dir": folder}
+    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    command = [sys.executable, *launcher, str(ROOT / "main.py"), "fit", *words]
+    subprocess.run(command, check=True, env=environment)
     took = Took(time.perf_counter() - start, _processor() - before)
     return took, folder / "lightning_logs" / "version_0"
 

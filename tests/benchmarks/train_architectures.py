@@ -165,7 +165,7 @@ def report(name: str, found: list[float]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("name", choices=[*MODELS, "ngram"])
-    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--rate", type=float, default=1e-2)
     parser.add_argument("--folder", type=Path, default=Path("lightning_logs/architectures"))
     options = parser.parse_args()
