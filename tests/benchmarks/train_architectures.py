@@ -10,11 +10,11 @@ sentences of six languages, but for the test split and some development rows, an
 library. Each is written to `lightning_logs/architectures/NAME` as it was when the development rows were likeliest.
 Prints bits per byte of test rows 0-60 by language; `ngram` those of byte n-grams, whose smoothing the development rows
 choose. The study may use a model whose mean over languages is 10% below that of the 3-gram of the same text. With
-torch 2.13 and Python 3.11.7 (another has other documentation), 181 to 224 s of processor time each, busy machine:
+torch 2.13 and Python 3.11.7 (another has other documentation), 492 to 536 s of processor time each, busy machine:
 
-    sinusoidal: en 3.133, fr 2.975, es 3.108, zh 3.762, hi 1.510, sw 3.087, mean 2.929
-    alibi: en 3.049, fr 2.857, es 3.012, zh 3.557, hi 1.341, sw 3.059, mean 2.812
-    rotary: en 3.007, fr 2.901, es 3.055, zh 3.549, hi 1.373, sw 3.004, mean 2.815
+    sinusoidal: en 2.757, fr 2.606, es 2.777, zh 3.333, hi 1.340, sw 2.781, mean 2.599
+    alibi: en 2.739, fr 2.594, es 2.773, zh 3.318, hi 1.228, sw 2.807, mean 2.576
+    rotary: en 2.710, fr 2.573, es 2.739, zh 3.326, hi 1.229, sw 2.708, mean 2.547
     3-gram: en 3.403, fr 3.397, es 3.588, zh 3.465, hi 1.758, sw 3.809, mean 3.237
     5-gram: en 2.878, fr 2.799, es 2.981, zh 3.292, hi 1.389, sw 2.910, mean 2.708
     3-grams of each language alone: en 3.035, fr 2.780, es 2.915, zh 3.297, hi 1.728, sw 2.953, mean 2.785
