@@ -119,7 +119,7 @@ def run(folder: Path, processes: int) -> list[Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--processes", type=int, nargs="+", default=[2, 4])
-    parser.add_argument("--blocks", type=int, default=80, help="80 are 4 GiB")
+    parser.add_argument("--blocks", type=int, default=84, help="84 are 4 GiB")
     parser.add_argument("--scratch", type=Path, default=Path(tempfile.gettempdir()), help="folder for 4 GiB")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -127,8 +127,9 @@ def main() -> None:
     try:
         size = 2 * make_checkpoint(folder / "dense", llama(options.blocks)) / 2**30  # stored in bfloat16
         print(f"random model of {size:.2f} GiB in float32", flush=True)
-        split = {processes: run(folder, processes) for processes in options.processes}
-        for processes, found in split.items():
+        split: dict[int, list[Any]] = {}
+        for processes in options.processes:
+            found = split[processes] = run(folder, processes)
             share = size / processes
             peaks = ", ".join(f"{peak:.2f}" for _, peak, *_ in found)
             fits = all(peak < share + ALLOWED_GIB for _, peak, *_ in found)
