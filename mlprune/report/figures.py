@@ -19,27 +19,39 @@ UNEVEN = 0.5  # percentage points between layers that are worth a chart
 Figures = list[tuple[str, Markup]]
 
 
+def charted(systems: Mapping[str, Sequence[Row]]) -> list[Key]:
+    """Return the tasks and measures that have a chart: those with values; of chance levels there is a line in others.
+
+    Args:
+        systems: Name to figures.
+    """
+    tables = [grouped(list(rows)) for rows in systems.values()]
+    keys = dict.fromkeys(key for table in tables for key in table)
+    shown = {key: [row for table in tables for row in table.get(key, [])] for key in keys}
+    levels = {(task, rows[0].measure.chance) for (task, _), rows in shown.items()}
+    return [key for key, rows in shown.items() if key not in levels and any(row.value is not None for row in rows)]
+
+
 def result_figures(
-    systems: Mapping[str, Sequence[Row]], differences: Sequence[Difference] = (), chances: Levels | None = None
+    systems: Mapping[str, Sequence[Row]],
+    keys: Sequence[Key],
+    differences: Sequence[Difference] = (),
+    chances: Levels | None = None,
 ) -> dict[Key, tuple[str, Markup]]:
     """Dots by language for each task and measure: title and picture; measures of chance level are lines in others.
 
     Args:
         systems: Name to figures.
+        keys: Tasks and measures that have a chart; see :func:`charted`.
         differences: Of two systems, what changed.
         chances: Chance level by task, measure and language, beyond what the figures say.
     """
     tables = {name: grouped(list(rows)) for name, rows in systems.items()}
-    keys = dict.fromkeys(key for table in tables.values() for key in table)
-    measures = {key: next(table[key][0].measure for table in tables.values() if key in table) for key in keys}
-    siblings = {(task, measure.chance) for (task, _), measure in measures.items()}
     changed = grouped(list(differences))
     figures = {}
     for key in keys:
         shown = {name: table[key] for name, table in tables.items() if key in table}
-        if key in siblings or not any(row.value is not None for rows in shown.values() for row in rows):
-            continue
-        task, measure = key[0], measures[key]
+        task, measure = key[0], next(iter(shown.values()))[0].measure
         guessed = {lang: level for (*known, lang), level in (chances or {}).items() if tuple(known) == key}
         for table in tables.values():
             guessed |= {row.language: row.value for row in table.get((task, str(measure.chance)), []) if row.value}

@@ -21,7 +21,7 @@ from mlprune.present.table import term
 from mlprune.report.answer import Finding, answer, findings
 from mlprune.report.changes import changed_predictions, generated_answers
 from mlprune.report.features import feature_section
-from mlprune.report.figures import layer_figures, result_figures, uniform_sparsity
+from mlprune.report.figures import charted, layer_figures, result_figures, uniform_sparsity
 from mlprune.report.headline import headline, question
 from mlprune.report.provenance import data_tables
 from mlprune.report.several import Compared, compared, figures_by_system, steps, systems_of
@@ -34,6 +34,7 @@ from mlprune.runs.content import RunContent
 from mlprune.text import visible
 
 MAX_BYTES = 3_000_000
+MOST_CHARTS = 48  # a tenth of a second each; of more tasks there are tables
 CHANGED = (
     "Each row is a language. Left: the {} and the {} model, with 95% intervals, and what guessing gives. Right: the "
     "difference with its interval, which is narrower, since both models answered the same examples; green is better, "
@@ -88,12 +89,15 @@ def _content(runs: Sequence[RunContent]) -> dict[str, Any]:
     comparisons = comparison_tables([row for row in rows if not row.measure.detail])
     details = comparison_tables([row for row in rows if row.measure.detail])
     details += control_tables(run.comparison) if run else []
-    tables, layer_rows = figure_tables(_chosen(systems, detail=False)), layer_summary(run)
-    figures = result_figures(_chosen(systems, detail=False), rows, chances_of(runs))
+    overall = _chosen(systems, detail=False)
+    tables, layer_rows = figure_tables(overall), layer_summary(run)
     found = findings(rows, headline_tasks(run.final), controls) if run else []
     answers = [one for each in several for one in _answers_of(each, runs)]
     of_tasks = found or (answers[0][2] if answers else [])
-    first = [each.key for each in of_tasks] or ([] if comparisons else list(figures)[:3])
+    with_chart = charted(overall)
+    first = [each.key for each in of_tasks] or ([] if comparisons else with_chart[:3])
+    drawn = list(dict.fromkeys([*(key for key in first if key in with_chart), *with_chart]))[:MOST_CHARTS]
+    figures = result_figures(overall, drawn, rows, chances_of(runs))
     sweep = sweep_section(run) if run else None
     measures = {row.measure for figures in systems.values() for row in figures if not row.measure.detail}
     comparisons += [table for each in several for table in each.tables]
@@ -118,6 +122,7 @@ def _content(runs: Sequence[RunContent]) -> dict[str, Any]:
         "detail_lines": detail_lines(rows),
         "details": details or figure_tables(_chosen(systems, detail=True)),
         "figures": [figure for key, figure in figures.items() if key not in first],
+        "not_drawn": len(with_chart) - len(drawn),
         "uniform": uniform_sparsity(runs),
         "layer_figures": layer_figures(runs),
         "layer_rows": layer_rows,

@@ -13,7 +13,7 @@ import pytest
 from mlprune.comparison import Difference
 from mlprune.errors import UserError
 from mlprune.metrics import Figure, Measure
-from mlprune.report import read_run, render, write_report
+from mlprune.report import page, read_run, render, write_report
 from mlprune.report.__main__ import main
 from mlprune.report.dots import dot_chart
 from mlprune.report.figures import dots_of
@@ -334,6 +334,24 @@ def test_a_trained_model_is_called_so(tmp_path: Path) -> None:
     assert "trained" in tables[tables.index("nli: accuracy, %") :][:12]
     assert not any("without training" in part for part in text)
     assert any("; dense:" in part for part in text)
+
+
+def test_of_many_tasks_some_have_a_chart_and_all_stand_in_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page, "MOST_CHARTS", 3)
+    languages = {"fr": {"accuracy": 0.5, "n": 20, "ci95": [0.3, 0.7]}}
+    tasks = {f"task {number}": languages for number in range(8)}
+    write(tmp_path, {"results.dense.json": results("dense", 0.4) | {"tasks": tasks, "average": {}, "rankc": {},
+                                                                   "translation": {}, "perplexity": {}}})  # fmt: skip
+    text = render([read_run(tmp_path)])
+    assert text.count("by language: a dot") == 3
+    assert "5 more tasks and measures have no chart here" in text
+    assert all(name in text for name in tasks)
+    monkeypatch.undo()
+    text = render([read_run(tmp_path)])
+    assert text.count("by language: a dot") == 8
+    assert "have no chart" not in text
 
 
 def test_tables_have_the_order_of_the_rows(tmp_path: Path) -> None:
