@@ -1,6 +1,6 @@
 """What leaving out heads and feed-forward units gives and costs, before and after a short recovery training.
 
-    python tests/benchmarks/bench_narrow.py [--model demo] [--texts 16] [--results FILE.json] [--figure FILE.png]
+    python tests/benchmarks/bench_narrow.py [--model demo] [--texts 80] [--results FILE.json] [--figure FILE.png]
 
 Gemma 3 270M (`demo`), float32, one thread, processor time, all ways in one run; speed, texts and intervals as in
 bench_smaller.py. Recovery: one pass over bundled texts of the six languages that are not evaluated, AdamW. These are of
@@ -28,7 +28,7 @@ from mlprune.smaller import narrow
 from mlprune.smaller.quality import records_of
 
 HEADS, SHARES = (2, 3), (0.1, 0.2, 0.3)  # heads of 4 and units that go
-RATE, BATCH = 2e-5, 6
+RATE, BATCH = 2e-5, 24
 
 
 def make_ways(model: str, data: Data, folder: Path) -> list[Way]:
@@ -84,7 +84,7 @@ def write(ways: Sequence[Way], results: Path | None, figure: Path | None) -> Non
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="demo")
-    parser.add_argument("--texts", type=int, default=16, help="texts a language of recovery training")
+    parser.add_argument("--texts", type=int, default=80, help="texts a language of recovery training")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--results", type=Path, help="JSON file for all numbers")
     parser.add_argument("--figure", type=Path, help="PNG file for the picture")
