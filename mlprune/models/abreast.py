@@ -1,11 +1,11 @@
-"""Several forward passes through a model, side by side: each waits at a block until it is there, and runs it in turn.
+"""Several passes through a model, side by side: each waits for what it needs, such as a block, and runs it in turn.
 
 Every pass has a greenlet of its own, so one runs at a time, and computes what it would alone.
 """
 
 import contextvars
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 
 from greenlet import getcurrent, greenlet
@@ -13,34 +13,56 @@ from greenlet import getcurrent, greenlet
 T = TypeVar("T")
 
 
-class _Pass(greenlet):
-    """A call that hands control back wherever it comes to a block."""
+class Pass(greenlet):
+    """A call that hands control back wherever it stops.
+
+    Args:
+        call: What is run.
+
+    Attributes:
+        stands_at: Where it has stopped; None before it has begun and once it is over.
+        result: What the call has returned.
+    """
 
     def __init__(self, call: Callable[[], Any]) -> None:
         super().__init__(call)
         self.gr_context = contextvars.copy_context()
-        self.stands_at: int | None = None
+        self.stands_at: Any = None
         self.result: Any = None
 
     def go_on(self) -> None:
-        """Run until the next block, or to the end."""
+        """Run until the next stop, or to the end."""
         found = self.switch()
         self.stands_at, self.result = (None, found) if self.dead else (found, None)
 
 
-def stop_at(position: int) -> bool:
-    """Wait for a block if this is one of several passes; return whether it is.
+def stop_at(place: object) -> bool:
+    """Stop if this is one of several passes; return whether it is, once it goes on.
+
+    Args:
+        place: Where, such as the position of a block.
 
     Example:
         >>> stop_at(0)
         False
     """
     current = getcurrent()
-    if not isinstance(current, _Pass):
+    if not isinstance(current, Pass):
         return False
     assert current.parent is not None
-    current.parent.switch(position)
+    current.parent.switch(place)
     return True
+
+
+@contextmanager
+def none_left(passes: Sequence[Pass]) -> Iterator[None]:
+    """End the passes that have not come to their ends when this is closed, as after an error."""
+    try:
+        yield
+    finally:
+        for each in passes:
+            if not each.dead:
+                each.throw()
 
 
 def run_abreast(calls: Sequence[Callable[[], T]], whole: Callable[[int], AbstractContextManager[None]]) -> list[T]:
@@ -64,8 +86,8 @@ def run_abreast(calls: Sequence[Callable[[], T]], whole: Callable[[int], Abstrac
         b 1
         [None, None]
     """
-    passes = [_Pass(call) for call in calls]
-    try:
+    passes = [Pass(call) for call in calls]
+    with none_left(passes):
         for each in passes:
             each.go_on()
         while places := [each.stands_at for each in passes if each.stands_at is not None]:
@@ -74,8 +96,4 @@ def run_abreast(calls: Sequence[Callable[[], T]], whole: Callable[[int], Abstrac
                 for each in passes:
                     if each.stands_at == furthest:
                         each.go_on()
-    finally:
-        for each in passes:
-            if not each.dead:
-                each.throw()
     return [each.result for each in passes]

@@ -219,8 +219,7 @@ class Calibration:
         reports = prune_layerwise(self.blocks[block], passages, gathered, self.pruner, on_progress)
         self._gathered = None
         for index, passage in enumerate(passages):
-            assert passage.output is not None
-            self.move(block, index, passage.output)
+            self.move(block, index, passage.result)
         return reports
 
     def statistics(self, block: int) -> dict[str, LayerStatistics]:

@@ -5,48 +5,35 @@ before the same layer, its statistics are complete, it is pruned, and the batche
 architecture needs code of its own, and every output is computed once.
 """
 
-import contextvars
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 
-from greenlet import getcurrent, greenlet
+from greenlet import getcurrent
 from torch import Tensor, nn
 
 from mlprune.distributed import gather_objects
 from mlprune.errors import UserError
+from mlprune.models.abreast import Pass, none_left, stop_at
 from mlprune.models.blocks import Block
 from mlprune.pruning.observe import BlockStatistics
 from mlprune.pruning.pruner import LayerReport, Pruner
 
 
-@dataclass
-class Passage:
-    """One batch on its way through a block.
+class Passage(Pass):
+    """One batch on its way through a block; it stops at layers that are not pruned yet.
 
     Args:
         call: Runs the block on the batch and returns its hidden states.
         see: Takes a layer's path and input into the statistics.
     """
 
-    call: Callable[[], Tensor]
-    see: Callable[[str, Tensor], None]
-    waiting: str | None = None
-    output: Tensor | None = None
-    thread: greenlet | None = field(default=None, repr=False)
-
-    def go_on(self) -> None:
-        """Run until the next layer that is not pruned yet, or to the end of the block."""
-        assert self.thread is not None
-        result = self.thread.switch()
-        if self.thread.dead:
-            self.waiting, self.output = None, result
-        else:
-            self.waiting = result
+    def __init__(self, call: Callable[[], Tensor], see: Callable[[str, Tensor], None]) -> None:
+        super().__init__(call)
+        self.see = see
 
 
 def prune_layerwise(
     block: Block,
-    passages: list[Passage],
+    passages: Sequence[Passage],
     gathered: BlockStatistics,
     pruner: Pruner,
     on_progress: Callable[[int, float], None],
@@ -57,7 +44,7 @@ def prune_layerwise(
 
     Args:
         block: The block, with the layers to be pruned.
-        passages: This process' batches; afterwards each has its output.
+        passages: This process' batches; afterwards each has its result.
         gathered: Statistics of the block, empty.
         pruner: How layers are scored and masked.
         on_progress: Called with a batch's position and the share of the block it has passed since the last call.
@@ -69,8 +56,6 @@ def prune_layerwise(
         UserError: If batches reach the layers in different orders.
     """
     reports: dict[str, LayerReport] = {}
-    by_thread: dict[greenlet, Passage] = {}
-    main = getcurrent()
 
     def decide(path: str) -> None:
         statistics = gathered.result([path])
@@ -79,39 +64,36 @@ def prune_layerwise(
     def wait_at(path: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:
             if path not in reports:
-                by_thread[getcurrent()].see(path, args[0])
-                main.switch(path)
+                passage = getcurrent()
+                assert isinstance(passage, Passage)
+                passage.see(path, args[0])
+                stop_at(path)
 
         return hook
 
     handles = [layer.module.register_forward_pre_hook(wait_at(path)) for path, layer in block.layers.items()]
     try:
-        for passage in passages:
-            passage.thread = greenlet(passage.call)
-            passage.thread.gr_context = contextvars.copy_context()
-            by_thread[passage.thread] = passage
-            passage.go_on()
-        while (path := _next_layer(passages)) is not None:
-            decide(path)
-            for index, passage in enumerate(passages):
-                if passage.waiting == path:
-                    passage.go_on()
-                    on_progress(index, 1 / len(block.layers))
-        for path in block.layers:
-            if path not in reports:  # no batch ran through it
+        with none_left(passages):
+            for passage in passages:
+                passage.go_on()
+            while (path := _next_layer(passages)) is not None:
                 decide(path)
+                for index, passage in enumerate(passages):
+                    if passage.stands_at == path:
+                        passage.go_on()
+                        on_progress(index, 1 / len(block.layers))
+            for path in block.layers:
+                if path not in reports:  # no batch ran through it
+                    decide(path)
     finally:
         for handle in handles:
             handle.remove()
-        for passage in passages:
-            if passage.thread is not None and not passage.thread.dead:
-                passage.thread.throw()
     return reports
 
 
-def _next_layer(passages: list[Passage]) -> str | None:
+def _next_layer(passages: Sequence[Passage]) -> str | None:
     """The layer at which all batches of all processes wait; None when all have finished."""
-    places: set[str | None] = set().union(*gather_objects({passage.waiting for passage in passages}))
+    places: set[str | None] = set().union(*gather_objects({passage.stands_at for passage in passages}))
     if len(places) > 1:
         named = ", ".join(sorted(str(place) for place in places))
         raise UserError(f"propagate 'layer': batches reach layers in different orders ({named}); use 'pruned'")
