@@ -188,14 +188,18 @@ class SplitModel:
         def whole(*args: Any, **kwargs: Any) -> Any:
             if position in self._resident or stop_at(position):
                 return forward(*args, **kwargs)
-            with self._whole(position):
+            with self.whole(position):
                 return forward(*args, **kwargs)
 
         return whole
 
     @contextmanager
-    def _whole(self, position: int) -> Iterator[None]:
-        """Make a block whole on this process while open."""
+    def whole(self, position: int) -> Iterator[None]:
+        """Make a block whole on this process while open.
+
+        Args:
+            position: The block's.
+        """
         share, found = self._shares[position], self._needed(position)
         share.fill(found, wide=self.is_wide)
         try:
@@ -204,14 +208,6 @@ class SplitModel:
             share.release()
             if not torch.is_grad_enabled():  # else a backward pass may need it
                 self._spare.append(found)
-
-    def abreast(self, calls: Sequence[Callable[[], T]]) -> list[T]:
-        """Run forward passes side by side, so that what all need is sent once; see :func:`abreast`.
-
-        Args:
-            calls: Each runs passes of this model.
-        """
-        return run_abreast(calls, self._whole)
 
     def enter(self, position: int) -> None:
         """Make a block whole on every process, and keep parts of all but it and the one before. A collective.
@@ -341,7 +337,7 @@ def abreast(model: nn.Module, calls: Sequence[Callable[[], T]]) -> Iterable[T]:
         [torch.Size([2]), torch.Size([1, 2])]
     """
     split = split_of(model)
-    return (call() for call in calls) if split is None else split.abreast(calls)
+    return (call() for call in calls) if split is None else run_abreast(calls, split.whole)
 
 
 def _used_twice(model: nn.Module, blocks: list[nn.Module]) -> set[Slot]:
