@@ -345,14 +345,18 @@ class PruningDataModule(LightningDataModule):
         return list(dict.fromkeys([*sides, *found]))
 
     def test_dataloader(self) -> list[DataLoader[Any]]:
-        """One loader a task and language, with this process' batches; all processes have about as much to read."""
-        sets = [batches for task in self.tasks for batches in self.task_batches(task)]
-        rank, world = self._place
-        shares = iter(even_shares((batch.num_chars for batches in sets for batch in batches), world))
-        parts = [[batch for batch in batches if next(shares) == rank] for batches in sets]
+        """One loader a task and language, with this process' batches."""
+        parts = self.dealt_batches()
         if not any(parts):  # Lightning would leave this process out, and the others would wait for it
             parts[0] = [EvaluationBatch(self.tasks[0], self.tasks[0].languages[0], [], [])]
         return [_loader(batches) for batches in parts]
+
+    def dealt_batches(self) -> list[list[EvaluationBatch]]:
+        """Return this process' batches of each task and language; all processes have about as much to read."""
+        sets = [batches for task in self.tasks for batches in self.task_batches(task)]
+        rank, world = self._place
+        shares = iter(even_shares((batch.num_chars for batches in sets for batch in batches), world))
+        return [[batch for batch in batches if next(shares) == rank] for batches in sets]
 
     def task_batches(self, task: Task) -> list[list[EvaluationBatch]]:
         """Return all batches of a task whose examples have been read, by language; the same ids form the same batch."""

@@ -17,6 +17,7 @@ from mlprune.batching import deal
 from mlprune.callbacks import LanguageUnits, PruningCallback
 from mlprune.callbacks.base import Analysis
 from mlprune.errors import UserError
+from mlprune.evaluation.batch import EvaluationBatch
 from mlprune.evaluation.tasks import Task
 from mlprune.experiments.costs import BlockClock, Cost, calibration_cost, evaluation_cost, training_cost
 from mlprune.experiments.experiment import check_training, prunes_while_training
@@ -137,8 +138,12 @@ class DryRun:
         found: dict[str, dict[str, Cost]] = {}
         if self.evaluations:
             times = f", {self.evaluations} times" if self.evaluations > 1 else ""
+            dealt = [batch for batches in run.data.dealt_batches() for batch in batches]
             found[f"evaluating{times}"] = {
-                task.name: self._evaluation(task, shallow, clock).times(self.evaluations) for task in run.data.tasks
+                task.name: self._evaluation(
+                    task, [batch for batch in dealt if batch.task is task], shallow, clock
+                ).times(self.evaluations)
+                for task in run.data.tasks
             }
         if self.prunes:
             run.measured = self.pruning.pruner.importance.needs
@@ -154,13 +159,11 @@ class DryRun:
             found[caption] = {"+".join(run.data.training): cost.times(self.epochs)}
         return found
 
-    def _evaluation(self, task: Task, shallow: PreTrainedModel, clock: BlockClock) -> Cost:
-        data = self.run.data
-        batches = deal(
-            [batch for language in data.task_batches(task) for batch in language], 0, self.run.trainer.world_size
-        )
+    def _evaluation(
+        self, task: Task, batches: list[EvaluationBatch], shallow: PreTrainedModel, clock: BlockClock
+    ) -> Cost:
         cost = evaluation_cost(batches, self.run.module.tokenizer, shallow, clock)
-        return replace(cost, rows=sum(map(len, data.examples(task).values())))
+        return replace(cost, rows=sum(map(len, self.run.data.examples(task).values())))
 
     # -- what is counted ------------------------------------------------------------------------------------------
 
