@@ -149,14 +149,11 @@ def check_calibration(
         for lang, rows in examples[task].items():
             for example in (example for example in rows if example.id in chosen):
                 parts = content(example)
-                if found := next((text for text in texts if _overlap(text, parts)), None):
-                    how = "holds" if found in "\n".join(parts) else "stands in"
+                whole, longer = "\n".join(parts), [part for part in parts if len(part) > LONGEST_PHRASE]
+                overlaps = (text for text in texts if text in whole or any(part in text for part in longer))
+                if found := next(overlaps, None):
+                    how = "holds" if found in whole else "stands in"
                     raise UserError(
                         f"study: row '{example.id}' of task '{task}', language '{lang}', {how} a calibration text of "
                         f"group '{texts[found]}' ({found[:40]!r}); calibrate on other rows"
                     )
-
-
-def _overlap(text: str, parts: Sequence[str]) -> bool:
-    """Whether a calibration text stands in a row, or a text of the row, longer than a phrase, in it."""
-    return text in "\n".join(parts) or any(len(part) > LONGEST_PHRASE and part in text for part in parts)
