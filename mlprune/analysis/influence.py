@@ -71,8 +71,8 @@ class InfluenceSums:
             )
         names = mask_names(model, [block.stack for block in self.blocks])
         self._masks = {block.path: name for block, name in zip(self.blocks, names, strict=True)}
-        self._sums: dict[str, dict[str, list[float]]] = {}  # group, path: a sum a batch
-        self._tokens: dict[str, dict[str, int]] = {}
+        # group, path: sum over tokens and their number, a row (2,) a batch, (batches, 2); on the device until read
+        self._seen: dict[str, dict[str, list[Tensor]]] = {}
 
     @torch.no_grad()
     def add(self, batch: Mapping[str, Any]) -> None:
@@ -89,7 +89,7 @@ class InfluenceSums:
 
     @contextmanager
     def _watching(self, group: str, inputs: Mapping[str, Tensor]) -> Iterator[None]:
-        sums, tokens = self._sums.setdefault(group, {}), self._tokens.setdefault(group, {})
+        seen = self._seen.setdefault(group, {})
         before: dict[str, Tensor] = {}
 
         def enter(path: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -99,9 +99,9 @@ class InfluenceSums:
         def leave(path: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
             found = token_influence(before.pop(path), output if isinstance(output, Tensor) else output[0])
             mask = inputs.get(self._masks[path])
-            real = found.flatten() if mask is None else found[_laid_out(mask.bool(), found.shape)]
-            sums.setdefault(path, []).append(float(real.sum()))
-            tokens[path] = tokens.get(path, 0) + real.numel()
+            real = torch.ones_like(found) if mask is None else _laid_out(mask.bool(), found.shape).to(found.dtype)
+            row = torch.stack([torch.where(real > 0, found, 0).sum(), real.sum()])
+            seen.setdefault(path, []).append(row[None])
 
         handles = []
         for block in self.blocks:
@@ -115,14 +115,14 @@ class InfluenceSums:
 
     def reduce(self) -> None:
         """Add up over processes; a collective under torch.distributed, to be called once."""
-        parts = gather_objects((self._sums, self._tokens))
-        self._sums, self._tokens = {}, {}
-        for sums, tokens in parts:
-            for group, by_block in sums.items():
-                known, count = self._sums.setdefault(group, {}), self._tokens.setdefault(group, {})
-                for path, values in by_block.items():
-                    known[path] = known.get(path, []) + values
-                    count[path] = count.get(path, 0) + tokens[group][path]
+        here = {
+            group: {path: torch.cat(rows).cpu() for path, rows in seen.items()} for group, seen in self._seen.items()
+        }
+        self._seen = {}
+        for part in gather_objects(here):
+            for group, by_block in part.items():
+                for path, rows in by_block.items():
+                    self._seen.setdefault(group, {}).setdefault(path, []).append(rows)
 
     def means(self) -> Influences:
         """Return group to path of a block to the mean over tokens: the same bits in whatever order batches came.
@@ -131,12 +131,13 @@ class InfluenceSums:
             UserError: If one is not a number, as hidden states are not.
         """
         return {
-            group: {path: self._mean(group, path) for path in (block.path for block in self.blocks) if path in values}
-            for group, values in self._sums.items()
+            group: {path: self._mean(group, path) for path in (block.path for block in self.blocks) if path in seen}
+            for group, seen in self._seen.items()
         }
 
     def _mean(self, group: str, path: str) -> float:
-        total = math.fsum(self._sums[group][path]) / max(1, self._tokens[group][path])
+        rows: list[tuple[float, float]] = torch.cat(self._seen[group][path]).tolist()
+        total = math.fsum(value for value, _ in rows) / max(1.0, sum(tokens for _, tokens in rows))
         if not math.isfinite(total):
             raise UserError(
                 f"{path}: hidden states hold NaN or Inf in group '{group}'; check the weights, or use a wider "

@@ -51,9 +51,10 @@ class ActivationCounts:
             batch: As for :func:`mlprune.pruning.prune_model`; its ``group`` is the language.
         """
         group = str(batch.get("group", "default"))
-        inputs = forward_inputs(batch, model_device(self.model), count_padding=False)
+        device = model_device(self.model)
+        inputs = forward_inputs(batch, device, count_padding=False)
         counts = self._counts.setdefault(
-            group, [torch.zeros(layer.width + 1, dtype=torch.int64) for layer in self.layers]
+            group, [torch.zeros(layer.width + 1, dtype=torch.int64, device=device) for layer in self.layers]
         )
 
         def counting(position: int) -> Any:
@@ -61,7 +62,7 @@ class ActivationCounts:
                 flat = output.reshape(-1, output.shape[-1])
                 mask = inputs.get(self._masks[position])
                 real = flat.new_ones(len(flat), 1).bool() if mask is None else mask.reshape(-1, 1).bool()
-                counts[position] += (torch.cat([flat > 0, torch.ones_like(real)], dim=1) & real).sum(0).cpu()
+                counts[position] += (torch.cat([flat > 0, torch.ones_like(real)], dim=1) & real).sum(0)
 
             return look
 
@@ -77,7 +78,8 @@ class ActivationCounts:
     def reduce(self) -> None:
         """Add up over processes; a collective under torch.distributed, to be called once."""
         counts: dict[str, list[Tensor]] = {}
-        for part in gather_objects(self._counts):
+        here = {group: [value.cpu() for value in found] for group, found in self._counts.items()}
+        for part in gather_objects(here):
             for group, found in part.items():
                 before = counts.get(group, [torch.zeros_like(value) for value in found])
                 counts[group] = [a + b for a, b in zip(before, found, strict=True)]
@@ -85,12 +87,14 @@ class ActivationCounts:
 
     def over_zero(self, groups: Sequence[str]) -> Tensor:
         """Return the counts, int64 (U, L), block after block."""
-        return torch.stack([torch.cat([counts[:-1] for counts in self._counts[group]]) for group in groups], dim=1)
+        return torch.stack(
+            [torch.cat([counts[:-1] for counts in self._counts[group]]) for group in groups], dim=1
+        ).cpu()
 
     def tokens(self, groups: Sequence[str]) -> Tensor:
         """Return the tokens that each unit saw, int64 (U, L)."""
         per_block = [[counts[-1:].expand(len(counts) - 1) for counts in self._counts[group]] for group in groups]
-        return torch.stack([torch.cat(parts) for parts in per_block], dim=1)
+        return torch.stack([torch.cat(parts) for parts in per_block], dim=1).cpu()
 
     def probabilities(self, groups: Sequence[str]) -> Tensor:
         """Return the activation probabilities, float64 (U, L), block after block.

@@ -52,9 +52,9 @@ def language_vectors(
         def see(layer: int, hidden: Tensor, real: Tensor = real) -> Tensor:
             exact = hidden.to(accumulator_dtype(hidden.device))
             weights = real.to(exact)[:, :, None]
-            means[layer].append(((exact * weights).sum(1) / weights.sum(1)).cpu())
+            means[layer].append((exact * weights).sum(1) / weights.sum(1))
             return hidden
 
         with at_layers(blocks, output_head(model), see):
             hidden_states(model, {"input_ids": ids, "attention_mask": real, "use_cache": False})
-    return [torch.cat(layer).mean(0) for layer in means]
+    return [torch.cat(layer).mean(0).cpu() for layer in means]

@@ -35,11 +35,9 @@ class _State:
         self.index = index
         self.inputs = inputs
         self.group: str = batch.get("group", "default")
-        self.masks = {
-            name: None if bool(batch[name].all()) else mask.bool()  # asked where the batch lies, which is the host
-            for name, mask in inputs.items()
-            if name.endswith("attention_mask")
-        }
+        masks = {name: batch[name].cpu().bool() for name in inputs if name.endswith("attention_mask")}
+        # on the host, which looks for the tokens that count
+        self.masks = {name: None if bool(mask.all()) else mask for name, mask in masks.items()}
         self.block = 0
         self.captured: Captured | None = None
         self.finals: list[Tensor] = []  # hidden states after the last block of earlier stacks

@@ -57,8 +57,9 @@ class BlockStatistics:
 
         Args:
             group: The group.
-            masks: (bool mask of the tokens that count, or None for all; a sequence it belongs to). Inputs that are
-                the very tensor of a pair take its mask (the encoder states of cross-attention); others the first.
+            masks: (bool mask of the tokens that count, on the CPU, or None for all; a sequence it belongs to). Inputs
+                that are the very tensor of a pair take its mask (the encoder states of cross-attention); others the
+                first.
             num_prompts: Rows of the batch.
         """
         last: list[tuple[Tensor, tuple[Tensor, int]]] = []

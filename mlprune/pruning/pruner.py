@@ -242,12 +242,13 @@ def _dense(weight: Tensor) -> Decision:
 
 def _report(mask: Tensor, scores: Tensor) -> LayerReport:
     exact = accumulator_dtype(scores.device)
-    total, kept, lowest = 0.0, 0.0, float("inf")
     rows = max(CHUNK_SCORES // scores.shape[-1], 1)  # no copy of the size of the scores
+    found = []
     for part, part_mask in zip(scores.flatten(0, -2).split(rows), mask.flatten(0, -2).split(rows), strict=True):
-        total += float(part.sum(-1).to(exact).sum())
-        kept += float((part * part_mask).sum(-1).to(exact).sum())
-        lowest = min(lowest, float(torch.where(part_mask, part, float("inf")).amin()))
+        sums = part.sum(-1).to(exact).sum(), (part * part_mask).sum(-1).to(exact).sum()
+        found.append(torch.stack([*sums, torch.where(part_mask, part, torch.inf).min().to(exact)]))
+    totals, kepts, lows = zip(*torch.stack(found).tolist(), strict=True)  # the device is waited for once
+    total, kept, lowest = sum(totals), sum(kepts), min(lows)
     return LayerReport(
         mask=mask.cpu().contiguous(),  # a transposed weight has transposed scores
         sparsity=1 - int(torch.count_nonzero(mask)) / mask.numel(),
