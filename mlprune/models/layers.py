@@ -63,10 +63,15 @@ class Layer:
         matrix = self.matrix()
         if mask.shape != matrix.shape:
             raise UserError(f"mask of {self.path} has shape {tuple(mask.shape)}; the layer needs {tuple(matrix.shape)}")
-        mask = mask.to(matrix.device)
-        if isinstance(matrix, DTensor):  # a process that holds a part of the weight needs that part of the mask
-            mask = distribute_tensor(mask, matrix.device_mesh, matrix.placements, src_data_rank=None)
-        matrix.masked_fill_(~mask, 0)
+        matrix.masked_fill_(~self.placed(mask), 0)
+
+    def placed(self, mask: Tensor) -> Tensor:
+        """Return a mask as the matrix lies: on its device, and of a weight that is split only this process' part."""
+        matrix = self.matrix()
+        if isinstance(matrix, DTensor) and not isinstance(mask, DTensor):
+            mask = mask.to(matrix.device)
+            return distribute_tensor(mask, matrix.device_mesh, matrix.placements, src_data_rank=None)
+        return mask.to(matrix.device)
 
 
 def find_layers(module: nn.Module, prefix: str) -> dict[str, Layer]:
