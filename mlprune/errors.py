@@ -1,5 +1,6 @@
 """The one exception that means "the user can mend this"."""
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -19,6 +20,12 @@ class UserError(ValueError):
     """
 
 
+OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory|not enough memory", re.IGNORECASE)
+LESS_MEMORY = (
+    "lower data.max_batch_tokens (calibration, training) or data.max_batch_chars (evaluation), give model.dtype: "
+    "bfloat16, train with model.lora, prune with --pruning.streaming true, or split the model with trainer.strategy "
+    "ModelParallelStrategy"
+)
 NOT_FINITE = "check the weights, or use a wider model.dtype"  # the way out where a model's numbers are NaN or infinite
 
 
@@ -66,6 +73,18 @@ def first_line(error: BaseException) -> str:
         'no such split'
     """
     return visible((str(error).strip() or type(error).__name__).splitlines()[0])
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that a device, or the host, has no memory left.
+
+    Example:
+        >>> is_out_of_memory(RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB."))
+        True
+    """
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and bool(OUT_OF_MEMORY.search(str(error)))
+    )
 
 
 def did_you_mean(value: str, allowed: Iterable[str]) -> str:

@@ -1,7 +1,7 @@
 """The LightningModule: gathers activation statistics in validation, evaluates in test, trains for recovery in fit."""
 
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any, Protocol
 
 import torch
@@ -97,6 +97,7 @@ class PruningModule(LightningModule):
         self._tokenizer: PreTrainedTokenizerBase | None = None
         self.split: SplitCheckpoint | None = None  # whose model this is, where weights are split over processes
         self._sharded: Sharded | None = None  # the same, while it trains
+        self._placed: dict[str, Tensor] = {}  # masks where the weights lie, while it trains: a copy a step would wait
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -154,13 +155,20 @@ class PruningModule(LightningModule):
         """
         self.recipe = recipe
         self.masks = self.masks if masks is None else dict(masks)
+        self._placed = {}
 
     # -- validate: calibration ------------------------------------------------------------------------------------
 
     def validation_step(self, batch: Step, batch_idx: int) -> None:
         """Show one block all calibration batches; statistics of its layers add up, and a callback masks them."""
-        batch.gather()
+        with self._in_model_dtype():
+            batch.gather()
         meet()  # Lightning waits in ways of its own
+
+    def _in_model_dtype(self) -> AbstractContextManager[None]:
+        """The trainer's mixed precision is for training: what is measured is the model in its dtype."""
+        is_mixed = str(self.trainer.precision).endswith("-mixed")
+        return torch.autocast(self.device.type, enabled=False) if is_mixed else nullcontext()
 
     # -- test: evaluation -----------------------------------------------------------------------------------------
 
@@ -196,7 +204,8 @@ class PruningModule(LightningModule):
         if not batch.examples:
             return
         if batch.records is None:
-            predicted = batch.task.predict(self.model, self.tokenizer, batch.lang, batch.examples)
+            with self._in_model_dtype():
+                predicted = batch.task.predict(self.model, self.tokenizer, batch.lang, batch.examples)
             batch.records = [
                 {"position": position, **record} for position, record in zip(batch.positions, predicted, strict=True)
             ]
@@ -256,6 +265,7 @@ class PruningModule(LightningModule):
         """Make a plain model of the trained one: adapters merged, pruned weights at zero, split as it was before."""
         assert self.model is not None
         sharded, self._sharded = self._sharded, None
+        self._placed = {}
         if sharded is not None and self.split is not None and self.lora is None:
             plain = sharded.fill_rest().eval()
             self.split.resume(plain, sharded.fill)
@@ -272,13 +282,17 @@ class PruningModule(LightningModule):
         """Step, and set the pruned weights back to zero at once."""
         super().optimizer_step(*args, **kwargs)
         if self.lora is None:  # adapters leave the weights as they are until they are merged
+            if self._placed.keys() != self.masks.keys():
+                self._placed = {
+                    path: layer.placed(self.masks[path]) for path, layer in self._layers() if path in self.masks
+                }
             self.hold_masks()
 
     @torch.no_grad()
     def hold_masks(self) -> None:
         """Set the pruned weights to zero."""
         layers = dict(self._layers())
-        for path, mask in self.masks.items():
+        for path, mask in (self._placed or self.masks).items():
             layers[path].zero(mask)
 
     def _layers(self) -> Iterable[tuple[str, Layer]]:
@@ -296,7 +310,7 @@ class PruningModule(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take the masks from a Lightning checkpoint."""
-        self.masks = checkpoint.get("mlprune_masks", self.masks)
+        self.masks, self._placed = checkpoint.get("mlprune_masks", self.masks), {}
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Causal language modelling loss on one batch of demonstrations."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, SingleDeviceStrategy
@@ -41,6 +42,7 @@ def check_trainer(subcommand: str, trainer: Any) -> None:
         if value not in (None, whole):
             what = "evaluate only part of each test" if key == "limit_test_batches" else "prune half a model"
             raise UserError(f"trainer.{key} {value} would {what}; leave it out and use {instead} instead")
+    _check_accelerator(trainer.accelerator)
     if isinstance(trainer.strategy, str) and trainer.strategy.startswith(FLATTENING):  # Lightning asks for more first
         raise UserError(FLATTENS.format(trainer.strategy))
     if subcommand != "fit":
@@ -61,6 +63,17 @@ def check_trainer(subcommand: str, trainer: Any) -> None:
     if trainer.val_check_interval not in (None, 1.0):
         value = trainer.val_check_interval
         raise UserError(f"trainer.val_check_interval {value}: recovery training validates nothing; leave it out")
+
+
+def _check_accelerator(name: Any) -> None:
+    """Refuse a kind of device that PyTorch does not see on this machine."""
+    has_cuda, has_mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    there = {"cuda": has_cuda, "mps": has_mps, "gpu": has_cuda or has_mps}
+    if not there.get(name, True):
+        raise UserError(
+            f"trainer.accelerator {name}: PyTorch {torch.__version__} finds no such device here; give cpu, or auto for "
+            "the best there is"
+        )
 
 
 def check_checkpoint(path: str | None) -> None:
@@ -90,12 +103,6 @@ def check_strategy(trainer: Trainer) -> None:
                 f"trainer.strategy {name}: data_parallel_size {sizes[0]}, tensor_parallel_size {sizes[1]} is not "
                 f"supported; give data_parallel_size: {world}, the number of processes, and tensor_parallel_size: 1"
             )
-        if trainer.precision.endswith("-true") and trainer.precision != "32-true":
-            dtype = {"bf16-true": "bfloat16", "16-true": "float16", "64-true": "float64"}[trainer.precision]
-            raise UserError(
-                f"trainer.precision {trainer.precision} converts whole weights, and trainer.strategy {name} splits "
-                f"them; give model.dtype: {dtype}"
-            )
     elif not isinstance(strategy, SingleDeviceStrategy | DDPStrategy):
         raise UserError(FLATTENS.format(name))
     elif getattr(strategy, "_start_method", "popen") != "popen":
@@ -116,6 +123,17 @@ def check_slurm(trainer: Trainer) -> None:
         raise UserError(
             f"trainer.devices: {trainer.num_devices} on {trainer.num_nodes} nodes are {processes} processes, but SLURM "
             f"starts {tasks}; give --ntasks-per-node={trainer.num_devices} and --nodes={trainer.num_nodes} to SLURM"
+        )
+
+
+def check_torchrun(trainer: Trainer) -> None:
+    """Raise UserError if torchrun starts another number of processes, which would each do the whole run."""
+    started, processes = os.environ.get("WORLD_SIZE", "1"), trainer.num_devices * trainer.num_nodes
+    if TorchElasticEnvironment.detect() and started != str(processes):
+        raise UserError(
+            f"trainer.devices: {trainer.num_devices} on {trainer.num_nodes} nodes are {processes} processes, but "
+            f"torchrun starts {started}; give --trainer.devices the number of --nproc-per-node, and "
+            "--trainer.num_nodes that of --nnodes"
         )
 
 

@@ -25,6 +25,7 @@ from mlprune.cli.checks import (
     check_slurm,
     check_slurm_tasks,
     check_strategy,
+    check_torchrun,
     check_trainer,
 )
 from mlprune.cli.commands import RUNS
@@ -37,6 +38,7 @@ from mlprune.errors import UserError, one_line
 from mlprune.experiments import TRAINER_DEFAULTS, Engine
 from mlprune.experiments.dry_run import DryRun, estimate_tables
 from mlprune.experiments.engine import callbacks_of
+from mlprune.experiments.experiment import check_precision
 from mlprune.invocation import program
 from mlprune.models.loading import without_weights
 from mlprune.module import PruningModule
@@ -170,7 +172,9 @@ class MlpruneCLI(LightningCLI):
             kwargs["plugins"] = [SLURMEnvironment(auto_requeue=False)]  # whose checkpoint lands in the working folder
         trainer = super().instantiate_trainer(**kwargs)
         check_strategy(trainer)
+        check_precision(str(trainer.precision), self.subcommand == "fit" and bool(trainer.max_epochs))
         check_slurm(trainer)
+        check_torchrun(trainer)
         if given.logger is None or given.logger is True:
             trainer.loggers = [TensorBoardLogger(trainer.default_root_dir)]  # Lightning's has the SLURM job as version
         if self.resumed is not None:

@@ -13,7 +13,7 @@ from rich.logging import RichHandler
 
 from mlprune import __version__
 from mlprune.cli.commands import RUNS, SUMMARIES, TOOLS, overview, tool
-from mlprune.errors import UserError, did_you_mean, one_line
+from mlprune.errors import LESS_MEMORY, UserError, did_you_mean, is_out_of_memory, one_line
 
 if TYPE_CHECKING:
     from mlprune.cli.command import MlpruneCLI
@@ -49,6 +49,11 @@ def main(args: list[str] | None = None) -> int:
     except UnicodeDecodeError as error:
         print(f"error: --config: a file is not UTF-8 text ({error.reason} at byte {error.start})", file=sys.stderr)
         return 2
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        print(f"error: {_out_of_memory(error)}; {LESS_MEMORY}", file=sys.stderr)
+        return 2
     except BrokenPipeError:  # the reader, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -59,6 +64,12 @@ def main(args: list[str] | None = None) -> int:
         print(one_line(f"error: {place}: {error.strerror}"), file=sys.stderr)
         return 2
     return 0
+
+
+def _out_of_memory(error: BaseException) -> str:
+    """What libraries say first: which device, and what it was asked for."""
+    said = ". ".join(one_line(str(error)).split(". ")[:2]).rstrip(".")
+    return _shortened(said) or "out of memory"
 
 
 def _shortened(line: str) -> str:

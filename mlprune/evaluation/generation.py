@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteriaList
 
-from mlprune.errors import ExampleError, UserError, reason_of
+from mlprune.errors import ExampleError, UserError, is_out_of_memory, reason_of
 from mlprune.evaluation.lengths import TooLong, max_length
 from mlprune.evaluation.model_kinds import ModelKind, model_kind
 from mlprune.evaluation.options import Search
@@ -194,18 +194,22 @@ def _search(model: PreTrainedModel, options: dict[str, Any]) -> Tensor:
     try:
         if model not in UNCACHED:
             return search(**options)
-    except (UserError, torch.OutOfMemoryError):
+    except UserError:
         raise
     except Exception as error:  # architectures raise anything
+        if is_out_of_memory(error):
+            raise
         log.warning(
             "%s: decoding with a cache fails (%s); it runs without one", type(model).__name__, reason_of(error)[:100]
         )
         UNCACHED.add(model)
     try:
         return search(**{name: value for name, value in options.items() if name != "past_key_values"}, use_cache=False)
-    except (UserError, torch.OutOfMemoryError):
+    except UserError:
         raise
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         raise UserError(f"{type(model).__name__} cannot continue texts: {reason_of(error)[:200]}") from error
 
 

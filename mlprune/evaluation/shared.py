@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from mlprune.batching import token_batches
+from mlprune.errors import is_out_of_memory
 from mlprune.evaluation.forward import cache_bytes_per_token, hidden_states, keys_and_values
 from mlprune.evaluation.marks import marking
 from mlprune.evaluation.prefixes import MIN_SAVED_TOKENS, Node, prefix_tree
@@ -127,7 +128,9 @@ def sharing_of(model: PreTrainedModel) -> Sharing:
         try:
             size = cache_bytes_per_token(model)
             agrees = bool(size) and _agrees(model)
-        except Exception:  # it cannot continue from a cache with several tokens; architectures raise anything
+        except Exception as error:  # it cannot continue from a cache with several tokens; architectures raise anything
+            if is_out_of_memory(error):
+                raise
             size, agrees = None, False
         _SHARING[model] = Sharing(MIN_SAVED_TOKENS, size or 1) if agrees else Sharing(None, 1)
     return _SHARING[model]

@@ -32,7 +32,7 @@ from mlprune.comparison import read_differences
 from mlprune.datamodule import PruningDataModule
 from mlprune.errors import UserError
 from mlprune.experiments.ablations import Ablations
-from mlprune.experiments.experiment import Experiment, check_training
+from mlprune.experiments.experiment import Experiment, check_precision, check_training
 from mlprune.experiments.next_steps import next_steps, print_next, shown_folder
 from mlprune.experiments.stages import Stages
 from mlprune.experiments.study import StudyExperiment
@@ -265,6 +265,7 @@ class Engine:
     def _in_folder(self) -> Iterator[None]:
         """Claim the run's folder; a run that is refused before anything was computed leaves none behind."""
         run = self.run
+        check_precision(str(run.trainer.precision), run.trains)
         claimed = run.claim_folder() if run.writes and not run.has_folder else None
         try:
             self.folder.begin()

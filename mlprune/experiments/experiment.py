@@ -127,6 +127,35 @@ def prunes_while_training(run: Run) -> bool:
     return any(isinstance(callback, GradualPruning) for callback in run.callbacks)
 
 
+def check_precision(precision: str, trains: bool) -> None:
+    """Raise UserError if a trainer's precision would change what is calibrated or evaluated behind ``model.dtype``.
+
+    Args:
+        precision: As a trainer says it.
+        trains: Recovery training is to follow, for which mixed precision is.
+
+    Example:
+        >>> check_precision("bf16-true", trains=True)
+        Traceback (most recent call last):
+        ...
+        mlprune.errors.UserError: trainer.precision bf16-true ...; give model.dtype: bfloat16
+    """
+    kind, _, how = precision.partition("-")
+    dtype = {"bf16": "bfloat16", "16": "float16", "64": "float64"}.get(kind, "bfloat16")
+    if how == "true" and kind != "32":
+        raise UserError(
+            f"trainer.precision {precision} also converts what an architecture keeps in float32, and nothing that "
+            f"streams or is split; give model.dtype: {dtype}"
+        )
+    if how == "mixed" and not trains:
+        raise UserError(
+            f"trainer.precision {precision} is for recovery training (fit with trainer.max_epochs above 0); to "
+            f"calibrate and evaluate in another dtype give model.dtype: {dtype}"
+        )
+    if kind == "transformer":
+        raise UserError(f"trainer.precision {precision} replaces the layers that are pruned; give model.dtype: {dtype}")
+
+
 def check_training(run: Run) -> None:
     """Raise UserError if settings of recovery training do not go with a run's model or with one another."""
     epochs, name = run.trainer.max_epochs, run.module.source.name

@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from mlprune.errors import UserError
+from mlprune.errors import UserError, is_out_of_memory
 from mlprune.models.encoder import has_encoder
 from mlprune.models.experts import ExpertProducts, experts_one_by_one, learn_storage
 from mlprune.models.layers import Layer, find_layers
@@ -204,7 +204,9 @@ def _looks_ahead(hidden: Tensor, rerun: Rerun, is_routed: bool) -> bool:
     changed = torch.cat([hidden[:, :half], hidden[:, half:].flip(-1)], dim=1)
     try:
         expected, again, found = (rerun(states.clone()).float() for states in (hidden, hidden, changed))
-    except Exception:  # a block that can run but once, as its cache grows (XLM)
+    except Exception as error:  # a block that can run but once, as its cache grows (XLM)
+        if is_out_of_memory(error):
+            raise
         return False
     moved = (expected - found).abs()
     rounding = 2e-2 if is_routed and hidden.dtype.itemsize < 4 else 1e-5

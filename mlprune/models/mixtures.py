@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mlprune.errors import UserError
+from mlprune.errors import UserError, is_out_of_memory
 from mlprune.models.blocks import Block, find_blocks
 from mlprune.models.encoder import has_encoder
 from mlprune.models.layers import routers_below
@@ -159,6 +159,8 @@ def check_runs(model: Any) -> None:
         with torch.no_grad():
             model(**probe_inputs(model))
     except (RuntimeError, IndexError, ValueError) as error:
+        if is_out_of_memory(error):
+            raise
         reason = str(error).strip().partition("\n")[0]
         raise UserError(
             f"{type(model).__name__} does not run with fewer experts ({reason}); it cannot be pruned"

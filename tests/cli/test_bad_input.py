@@ -15,6 +15,7 @@ from tiny_runs import tiny_config
 ROOT = Path(__file__).parents[2]
 Config = dict[str, Any]
 FLORES = "mlprune.data.corpora.FloresFolder"
+ABSENT = "mps" if torch.cuda.is_available() else "cuda"
 FILES = "mlprune.data.corpora.LocalFiles"
 
 
@@ -179,6 +180,18 @@ CONFIGS: dict[str, tuple[Callable[[Config], None], list[str]]] = {
     "no devices": (section("trainer", devices=0), ["trainer", "devices=0"]),
     "no such accelerator": (section("trainer", accelerator="gpuu"), ["accelerator='gpuu'", "cpu"]),
     "a device that is not there": (section("trainer", accelerator="tpu"), ["trainer", "torch_xla"]),
+    "a GPU that is not there": (
+        section("trainer", accelerator=ABSENT),
+        [f"trainer.accelerator {ABSENT}", torch.__version__, "give cpu"],
+    ),
+    "mixed precision without training": (
+        section("trainer", precision="bf16-mixed"),
+        ["trainer.precision bf16-mixed", "trainer.max_epochs above 0", "give model.dtype: bfloat16"],
+    ),
+    "weights converted by the trainer": (
+        section("trainer", precision="64-true", max_epochs=1),
+        ["trainer.precision 64-true", "give model.dtype: float64"],
+    ),
     "spawned processes": (section("trainer", strategy="ddp_spawn", devices=2), ["trainer.strategy", "give ddp"]),
     "split weights": (
         section("trainer", strategy={"class_path": "lightning.pytorch.strategies.ModelParallelStrategy"}),
@@ -186,7 +199,7 @@ CONFIGS: dict[str, tuple[Callable[[Config], None], list[str]]] = {
     ),
     "split weights of another dtype": (
         split("trainer", precision="bf16-true"),
-        ["trainer.precision bf16-true", "ModelParallelStrategy", "give model.dtype: bfloat16"],
+        ["trainer.precision bf16-true", "give model.dtype: bfloat16"],
     ),
     "split weights and gradients of all": (
         split("pruning", importance={"class_path": "mlprune.pruning.GBLM"}),

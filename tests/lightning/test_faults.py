@@ -142,7 +142,7 @@ def test_no_secret_reaches_a_file_or_the_console(mlprune, tmp_path: Path, tiny_f
     assert b"hf_verysecret" not in written
 
 
-def test_bf16_true_leaves_statistics_and_metrics_in_float64(
+def test_bfloat16_leaves_statistics_and_metrics_in_float64(
     mlprune, tmp_path: Path, tiny_folder: Path, monkeypatch
 ) -> None:
     from mlprune.pruning.statistics import TokenMean
@@ -159,8 +159,8 @@ def test_bf16_true_leaves_statistics_and_metrics_in_float64(
         )
 
     monkeypatch.setattr(TokenMean, "update", watched)
-    config = write_config(tmp_path, tiny_folder, trainer={"accelerator": "cpu", "devices": 1, "precision": "bf16-true"})
-    status, _, err = mlprune("fit", "--config", config)
+    config = write_config(tmp_path, tiny_folder, trainer={"accelerator": "cpu", "devices": 1})
+    status, _, err = mlprune("fit", "--config", config, "--model.dtype", "bfloat16")
     assert status == 0, err
     results = json.loads((RUN / "results.json").read_text())
     accuracy = results["tasks"]["nli"]["fr"]

@@ -86,10 +86,9 @@ def _own_module(monkeypatch) -> None:
         (DECAY, {}),
         (MOMENTUM, {}),
         (DECAY, {"precision": "bf16-mixed"}),
-        (DECAY, {"precision": "bf16-true"}),
         (DECAY, {"accumulate_grad_batches": 2, "gradient_clip_val": 1.0}),
     ],
-    ids=["adamw", "sgd momentum", "mixed", "bf16", "accumulated"],
+    ids=["adamw", "sgd momentum", "mixed", "accumulated"],
 )
 def test_masks_are_held(mlprune, tmp_path: Path, tiny_folder: Path, optimizer: dict, trainer: dict) -> None:
     run, _ = trained(mlprune, tmp_path, tiny_folder, trainer, model={"optimizer": optimizer, "name": str(tiny_folder)})

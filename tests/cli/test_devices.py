@@ -1,0 +1,93 @@
+"""What the command line makes of devices: their number, their memory, their precision."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from tiny import tiny_model
+
+from mlprune.cli import entry
+from mlprune.cli.checks import check_torchrun
+from mlprune.errors import UserError, is_out_of_memory
+from mlprune.evaluation.shared import sharing_of
+from mlprune.module import PruningModule
+
+ERRORS = {  # what PyTorch says, and what of it is shown
+    "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.10 GiB of which 1.31 GiB is "
+    "free. Process 7 has 77.78 GiB memory in use.": "CUDA out of memory. Tried to allocate 2.00 GiB; lower",
+    "MPS backend out of memory (MPS allocated: 1.00 GB, max allowed: 1.50 GB).": "MPS backend out of memory",
+    "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 "
+    "bytes. Error code 12 (Cannot allocate memory)": "DefaultCPUAllocator: can't allocate memory",
+}
+
+
+@pytest.mark.parametrize("said", ERRORS)
+def test_a_device_without_memory_is_one_line_that_says_what_to_lower(
+    said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(arguments: list[str]) -> None:
+        raise torch.OutOfMemoryError(said)
+
+    monkeypatch.setattr(entry, "_run", fail)
+    assert entry.main(["test"]) == 2
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    assert ERRORS[said] in line
+    assert all(key in line for key in ("data.max_batch_tokens", "data.max_batch_chars", "model.dtype", "streaming"))
+    assert len(line) < 500
+
+
+def test_other_errors_of_devices_are_not_taken_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = RuntimeError("Expected all tensors to be on the same device, cuda:0 and cpu!")
+
+    def fail(arguments: list[str]) -> None:
+        raise error
+
+    monkeypatch.setattr(entry, "_run", fail)
+    with pytest.raises(RuntimeError, match="same device"):
+        entry.main(["test"])
+    assert not is_out_of_memory(error)
+
+
+def test_no_memory_is_not_taken_for_what_a_model_cannot_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise prefixes would silently be shared no more."""
+    model = tiny_model("llama")
+
+    def fail(self: object, past_key_values: object = None, **inputs: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 MiB")
+
+    monkeypatch.setattr(type(model), "forward", fail)
+    with pytest.raises(torch.OutOfMemoryError):
+        sharing_of(model)
+    monkeypatch.undo()
+    assert sharing_of(model).min_saved is not None
+
+
+@pytest.mark.parametrize(("started", "devices", "nodes"), [("2", 1, 1), ("4", 2, 1), ("2", 2, 2)])
+def test_torchrun_starts_as_many_processes_as_the_trainer_counts(
+    started: str, devices: int, nodes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two processes of one device each would both do the whole run, on the first device."""
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
+    monkeypatch.setenv("WORLD_SIZE", started)
+    with pytest.raises(UserError, match=f"trainer.devices: {devices} .* torchrun starts {started}; give .*nproc"):
+        check_torchrun(SimpleNamespace(num_devices=devices, num_nodes=nodes))
+    monkeypatch.setenv("WORLD_SIZE", str(devices * nodes))
+    check_torchrun(SimpleNamespace(num_devices=devices, num_nodes=nodes))
+
+
+class Products:
+    """A step of validation whose product shows in which precision it is computed."""
+
+    def gather(self) -> None:
+        self.dtype = (torch.ones(1, 1) @ torch.ones(1, 1)).dtype
+
+
+def test_mixed_precision_is_for_training_alone() -> None:
+    module, step = PruningModule("demo"), Products()
+    module._trainer = SimpleNamespace(precision="bf16-mixed")
+    with torch.autocast("cpu", dtype=torch.bfloat16):  # as Lightning has it around every step
+        module.validation_step(step, 0)
+        assert step.dtype == torch.float32
+        step.gather()
+        assert step.dtype == torch.bfloat16
