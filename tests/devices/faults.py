@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from devices.cases import own_reads
+from devices.reads import own_reads
 from devices.second_device import NAME, host_reads, second_device
 from tiny import tiny_batches, tiny_model
 from torch import Tensor

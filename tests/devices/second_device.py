@@ -146,6 +146,8 @@ class _Undispatched(TorchFunctionMode):
         if func in (torch.tensor, torch.as_tensor) and kwargs.get("device") is not None:
             device = kwargs.pop("device")
             return func(*args, **kwargs).to(device)
+        if func == torch.Tensor.data.__set__ and isinstance(args[0], SecondTensor):
+            args[0].held = args[1].held  # the content changes with the rest of the tensor
         if func in (torch.Tensor.__getitem__, torch.Tensor.__setitem__) and isinstance(args[0], SecondTensor):
             index = args[1] if isinstance(args[1], tuple) else (args[1],)
             index = tuple(torch.tensor(part).to(NAME) if isinstance(part, list) else part for part in index)

@@ -10,6 +10,7 @@ import pytest
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
+CASES = 19  # of each family
 FAMILIES = ["llama", "bloom", "mt5", "mixtral"]
 
 
@@ -27,14 +28,14 @@ def check(script: str, *args: str, passed: int) -> None:
 
 @pytest.mark.parametrize("families", [("llama", "bloom"), ("mt5", "mixtral")], ids=" ".join)
 def test_as_on_the_cpu(families: tuple[str, ...]) -> None:
-    check("cases.py", *families, passed=8 * len(families))
+    check("cases.py", *families, passed=CASES * len(families))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("device", [(), ("--no-float64",)], ids=["", "no float64"])
 def test_every_method_in_every_propagation(family: str, device: tuple[str, ...]) -> None:
-    check("cases.py", family, "--all", *device, passed=8)
+    check("cases.py", family, "--all", *device, passed=CASES)
 
 
 def test_the_command_line() -> None:

@@ -1,0 +1,91 @@
+"""The device that is compared with the CPU: the simulated one, or a real one with ``--device cuda`` or ``xla``.
+
+On the simulated device all is equal but for rounding of sums. On XLA masks are equal and scores within 1e-5; on CUDA,
+which adds up in another order, a few entries of masks differ.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+_PARSER = argparse.ArgumentParser()
+_PARSER.add_argument("families", nargs="*")
+_PARSER.add_argument("--device", default="second", choices=("second", "cuda", "xla"))
+_PARSER.add_argument("--no-float64", action="store_true", help="the simulated device has none, as Apple's")
+_PARSER.add_argument("--all", action="store_true", help="every method in every propagation, and streaming")
+_PARSER.add_argument("--case", help="only this one")
+OPTIONS = _PARSER.parse_args()
+NAME: str = OPTIONS.device
+DIFFERING = 2e-3 if NAME == "cuda" else 0.0  # share of a mask's entries that may differ
+Case = Callable[[str], None]
+
+
+@contextmanager
+def opened() -> Iterator[None]:
+    """While open, tensors and modules can be moved to the device."""
+    if NAME == "second":
+        from devices.second_device import second_device
+
+        with second_device(OPTIONS.no_float64):
+            yield
+        return
+    if NAME == "xla":
+        os.environ.setdefault("PJRT_DEVICE", "CPU")
+        import torch_xla  # noqa: F401  # registers the device
+    yield
+
+
+def on_device(model: PreTrainedModel) -> PreTrainedModel:
+    return model.to(NAME)  # type: ignore[arg-type]  # transformers wraps it without types
+
+
+def on_host(value: Any) -> Any:
+    """Tensors of the device, among others and in dicts and lists, on the CPU."""
+    if isinstance(value, Tensor):
+        return getattr(value, "held", value).cpu()
+    if isinstance(value, dict):
+        return {name: on_host(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(on_host(part) for part in value)
+    return value
+
+
+def check_equal(what: str, one: dict[str, Tensor], other: dict[str, Tensor], tolerance: float = 0.0) -> None:
+    """Masks, or numbers up to a tolerance."""
+    assert one.keys() == other.keys(), f"{what}: other layers"
+    for name, tensor in one.items():
+        if tensor.dtype == torch.bool:
+            differing = int((tensor != other[name]).sum())
+            assert differing <= DIFFERING * tensor.numel(), f"{what}, {name}: {differing} entries differ"
+        else:
+            torch.testing.assert_close(
+                tensor, other[name], rtol=0, atol=tolerance, msg=lambda m, name=name: f"{what}, {name}: {m}"
+            )
+
+
+def run_cases(script: str, cases: Sequence[Case]) -> None:
+    """Run the cases that the command line names, on each family; on XLA each in a process of its own.
+
+    XLA's compiled programs exhaust a process's memory maps after a few settings.
+    """
+    chosen = [case for case in cases if OPTIONS.case in (None, case.__name__)]
+    if NAME == "xla" and OPTIONS.case is None:
+        for family in OPTIONS.families:
+            for case in chosen:
+                command = [sys.executable, script, family, "--device", NAME, "--case", case.__name__]
+                subprocess.run(command, check=True)
+        return
+    with opened():
+        for family in OPTIONS.families:
+            for case in chosen:
+                case(family)
+                print(family, case.__name__, "passed", f"{time.process_time():.1f} s", flush=True)
