@@ -4,6 +4,7 @@ Shapes: T tokens, V vocabulary.
 """
 
 import inspect
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -86,23 +87,49 @@ def check_causal(model: PreTrainedModel, limit: int | None = None) -> None:
         >>> from transformers import GPT2Config, GPT2LMHeadModel
         >>> check_causal(GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=1, n_embd=4, vocab_size=8)).eval(), limit=16)
     """
-    probes = {length: places for length, places in PROBES.items() if limit is None or length <= limit}
-    texts: list[Tensor] = []
-    for length, places in probes.items():
-        ids, others = (probe_text(model, length, seed) for seed in (length, length + 1))
-        texts += [ids, ids, *(torch.cat([ids[:, :place], others[:, place:]], dim=1) for place in places)]
-    logits = iter(abreast(model, [partial(_logits, model, text) for text in texts]))
-    half = model.dtype.itemsize < 4
-    for length, places in probes.items():
-        expected = next(logits)
-        if _depends(expected, next(logits), length, half):
-            raise UserError(f"{type(model).__name__}: its logits for the same text differ from run to run")
-        for place in places:
-            if _depends(expected, next(logits), place, half):
-                raise UserError(
-                    f"{type(model).__name__} lets tokens attend to later ones, so texts have no likelihood; "
-                    "use a causal model"
-                )
+    probe = CausalProbe(model, limit)
+    probe.check(iter(abreast(model, probe.calls)))
+
+
+class CausalProbe:
+    """The forward passes of :func:`check_causal`, to be run with others.
+
+    Args:
+        model: As there.
+        limit: As there.
+
+    Attributes:
+        calls: Each runs a pass and returns its logits, (T, V).
+    """
+
+    def __init__(self, model: PreTrainedModel, limit: int | None) -> None:
+        self._model = model
+        self._probes = {length: places for length, places in PROBES.items() if limit is None or length <= limit}
+        texts: list[Tensor] = []
+        for length, places in self._probes.items():
+            ids, others = (probe_text(model, length, seed) for seed in (length, length + 1))
+            texts += [ids, ids, *(torch.cat([ids[:, :place], others[:, place:]], dim=1) for place in places)]
+        self.calls: list[Callable[[], Tensor]] = [partial(_logits, model, text) for text in texts]
+
+    def check(self, logits: Iterator[Tensor]) -> None:
+        """Take what the calls return, in their order, and no more.
+
+        Args:
+            logits: Begins with theirs.
+
+        Raises:
+            UserError: As :func:`check_causal`.
+        """
+        name, half = type(self._model).__name__, self._model.dtype.itemsize < 4
+        for length, places in self._probes.items():
+            expected = next(logits)
+            if _depends(expected, next(logits), length, half):
+                raise UserError(f"{name}: its logits for the same text differ from run to run")
+            for place in places:
+                if _depends(expected, next(logits), place, half):
+                    raise UserError(
+                        f"{name} lets tokens attend to later ones, so texts have no likelihood; use a causal model"
+                    )
 
 
 def _logits(model: PreTrainedModel, ids: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import CacheLayerMixin
 
 from mlprune.errors import NOT_FINITE, UserError
-from mlprune.evaluation.causality import check_causal, output_head, probe_inputs, probe_text
+from mlprune.evaluation.causality import CausalProbe, output_head, probe_inputs, probe_text
 from mlprune.evaluation.lengths import max_length
 from mlprune.exact import NARROW, accumulator_dtype
 from mlprune.models.split import abreast
@@ -117,6 +117,7 @@ class Scorer:
         True
     """
 
+    @torch.no_grad()
     def __init__(self, model: PreTrainedModel) -> None:
         head = output_head(model)
         if not isinstance(head, nn.Linear):
@@ -124,15 +125,14 @@ class Scorer:
         self.head = head
         self.cap: float | None = None
         self.scale = 1.0
-        check_causal(model, max_length(model))
-        self._match(model)
+        causal, inputs = CausalProbe(model, max_length(model)), probe_inputs(model, probe_text(model, 2, seed=0))
+        two = [lambda: model(**inputs).logits[0].float(), lambda: hidden_states(model, inputs)[0]]
+        found = iter(abreast(model, [*causal.calls, *two]))
+        causal.check(found)
+        self._match(model, *found)
 
-    @torch.no_grad()
-    def _match(self, model: PreTrainedModel) -> None:
-        """Determine the soft cap or scale that turns the head's output into the model's logits."""
-        inputs = probe_inputs(model, probe_text(model, 2, seed=0))
-        calls = [lambda: model(**inputs).logits[0].float(), lambda: hidden_states(model, inputs)[0]]
-        expected, hidden = abreast(model, calls)
+    def _match(self, model: PreTrainedModel, expected: Tensor, hidden: Tensor) -> None:
+        """Determine the soft cap or scale that turns the head's output into the model's logits, (T, V)."""
         if (expected.isnan() | expected.isposinf()).any():
             raise UserError(f"{type(model).__name__}: its logits are not finite; {NOT_FINITE}")
         got = self._logits(hidden, 0, expected.shape[-1])

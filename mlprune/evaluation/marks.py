@@ -8,6 +8,7 @@ Shapes: B texts, T tokens.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
@@ -24,12 +25,18 @@ class Marks:
     Args:
         task: Name of the task.
         lang: Language of its texts.
-        tokens: bool (B, T), the marked tokens; None in passes that are no text of a task.
     """
 
     task: str = ""
     lang: str = ""
-    tokens: Tensor | None = None
+
+    @property
+    def tokens(self) -> Tensor | None:
+        """The marked tokens, bool (B, T), of the pass that asks; None in passes that are no text of a task."""
+        return _TOKENS.get()
+
+
+_TOKENS: ContextVar[Tensor | None] = ContextVar("tokens", default=None)  # several passes may run side by side
 
 
 _MARKS: WeakKeyDictionary[nn.Module, Marks] = WeakKeyDictionary()
@@ -86,12 +93,13 @@ def marking(
     if marks is None:
         yield
         return
-    before = (marks.task, marks.lang, marks.tokens)
-    marks.task, marks.lang, marks.tokens = task or marks.task, lang or marks.lang, tokens
+    before, found = (marks.task, marks.lang), _TOKENS.set(tokens)
+    marks.task, marks.lang = task or marks.task, lang or marks.lang
     try:
         yield
     finally:
-        marks.task, marks.lang, marks.tokens = before
+        marks.task, marks.lang = before
+        _TOKENS.reset(found)
 
 
 def token_id(token: int) -> int:

@@ -1,6 +1,7 @@
 """Batching prompts of unequal lengths: whether and on which side padding changes nothing."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from weakref import WeakKeyDictionary
 
 import torch
@@ -10,6 +11,7 @@ from transformers import PreTrainedModel
 
 from mlprune.evaluation.causality import probe_text
 from mlprune.evaluation.forward import hidden_states
+from mlprune.models.split import abreast
 
 PADS = 3
 _NEUTRAL: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
@@ -30,13 +32,13 @@ def left_padding_is_neutral(model: PreTrainedModel) -> bool:
     """
     if model not in _NEUTRAL:
         ids = probe_text(model, 7, seed=2)
-        alone, padded = (_last(model, ids, pads) for pads in (0, PADS))
+        with torch.no_grad():
+            alone, padded = abreast(model, [partial(_last, model, ids, pads) for pads in (0, PADS)])
         tolerance = 5e-2 if model.dtype.itemsize < 4 else 1e-3
         _NEUTRAL[model] = bool((alone - padded).abs().max() <= tolerance * alone.abs().max())
     return _NEUTRAL[model]
 
 
-@torch.no_grad()
 def _last(model: PreTrainedModel, ids: Tensor, pads: int) -> Tensor:
     """What the output head receives at the last token of a text, as ``generate`` would run it."""
     places = torch.arange(-pads, ids.shape[1], device=ids.device)[None]

@@ -6,9 +6,10 @@ relative positions and ALiBi see what they would see in the full text.
 Shapes: B rows, C tokens before the segments, T tokens of the segments, H hidden size.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -126,31 +127,41 @@ def sharing_of(model: PreTrainedModel) -> Sharing:
     """
     if model not in _SHARING:
         try:
-            size = cache_bytes_per_token(model)
-            agrees = bool(size) and _agrees(model)
+            size = _shared_bytes(model)
         except Exception as error:  # it cannot continue from a cache with several tokens; architectures raise anything
             if is_out_of_memory(error):
                 raise
-            size, agrees = None, False
-        _SHARING[model] = Sharing(MIN_SAVED_TOKENS, size or 1) if agrees else Sharing(None, 1)
+            size = None
+        _SHARING[model] = Sharing(MIN_SAVED_TOKENS, size) if size else Sharing(None, 1)
     return _SHARING[model]
 
 
 @torch.no_grad()
-def _agrees(model: PreTrainedModel) -> bool:
+def _shared_bytes(model: PreTrainedModel) -> int | None:
+    """How many bytes a token takes in the cache; None where texts on shared prefixes do not give the same."""
     device = model_device(model)
+    texts = [{"input_ids": torch.tensor([ids], device=device), "use_cache": False} for ids in PROBES]
+    calls: list[Callable[[], Any]] = [partial(cache_bytes_per_token, model), partial(_last_in_tree, model)]
+    calls += [partial(hidden_states, model, text) for text in texts]
+    found = iter(abreast(model, calls))
+    size: int | None = next(found)
+    if not size:
+        return None
+    for shared, hidden in zip(next(found), found, strict=True):
+        plain = hidden[0, -1].float()
+        tolerance = 1e-3 if plain.dtype == shared.dtype else 5e-2
+        if (shared.float() - plain).abs().max() > tolerance * plain.abs().max():
+            return None
+    return size
+
+
+def _last_in_tree(model: PreTrainedModel) -> list[Tensor]:
+    """What the output head receives at the last token of each of ``PROBES``, run on shared prefixes."""
     found: dict[int, Tensor] = {}
     levels, ends = prefix_tree(PROBES, min_saved=1)
     for nodes, hidden in run_tree(model, levels, cache_bytes=1):
         found |= {id(node): hidden[row, len(node.tokens) - 1] for row, node in enumerate(nodes)}
-    inputs = [{"input_ids": torch.tensor([ids], device=device), "use_cache": False} for ids in PROBES]
-    in_full = abreast(model, [partial(hidden_states, model, probe) for probe in inputs])
-    for ids, hidden in zip(PROBES, in_full, strict=True):
-        plain = hidden[0, -1].float()
-        tolerance = 1e-3 if plain.dtype == found[id(ends[ids])].dtype else 5e-2
-        if (found[id(ends[ids])].float() - plain).abs().max() > tolerance * plain.abs().max():
-            return False
-    return True
+    return [found[id(ends[ids])] for ids in PROBES]
 
 
 def run_tree(

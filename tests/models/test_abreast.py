@@ -1,11 +1,14 @@
 """Passes side by side: each block is made whole once for all, and no pass is left open when one fails."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
 
 import pytest
+import torch
 
 from mlprune.distributed import PeerGone
+from mlprune.evaluation.marks import marking, watched_marks
 from mlprune.models.abreast import run_abreast, stop_at
 
 
@@ -59,3 +62,20 @@ def test_all_end_when_a_block_cannot_be_made_whole() -> None:
     with pytest.raises(PeerGone):
         run_abreast([walk(1, ends), walk(2, ends)], Blocks(fails_at=1).whole)
     assert sorted(ends) == [1, 2]
+
+
+def test_each_pass_has_marks_of_its_own() -> None:
+    """What interventions read belongs to the pass that asks, also where another began after it."""
+    model, seen = torch.nn.Linear(1, 1), []
+
+    def walk(tokens: torch.Tensor) -> None:
+        with marking(model, tokens):
+            for position in range(2):
+                stop_at(position)
+                seen.append((position, marks.tokens is tokens))
+
+    with watched_marks(model) as marks:
+        calls = [partial(walk, torch.ones(1, length, dtype=torch.bool)) for length in (2, 3)]
+        run_abreast(calls, lambda position: nullcontext())
+        assert marks.tokens is None
+    assert seen == [(0, True), (0, True), (1, True), (1, True)]

@@ -1,5 +1,7 @@
 """Weights split over two processes, each at work on its share of the data: all comes out as with whole weights."""
 
+import time
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from mlprune.batching import deal
-from mlprune.distributed import gather_objects
+from mlprune.distributed import PeerGone, gather_objects
 from mlprune.evaluation.forward import scorer_of
 from mlprune.evaluation.generation import generate
 from mlprune.evaluation.scoring import score_candidates
@@ -99,6 +101,18 @@ def methods(family: str) -> list[tuple[Importance, Propagate]]:
     return METHODS if family == "llama" else METHODS[:1]
 
 
+def waited(number: int) -> float:
+    """How long a process waits for another that is late, where half a second is allowed."""
+    split = SplitModel(tiny_model("llama"), torch.device("cpu"), timeout=timedelta(seconds=0.5))
+    begun = time.monotonic()
+    if number == 1:
+        time.sleep(3)
+    else:
+        with pytest.raises(PeerGone):
+            split.lend()
+    return time.monotonic() - begun
+
+
 def work(number: int, folder: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=number, world_size=2)
     found: dict[Any, Any] = {}
@@ -127,6 +141,7 @@ def work(number: int, folder: str) -> None:
         pruned(checkpoint.model, "mixtral", *METHODS[0])
         checkpoint.save(Path(folder, "pruned"), lambda partial: None, writes=number == 0)
         checkpoint.split.close()
+        found["late"] = waited(number)
         torch.save(found, f"{folder}/{number}.pt")
     finally:
         dist.destroy_process_group()
@@ -170,9 +185,9 @@ def test_passes_side_by_side_compute_the_same(folder: Path, family: str) -> None
 
 
 def test_what_is_learned_about_a_model_takes_few_passes(folder: Path) -> None:
-    """Its causality and its head's logits, then its cache: one after the other they would take 13 and 7."""
+    """Its causality with its head's logits, then its cache, which takes two: one after the other 13 and 7."""
     for number in (0, 1):
-        assert torch.load(folder / f"{number}.pt", weights_only=False)["llama", "sent"] == [2, 4]
+        assert torch.load(folder / f"{number}.pt", weights_only=False)["llama", "sent"] == [1, 2]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -182,6 +197,10 @@ def test_a_process_holds_half_of_the_blocks(folder: Path, family: str) -> None:
     for number in (0, 1):
         held = torch.load(folder / f"{number}.pt", weights_only=False)[family, "held"]
         assert whole / 2 <= held < whole * 0.6  # each parameter begins at a multiple of 512 bytes
+
+
+def test_a_process_that_is_late_is_waited_for_as_long_as_allowed(folder: Path) -> None:
+    assert torch.load(folder / "0.pt", weights_only=False)["late"] < 2.5
 
 
 def test_narrow_weights_are_computed_in_float32(folder: Path) -> None:
