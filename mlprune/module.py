@@ -118,8 +118,10 @@ class PruningModule(LightningModule):
 
     def configure_model(self) -> None:
         """Load the weights, once, when Lightning is ready for them; for recovery training make them ready to train."""
-        if isinstance(self.trainer.strategy, ModelParallelStrategy) and self.model is None:
-            self.split = SplitCheckpoint(self.source.checkpoint, self.source.dtype, self.trainer.strategy.root_device)
+        strategy = self.trainer.strategy
+        if isinstance(strategy, ModelParallelStrategy) and self.model is None:
+            checkpoint, dtype = self.source.checkpoint, self.source.dtype
+            self.split = SplitCheckpoint(checkpoint, dtype, strategy.root_device, strategy._timeout)
             self.use_streamed(self.split.model)
         self.load()
         if self.trainer.state.fn == "fit":

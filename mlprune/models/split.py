@@ -12,6 +12,7 @@ again. A process that has nothing left to run takes part in rounds until all hav
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -147,6 +148,7 @@ class SplitModel:
         model: The model; whole, or so that ``fill`` makes its blocks whole.
         device: Where the parts are kept and the blocks are computed.
         fill: Called with a block's position before that block is split, so that no process ever has all of them.
+        timeout: How long a process waits for the others; PyTorch's default if omitted.
 
     Attributes:
         blocks: The model's blocks.
@@ -164,12 +166,18 @@ class SplitModel:
         >>> split.close()
     """
 
-    def __init__(self, model: Any, device: torch.device, fill: Callable[[int], None] | None = None) -> None:
+    def __init__(
+        self,
+        model: Any,
+        device: torch.device,
+        fill: Callable[[int], None] | None = None,
+        timeout: timedelta | None = None,
+    ) -> None:
         self.model = model
         self.device = device
         self.blocks: list[Block] = find_blocks(model)
         self.is_wide = False  # bfloat16 and float16 blocks are computed in float32
-        self._group = dist.new_group() if world_size() > 1 else None
+        self._group = dist.new_group(timeout=timeout) if world_size() > 1 else None
         self._resident: dict[int, Tensor] = {}
         self._spare: list[Tensor] = []  # room for a whole block, to be used again
         self._shares: list[Share] = []

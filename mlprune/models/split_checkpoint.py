@@ -1,6 +1,7 @@
 """A checkpoint whose model is split over processes: read, trained and written a block at a time."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -20,15 +21,18 @@ class SplitCheckpoint:
         checkpoint: The checkpoint.
         dtype: ``auto`` (as config.json says) or a torch dtype's name.
         device: Where this process computes.
+        timeout: How long a process waits for the others; PyTorch's default if omitted.
 
     Raises:
         UserError: If the checkpoint cannot be read block by block.
     """
 
-    def __init__(self, checkpoint: Checkpoint, dtype: str, device: torch.device) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, dtype: str, device: torch.device, timeout: timedelta | None = None
+    ) -> None:
         self._streamed = StreamedModel(checkpoint, None, dtype, device)
-        self._device = device
-        self.split = SplitModel(self._streamed.model, device, fill=self._streamed.enter)
+        self._device, self._timeout = device, timeout
+        self.split = SplitModel(self._streamed.model, device, self._streamed.enter, timeout)
         self._streamed.read_rest()
 
     @property
@@ -89,5 +93,5 @@ class SplitCheckpoint:
         for tensor in (*model.parameters(), *model.buffers()):
             if not tensor.is_meta:
                 tensor.data = tensor.data.to(self._device)
-        self.split = SplitModel(model, self._device, fill)
+        self.split = SplitModel(model, self._device, fill, self._timeout)
         self._streamed.use(model)
