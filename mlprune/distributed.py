@@ -1,6 +1,7 @@
 """Communication between processes; with one process, or none connected, every function is the identity.
 
-All but :func:`rank`, :func:`world_size` and :func:`lending` are collectives, which every process calls in one order.
+All but :func:`rank`, :func:`launched_rank`, :func:`world_size` and :func:`lending` are collectives, which every process
+calls in one order.
 """
 
 import os
@@ -24,10 +25,20 @@ def _connected() -> bool:
 
 
 def rank() -> int:
-    """Return this process's rank; before the processes are connected, the one its launcher set.
+    """Return this process's rank.
 
     Example:
         >>> rank()
+        0
+    """
+    return dist.get_rank() if _connected() else 0
+
+
+def launched_rank() -> int:
+    """Return this process's rank; before the processes are connected, the one that its launcher set.
+
+    Example:
+        >>> launched_rank()
         0
     """
     if _connected():

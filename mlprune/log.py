@@ -2,7 +2,7 @@
 
 import logging
 
-from mlprune.distributed import rank
+from mlprune.distributed import launched_rank
 from mlprune.text import visible
 
 
@@ -11,7 +11,7 @@ class _RankZeroOrWarning(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.msg, record.args = visible(record.getMessage()), None
-        return rank() == 0 or record.levelno >= logging.ERROR
+        return launched_rank() == 0 or record.levelno >= logging.ERROR
 
 
 log = logging.getLogger("mlprune")

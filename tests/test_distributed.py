@@ -8,7 +8,15 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from mlprune.distributed import barrier, broadcast_object, broadcast_tensor, gather_objects, rank, world_size
+from mlprune.distributed import (
+    barrier,
+    broadcast_object,
+    broadcast_tensor,
+    gather_objects,
+    launched_rank,
+    rank,
+    world_size,
+)
 
 
 def exchanged(rank_given: int) -> dict[str, Any]:
@@ -45,6 +53,7 @@ def test_two_processes(tmp_path: Path) -> None:
 def test_before_processes_are_connected_the_launcher_tells(monkeypatch, variable: str) -> None:
     for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
-    assert rank() == 0
+    assert launched_rank() == 0
     monkeypatch.setenv(variable, "3")
-    assert rank() == 3
+    assert launched_rank() == 3
+    assert rank() == 0, "of a process that shares nothing with others"

@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, SingleDeviceStrategy
+from lightning.pytorch.strategies.xla import XLAStrategy
 from torch.nn import Parameter
 
 from mlprune.callbacks import PruningCallback
@@ -23,11 +25,22 @@ WHOLE_LOADERS = {  # a part of these would be only part of a model or of a test
 }
 
 
+LAUNCHERS: dict[type, tuple[str, str]] = {  # what they are called, and what to give to them
+    TorchElasticEnvironment: ("torchrun", "--nproc-per-node={devices} and --nnodes={nodes} to torchrun"),
+    SLURMEnvironment: ("SLURM", "--ntasks-per-node={devices} and --nodes={nodes} to SLURM"),
+}
 FLATTENING = ("fsdp", "deepspeed")  # beginnings of strategies' names
+SPAWNS = "trainer.strategy: spawned or forked processes return nothing; give ddp"
 FLATTENS = (
     "trainer.strategy {} splits weights in ways that masks do not support; give auto, ddp or "
     "ModelParallelStrategy, and prune a model that is too large for a device with --pruning.streaming true"
 )
+
+
+def name_of_strategy(given: Any) -> str:
+    """Return what a strategy is called, given as a name or by its class."""
+    path = given if isinstance(given, str) else given.class_path if hasattr(given, "class_path") else ""
+    return path.rpartition(".")[2]
 
 
 def check_trainer(subcommand: str, trainer: Any) -> None:
@@ -43,8 +56,13 @@ def check_trainer(subcommand: str, trainer: Any) -> None:
             what = "evaluate only part of each test" if key == "limit_test_batches" else "prune half a model"
             raise UserError(f"trainer.{key} {value} would {what}; leave it out and use {instead} instead")
     _check_accelerator(trainer.accelerator)
-    if isinstance(trainer.strategy, str) and trainer.strategy.startswith(FLATTENING):  # Lightning asks for more first
-        raise UserError(FLATTENS.format(trainer.strategy))
+    strategy = name_of_strategy(trainer.strategy)
+    if strategy.lower().startswith(FLATTENING):  # Lightning asks for more first
+        raise UserError(FLATTENS.format(strategy))
+    if strategy.lower() in ("xla", "xlastrategy"):
+        raise UserError(SPAWNS)
+    if strategy == trainer.strategy and strategy.endswith("Strategy"):
+        raise UserError(f"trainer.strategy {strategy} is a class; give lightning.pytorch.strategies.{strategy}")
     if subcommand != "fit":
         return
     epochs, steps = trainer.max_epochs, trainer.max_steps
@@ -105,36 +123,38 @@ def check_strategy(trainer: Trainer) -> None:
             )
     elif not isinstance(strategy, SingleDeviceStrategy | DDPStrategy):
         raise UserError(FLATTENS.format(name))
-    elif getattr(strategy, "_start_method", "popen") != "popen":
-        raise UserError("trainer.strategy: spawned or forked processes return nothing; give ddp")
+    elif isinstance(strategy, XLAStrategy) or getattr(strategy, "_start_method", "popen") != "popen":
+        raise UserError(SPAWNS)
+
+
+def is_slurm_step() -> bool:
+    """Whether SLURM starts the processes; inside of its jobs torchrun may, too."""
+    return SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()
 
 
 def check_slurm_tasks() -> None:
     """Raise UserError if SLURM's tasks are set in a way that Lightning cannot divide among nodes."""
     tasks = os.environ.get("SLURM_NTASKS", "1")
-    if SLURMEnvironment.detect() and tasks != "1" and "SLURM_NTASKS_PER_NODE" not in os.environ:
+    if is_slurm_step() and tasks != "1" and "SLURM_NTASKS_PER_NODE" not in os.environ:
         raise UserError(f"SLURM: --ntasks={tasks} is not supported; give --ntasks=1, or --ntasks-per-node={tasks}")
 
 
-def check_slurm(trainer: Trainer) -> None:
-    """Raise UserError if SLURM starts another number of processes than the trainer has devices."""
-    tasks, processes = os.environ.get("SLURM_NTASKS", "1"), trainer.num_devices * trainer.num_nodes
-    if SLURMEnvironment.detect() and tasks != str(processes):
+def check_processes(trainer: Trainer) -> None:
+    """Raise UserError if a launcher starts other processes than the trainer has devices."""
+    environment = trainer._accelerator_connector.cluster_environment
+    devices, nodes = trainer.num_devices, trainer.num_nodes
+    if isinstance(environment, LightningEnvironment) or not environment.creates_processes_externally:
+        return
+    name, remedy = LAUNCHERS.get(type(environment), (type(environment).__name__, "that many processes"))
+    if (started := environment.world_size()) != devices * nodes:
         raise UserError(
-            f"trainer.devices: {trainer.num_devices} on {trainer.num_nodes} nodes are {processes} processes, but SLURM "
-            f"starts {tasks}; give --ntasks-per-node={trainer.num_devices} and --nodes={trainer.num_nodes} to SLURM"
+            f"trainer.devices: {devices} times trainer.num_nodes {nodes} is {devices * nodes}, but {name} starts "
+            f"{started}; give devices and num_nodes that fit, or {remedy.format(devices=devices, nodes=nodes)}"
         )
-
-
-def check_torchrun(trainer: Trainer) -> None:
-    """Raise UserError if torchrun starts another number of processes, which would each do the whole run."""
-    started, processes = os.environ.get("WORLD_SIZE", "1"), trainer.num_devices * trainer.num_nodes
-    if TorchElasticEnvironment.detect() and started != str(processes):
-        raise UserError(
-            f"trainer.devices: {trainer.num_devices} on {trainer.num_nodes} nodes are {processes} processes, but "
-            f"torchrun starts {started}; give --trainer.devices the number of --nproc-per-node, and "
-            "--trainer.num_nodes that of --nnodes"
-        )
+    try:
+        environment.validate_settings(devices, nodes)
+    except ValueError as error:  # as many, but in other places
+        raise UserError(f"trainer.devices: {one_line(str(error))}") from error
 
 
 def check_callbacks(callbacks: list[Callback]) -> None:

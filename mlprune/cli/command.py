@@ -22,11 +22,11 @@ from mlprune.cli.checks import (
     check_callbacks,
     check_checkpoint,
     check_optimizer,
-    check_slurm,
+    check_processes,
     check_slurm_tasks,
     check_strategy,
-    check_torchrun,
     check_trainer,
+    is_slurm_step,
 )
 from mlprune.cli.commands import RUNS
 from mlprune.cli.config_files import check_files
@@ -168,13 +168,12 @@ class MlpruneCLI(LightningCLI):
         has_bar = any(isinstance(callback, ProgressBar) for callback in chosen)  # before Lightning adds its own
         check_callbacks(chosen)
         given = self.config_init[self.subcommand].trainer
-        if SLURMEnvironment.detect() and not given.plugins:
+        if is_slurm_step() and not given.plugins:
             kwargs["plugins"] = [SLURMEnvironment(auto_requeue=False)]  # whose checkpoint lands in the working folder
         trainer = super().instantiate_trainer(**kwargs)
         check_strategy(trainer)
         check_precision(str(trainer.precision), self.subcommand == "fit" and bool(trainer.max_epochs))
-        check_slurm(trainer)
-        check_torchrun(trainer)
+        check_processes(trainer)
         if given.logger is None or given.logger is True:
             trainer.loggers = [TensorBoardLogger(trainer.default_root_dir)]  # Lightning's has the SLURM job as version
         if self.resumed is not None:

@@ -5,7 +5,8 @@ TOO_LARGE = (
     "it block by block with --pruning.streaming true; configs/README.md says how"
 )
 FOREIGN = {
-    **dict.fromkeys(("device_map", "max_memory", "offload_folder", "tp_plan", "tp_size"), TOO_LARGE),
+    **dict.fromkeys(("device_map", "max_memory", "tp_plan", "tp_size", "device_mesh", "distributed_config"), TOO_LARGE),
+    **dict.fromkeys(("offload_folder", "offload_state_dict", "offload_buffers", "low_cpu_mem_usage"), TOO_LARGE),
     "torch_dtype": "give model.dtype",
     "device": "give trainer.accelerator",
 }
@@ -18,5 +19,6 @@ def named_here(key: str) -> str:
         >>> named_here("model.torch_dtype")
         '; give model.dtype'
     """
-    section, _, name = key.rpartition(".")
-    return f"; {FOREIGN[name]}" if name in FOREIGN and section in ("", "model") else ""
+    section, *names = key.split(".")
+    name = names[0] if names and section in ("model", "trainer") else section  # which may be a mapping itself
+    return f"; {FOREIGN[name]}" if name in FOREIGN else ""

@@ -217,6 +217,22 @@ CONFIGS: dict[str, tuple[Callable[[Config], None], list[str]]] = {
         section("trainer", strategy="deepspeed_stage_3"),
         ["trainer.strategy deepspeed_stage_3", "give auto, ddp or ModelParallelStrategy"],
     ),
+    **{
+        f"weights flattened by a class, {name}": (
+            section("trainer", strategy={"class_path": f"lightning.pytorch.strategies.{name}"}),
+            [f"trainer.strategy {name}", "give auto, ddp or ModelParallelStrategy"],
+        )
+        for name in ("FSDPStrategy", "DeepSpeedStrategy")
+    },
+    "a strategy that spawns": (section("trainer", strategy="xla"), ["trainer.strategy", "give ddp"]),
+    "a strategy's class without its path": (
+        section("trainer", strategy="ModelParallelStrategy"),
+        ["trainer.strategy", "give lightning.pytorch.strategies.ModelParallelStrategy"],
+    ),
+    "device_map by part": (
+        section("model", device_map={"lm_head": "cpu"}),
+        ["'model.device_map.lm_head' is not a key", "ModelParallelStrategy"],
+    ),
     "device_map": (
         section("model", device_map="auto"),
         ["'model.device_map' is not a key", "ModelParallelStrategy", "--pruning.streaming true", "configs/README.md"],

@@ -7,8 +7,7 @@ import torch
 from tiny import tiny_model
 
 from mlprune.cli import entry
-from mlprune.cli.checks import check_torchrun
-from mlprune.errors import UserError, is_out_of_memory
+from mlprune.errors import is_out_of_memory
 from mlprune.evaluation.shared import sharing_of
 from mlprune.module import PruningModule
 
@@ -61,19 +60,6 @@ def test_no_memory_is_not_taken_for_what_a_model_cannot_do(monkeypatch: pytest.M
         sharing_of(model)
     monkeypatch.undo()
     assert sharing_of(model).min_saved is not None
-
-
-@pytest.mark.parametrize(("started", "devices", "nodes"), [("2", 1, 1), ("4", 2, 1), ("2", 2, 2)])
-def test_torchrun_starts_as_many_processes_as_the_trainer_counts(
-    started: str, devices: int, nodes: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Two processes of one device each would both do the whole run, on the first device."""
-    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
-    monkeypatch.setenv("WORLD_SIZE", started)
-    with pytest.raises(UserError, match=f"trainer.devices: {devices} .* torchrun starts {started}; give .*nproc"):
-        check_torchrun(SimpleNamespace(num_devices=devices, num_nodes=nodes))
-    monkeypatch.setenv("WORLD_SIZE", str(devices * nodes))
-    check_torchrun(SimpleNamespace(num_devices=devices, num_nodes=nodes))
 
 
 class Products:
