@@ -1,10 +1,13 @@
 """The one exception that means "the user can mend this"."""
 
+import errno
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 from mlprune.text import visible
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
 class UserError(ValueError):
@@ -17,6 +20,17 @@ class UserError(ValueError):
         Traceback (most recent call last):
         ...
         mlprune.errors.UserError: data.num_prompts: 0 is not allowed; give at least 1
+    """
+
+
+class CannotWrite(UserError):
+    """A disk or folder that refuses to be written: not the run's mistake, which can be resumed once there is room.
+
+    Example:
+        >>> raise CannotWrite("'masks.safetensors' cannot be written: No space left on device")
+        Traceback (most recent call last):
+        ...
+        mlprune.errors.CannotWrite: 'masks.safetensors' cannot be written: No space left on device
     """
 
 
@@ -85,6 +99,25 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and bool(OUT_OF_MEMORY.search(str(error)))
     )
+
+
+def lack_of(error: BaseException) -> str:
+    """Say what the machine had too little of, if that is what an error is about; empty if not.
+
+    Example:
+        >>> lack_of(OSError(28, "No space left on device", "run/a.jsonl"))
+        "'run/a.jsonl': No space left on device"
+        >>> lack_of(MemoryError()).partition(";")[0], lack_of(ValueError("wrong"))
+        ('out of memory', '')
+    """
+    if isinstance(error, CannotWrite):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in FULL:
+        return f"{'the disk' if error.filename is None else repr(str(error.filename))}: {error.strerror}"
+    if is_out_of_memory(error):
+        said = ". ".join(one_line(str(error)).split(". ")[:2]).rstrip(".")  # which device, and what it was asked for
+        return f"{said or 'out of memory'}; {LESS_MEMORY}"
+    return ""
 
 
 def did_you_mean(value: str, allowed: Iterable[str]) -> str:

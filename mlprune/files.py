@@ -14,7 +14,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-from mlprune.errors import NOT_FINITE, UserError, reason_of
+from mlprune.errors import NOT_FINITE, CannotWrite, UserError, reason_of
 
 LONGEST_NAME = 120  # bytes, of the 255 that file systems take; endings and ".partial" come on top
 
@@ -46,14 +46,14 @@ def writing(path: str | Path) -> Iterator[None]:
         ...     raise OSError(28, "No space left on device")
         Traceback (most recent call last):
         ...
-        mlprune.errors.UserError: 'masks.safetensors' cannot be written: No space left on device
+        mlprune.errors.CannotWrite: 'masks.safetensors' cannot be written: No space left on device
     """
     try:
         yield
     except UserError:
         raise
     except Exception as error:  # OSError, SafetensorError, RuntimeError, ...: each library has its own
-        raise UserError(f"'{_final(Path(path))}' cannot be written: {_reason(error)}") from error
+        raise CannotWrite(f"'{_final(Path(path))}' cannot be written: {_reason(error)}") from error
 
 
 def _final(path: Path) -> Path:

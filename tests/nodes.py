@@ -90,12 +90,17 @@ def run(
     *args: object,
     launcher: Callable[[int, int], dict[str, str]] = torchrun,
     faults: Mapping[int, Callable[[], None]] = {},
+    are_apart: bool = True,
 ) -> list[Ended]:
-    """Run two nodes, some with a fault, and return how they ended; none may be left."""
+    """Run two nodes, some with a fault, and return how they ended; none may be left.
+
+    If they are not apart, each knows that the other is on its machine.
+    """
     port = free_port()
 
     def before(rank: int) -> None:
-        platform.node = lambda: f"node{rank}"  # type: ignore[method-assign]
+        if are_apart:
+            platform.node = lambda: f"node{rank}"  # type: ignore[method-assign]
         faults.get(rank, lambda: None)()
 
     pids = [start(folder, args, launcher(rank, port), lambda rank=rank: before(rank)) for rank in range(2)]

@@ -3,24 +3,29 @@
 import os
 import platform
 import re
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import LightningModule, Trainer
+from torch.distributed import DistError
 
 from mlprune.callbacks.base import RunCallback
-from mlprune.distributed import PeerGone, gather_objects, rank, world_size
+from mlprune.distributed import PeerGone, gather_objects, world_size
 from mlprune.errors import UserError
-from mlprune.runs.folder import resume_hint
+from mlprune.files import file_name
+from mlprune.runs.folder import UNFINISHED, resume_hint
 from mlprune.text import visible
 
 EVERY_S = 0.5
 GRACE_S = 2.0  # for a process to say itself what went wrong, where all fail together
 DISCONNECTED = re.compile(r"gloo|NCCL|Connection (closed|reset|refused)|Broken pipe|Socket", re.IGNORECASE)
-LATE = re.compile(r"time[d -]*out\D*(\d+) ?ms|Timeout\(ms\)=(\d+)", re.IGNORECASE)
+LATE = re.compile(r"time[d -]*out\D*(\d+) ?(ms|seconds)|Timeout\(ms\)=(\d+)", re.IGNORECASE)
+REPORTED = "reported"  # beginning of the name of an empty file
 
 
 class Peers(RunCallback):
@@ -34,69 +39,130 @@ class Peers(RunCallback):
 
     def __init__(self, subcommand: str) -> None:
         self.subcommand = subcommand
-        self._pids: dict[int, int] = {}  # rank to process, of those that can be seen from here
+        self._pids: dict[int, int] = {}  # rank to process, of those on this machine, once all are connected
+        self._is_connected = False
+        self._parent: dict[int, int] = {}  # rank to process, if Lightning started this one from it
         self._is_over = threading.Event()
-        self._thread: threading.Thread | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Begin to watch, once the processes are connected."""
-        if self._thread is not None or world_size() == 1:
+        """Watch all processes of this machine, once they are connected."""
+        if self._is_connected or world_size() == 1:
             return
         here = platform.node()
         found = enumerate(gather_objects((here, os.getpid())))
         self._pids = {number: pid for number, (node, pid) in found if node == here and is_alive(pid)}
-        for thread in threading.enumerate():
-            if thread.name == "child-process-observer":
-                vars(thread)["_run"] = lambda: True  # Lightning's, which kills all processes without a word
-        self._thread = threading.Thread(target=self._watch, name="mlprune-peers", daemon=True)
-        self._thread.start()
+        self._is_connected = True
+
+    def part(self) -> None:
+        """Stop watching, as the processes no longer wait for each other."""
+        self._is_over.set()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Stop watching when this process ends by itself."""
         if isinstance(exception, KeyboardInterrupt | SystemExit | UserError):
             self._is_over.set()
+        if isinstance(exception, KeyboardInterrupt) and self.run.writes:
+            self.is_first_to_report()
+
+    def is_first_to_report(self) -> bool:
+        """Mark that this process reports why the run ends; return whether no other on this machine has.
+
+        What is known to one is often only a consequence to the others.
+        """
+        if not self.run.has_folder or self.run.trainer.world_size == 1:
+            return True
+        try:
+            (self.run.folder / UNFINISHED / f"{REPORTED}.{file_name(platform.node())}").touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        except OSError:
+            return True
+        return True
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Take an error of the connection for what it is: another process that is gone."""
+        """Watch the others, and take an error of the connection for what it is: another process that is gone."""
         self._is_over.clear()
+        if self.run.writes:
+            for earlier in (self.run.folder / UNFINISHED).glob(f"{REPORTED}.*"):
+                earlier.unlink(missing_ok=True)
+        if self.run.trainer.world_size > 1:
+            self._parent = self._find_parent()
+            threading.Thread(target=self._watch, name="mlprune-peers", daemon=True).start()
         try:
             yield
         except (RuntimeError, PeerGone) as error:
-            if world_size() > 1 and not isinstance(error, UserError) and DISCONNECTED.search(str(error)):
+            if self.run.trainer.world_size > 1 and not isinstance(error, UserError) and is_disconnection(error):
                 self._is_over.wait(GRACE_S)
                 self._end(str(error))
             raise
         finally:
             self._is_over.set()
-            self._thread = None
+            self._is_connected = False
+
+    def _find_parent(self) -> dict[int, int]:
+        trainer = self.run.trainer
+        environment = trainer._accelerator_connector.cluster_environment
+        is_child = trainer.local_rank and isinstance(environment, LightningEnvironment)
+        return {trainer.global_rank - trainer.local_rank: os.getppid()} if is_child else {}
+
+    def _children(self) -> list[subprocess.Popen[bytes]]:
+        """The processes that Lightning started from this one."""
+        found: list[subprocess.Popen[bytes]] = getattr(self.run.trainer.strategy.launcher, "procs", [])
+        return found
+
+    def end_children(self) -> None:
+        """Kill the processes that Lightning started from this one, which would wait for it."""
+        for child in self._children():
+            child.kill()
 
     def _gone(self) -> list[int]:
-        return [number for number, pid in self._pids.items() if not is_alive(pid)]
+        first = self.run.trainer.global_rank + 1
+        children = {first + place: child.pid for place, child in enumerate(self._children())}
+        known = {**self._parent, **children, **self._pids}
+        return [number for number, pid in known.items() if not is_alive(pid)]
 
     def _watch(self) -> None:
         while not self._is_over.wait(EVERY_S):
+            for thread in threading.enumerate():
+                if thread.name == "child-process-observer":
+                    vars(thread)["_run"] = lambda: True  # Lightning's, which kills all processes without a word
             if self._gone() and not self._is_over.wait(GRACE_S):
                 self._end()
 
     def _end(self, error: str = "") -> None:
-        """End this process at once; the first of those that are left says why."""
-        gone = self._gone()
-        if rank() == min(number for number in range(world_size()) if number not in gone):
-            line = f"error: {_reason(gone, error)}; {resume_hint(self.run.folder, self.subcommand)}"
+        """End this process at once; the first to know says why."""
+        gone, world = self._gone(), self.run.trainer.world_size
+        if self.is_first_to_report():
+            line = f"error: {_reason(gone, world, error)}"
+            if self.run.has_folder:
+                line += f"; {resume_hint(self.run.folder, self.subcommand)}"
             print(visible(line), file=sys.stderr, flush=True)
+        self.end_children()
         os._exit(1)  # the main thread may wait for the other without end
 
 
-def _reason(gone: list[int], error: str) -> str:
+def is_disconnection(error: BaseException) -> bool:
+    """Whether an error says that another process cannot be reached.
+
+    Example:
+        >>> is_disconnection(RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer"))
+        True
+        >>> is_disconnection(RuntimeError("shapes differ"))
+        False
+    """
+    return isinstance(error, DistError) or bool(DISCONNECTED.search(str(error)))
+
+
+def _reason(gone: list[int], world: int, error: str) -> str:
     """Say which processes are gone, or late, from what the library that connects them said."""
     if not gone and (late := LATE.search(error)):
-        seconds = int(late[1] or late[2]) / 1000
+        seconds = int(late[1] or late[3]) / (1 if late[2] == "seconds" else 1000)
         return (
             f"a process elsewhere did not answer for {seconds:.0f} s (it is late, hangs or is gone); the strategy's "
             "timeout gives it more"
         )
-    named = f"process {', '.join(map(str, gone))} of {world_size()}" if gone else "a process elsewhere"
+    named = f"process {', '.join(map(str, gone))} of {world}" if gone else "a process elsewhere"
     return f"{named} is gone (killed, out of memory, or ended by the error that it reported)"
 
 

@@ -1,6 +1,9 @@
 """SIGTERM, and SLURM's SIGUSR1 shortly before a job's time limit, end a run as Ctrl-C does."""
 
 import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -17,12 +20,39 @@ class EndOnSigterm(Callback):
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Replace Lightning's handler, which Lightning removes at the end of each stage."""
-        for number in SIGNALS:
-            signal.signal(number, _interrupt)
+        if threading.current_thread() is threading.main_thread():
+            _handle()
 
     on_test_start = on_train_start = on_validation_start
 
 
+@contextmanager
+def interrupted_by_signals() -> Iterator[None]:
+    """While open, the signals interrupt as Ctrl-C does, also between Lightning's stages; in the main thread only.
+
+    Example:
+        >>> with interrupted_by_signals():
+        ...     signal.getsignal(signal.SIGTERM).__name__
+        '_interrupt'
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    _handle()
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+def _handle() -> None:
+    for number in SIGNALS:
+        signal.signal(number, _interrupt)
+
+
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    signal.signal(number, signal.SIG_IGN)  # once is enough: nothing may interrupt the cleanup
+    for each in SIGNALS:
+        signal.signal(each, signal.SIG_IGN)  # once is enough: nothing may interrupt the cleanup
     raise KeyboardInterrupt

@@ -1,6 +1,5 @@
 """The way in and out: which command is meant, the log on stderr, and errors of one line with an exit status."""
 
-import errno
 import gc
 import logging
 import os
@@ -13,7 +12,7 @@ from rich.logging import RichHandler
 
 from mlprune import __version__
 from mlprune.cli.commands import RUNS, SUMMARIES, TOOLS, overview, tool
-from mlprune.errors import LESS_MEMORY, UserError, did_you_mean, is_out_of_memory, one_line
+from mlprune.errors import FULL, UserError, did_you_mean, is_out_of_memory, lack_of, one_line
 
 if TYPE_CHECKING:
     from mlprune.cli.command import MlpruneCLI
@@ -52,24 +51,18 @@ def main(args: list[str] | None = None) -> int:
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        print(f"error: {_out_of_memory(error)}; {LESS_MEMORY}", file=sys.stderr)
+        print(f"error: {_shortened(lack_of(error))}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # the reader, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:  # an OS-level write error, from anywhere
-        if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
+        if error.filename is None and error.errno not in FULL:
             raise
         place = "the run's folder cannot be written" if error.filename is None else f"'{error.filename}'"
         print(one_line(f"error: {place}: {error.strerror}"), file=sys.stderr)
         return 2
     return 0
-
-
-def _out_of_memory(error: BaseException) -> str:
-    """What libraries say first: which device, and what it was asked for."""
-    said = ". ".join(one_line(str(error)).split(". ")[:2]).rstrip(".")
-    return _shortened(said) or "out of memory"
 
 
 def _shortened(line: str) -> str:

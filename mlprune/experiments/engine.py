@@ -28,9 +28,10 @@ from mlprune.callbacks.base import Analysis, RunCallback
 from mlprune.callbacks.calibration import RecipeCalibration
 from mlprune.callbacks.console import print_line
 from mlprune.callbacks.loggers import guard_loggers
+from mlprune.callbacks.sigterm import interrupted_by_signals
 from mlprune.comparison import read_differences
 from mlprune.datamodule import PruningDataModule
-from mlprune.errors import UserError
+from mlprune.errors import UserError, lack_of
 from mlprune.experiments.ablations import Ablations
 from mlprune.experiments.experiment import Experiment, check_precision, check_training
 from mlprune.experiments.next_steps import next_steps, print_next, shown_folder
@@ -41,7 +42,7 @@ from mlprune.inputs import model_parts, prompt_parts, reduction_parts, task_part
 from mlprune.invocation import script
 from mlprune.module import PruningModule
 from mlprune.run import Run
-from mlprune.runs.folder import release
+from mlprune.runs.folder import release, resume_hint
 from mlprune.runs.inputs import Part
 from mlprune.runs.unfinished import Unfinished
 from mlprune.studies.recipes import expand
@@ -269,15 +270,22 @@ class Engine:
         claimed = run.claim_folder() if run.writes and not run.has_folder else None
         try:
             self.folder.begin()
-            with self.peers.watched():
+            with interrupted_by_signals(), self.peers.watched():
                 yield
-        except (UserError, OSError):
-            if claimed is not None:
-                release(claimed)
+        except (UserError, OSError, MemoryError, RuntimeError) as error:
+            lack = lack_of(error)
+            is_refused = bool(lack) or isinstance(error, UserError | OSError)
+            is_left = run.has_folder and not (is_refused and claimed is not None and release(claimed))
+            if is_refused and is_left:
+                self.peers.is_first_to_report()
+            if lack:
+                hint = f"; {resume_hint(run.folder, self.peers.subcommand)}" if is_left else ""
+                raise UserError(f"{lack}{hint}") from error
             raise
         except KeyboardInterrupt as interrupt:  # between the trainer's loops, where callbacks do not hear of it
             for callback in callbacks_of(run.trainer):
                 callback.on_exception(run.trainer, run.module, interrupt)
+            self.peers.end_children()
             raise SystemExit(1) from interrupt  # as the trainer does
 
     def _read(self, prompts: bool = False, training: bool = False, examples: bool = False) -> None:
@@ -353,6 +361,7 @@ class Engine:
         for callback in run.callbacks:
             callback.on_run_end(run)
         run.barrier("end")
+        self.peers.part()
         if run.writes:
             with run.viewer("console table"):
                 print_line(f"Run folder: {shown_folder(run.folder)}", wrap=False)

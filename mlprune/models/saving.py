@@ -6,7 +6,7 @@ from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from mlprune.errors import UserError
+from mlprune.errors import CannotWrite
 from mlprune.files import whole_folder
 
 RECIPE = "mlprune.json"  # which says of a checkpoint that it is pruned, and how
@@ -45,4 +45,4 @@ def check_disk(folder: str | Path, num_bytes: int, remedy: str = "set pruning.sa
     free = shutil.disk_usage(existing).free
     if free < num_bytes * 1.05:
         need, have = num_bytes / 2**30, free / 2**30
-        raise UserError(f"'{folder}': {have:.1f} GiB free, {need:.1f} GiB needed for the model; {remedy}")
+        raise CannotWrite(f"'{folder}': {have:.1f} GiB free, {need:.1f} GiB needed for the model; {remedy}")

@@ -106,13 +106,15 @@ def claim_named(folder: Path) -> Path:
     return folder
 
 
-def release(folder: Path) -> None:
-    """Remove a claimed folder in which nothing was computed, so that a refused run leaves nothing behind."""
+def release(folder: Path) -> bool:
+    """Remove a claimed folder if nothing was computed in it, so that a refused run leaves nothing behind."""
     marker = folder / UNFINISHED
     if not marker.is_dir() or any(marker.iterdir()):
-        return
-    if all(BEGINNING.fullmatch(path.name) for path in folder.iterdir() if path != marker):
+        return False
+    is_empty = all(BEGINNING.fullmatch(path.name) for path in folder.iterdir() if path != marker)
+    if is_empty:
         shutil.rmtree(folder, ignore_errors=True)
+    return is_empty
 
 
 def has_work(folder: Path) -> bool:

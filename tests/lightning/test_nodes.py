@@ -13,10 +13,13 @@ import pytest
 from nodes import NODES, one_process, run, slurm, torchrun
 from tiny_runs import RUN, assert_same_run, bundled_task, write_config
 
+from mlprune.datamodule import PruningDataModule
 from mlprune.evaluation.tasks import CandidateTask
+from mlprune.experiments import experiment
 from mlprune.runs.unfinished import Unfinished
 
 pytestmark = pytest.mark.slow
+SHORT = ("lightning.pytorch.strategies.DDPStrategy", "--trainer.strategy.timeout", "0:00:04")
 TASKS = [bundled_task("nli", ["en", "fr"], limit=6)]
 
 
@@ -72,9 +75,8 @@ def full_disk() -> None:
     ids=["killed", "late", "full disk"],
 )
 def test_a_node_that_fails_ends_the_other(tmp_path: Path, config: Path, fault: Any, says: str) -> None:
-    strategy = ("lightning.pytorch.strategies.DDPStrategy", "--trainer.strategy.timeout", "0:00:04")
     begun = time.monotonic()
-    first, second = run(tmp_path, "test", "--config", config, *NODES, *strategy, faults={1: fault})
+    first, second = run(tmp_path, "test", "--config", config, *NODES, *SHORT, faults={1: fault})
     lines = [line for line in first.err.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1, first.err
     assert says in lines[0]
@@ -86,3 +88,44 @@ def test_a_node_that_fails_ends_the_other(tmp_path: Path, config: Path, fault: A
     nodes = run(tmp_path, "test", "--resume", RUN)
     assert [node.status for node in nodes] == [0, 0], nodes
     assert json.loads((tmp_path / RUN / "results.json").read_text())["tasks"]["nli"]["fr"]["n"] == 6
+
+
+def test_a_node_that_never_connects(tmp_path: Path, config: Path) -> None:
+    """It dies while it reads, before the processes know each other."""
+
+    def prepare() -> None:
+        PruningDataModule.read_examples = lambda *args: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign]
+
+    first, _ = run(tmp_path, "test", "--config", config, *NODES, *SHORT, faults={1: prepare})
+    lines = [line for line in first.err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, first.err
+    assert "did not answer for" in lines[0]
+    assert lines[0].endswith(f"--resume {tmp_path / RUN}")
+    assert (first.status, "Traceback" in first.err) == (1, False)
+
+
+def out_of_memory() -> None:
+    raise MemoryError
+
+
+def interrupted_while_comparing() -> None:
+    experiment.compare_with_dense = lambda run: os.kill(os.getpid(), signal.SIGTERM)  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    ("command", "number", "fault", "says"),
+    [
+        ("test", 1, on_second_batch(out_of_memory), "error: out of memory; lower data.max_batch_tokens"),
+        ("fit", 0, interrupted_while_comparing, "interrupted; resume with: "),
+    ],
+)
+def test_of_processes_on_one_machine_one_says_why_they_end(
+    tmp_path: Path, config: Path, command: str, number: int, fault: Any, says: str
+) -> None:
+    ended = run(tmp_path, command, "--config", config, *NODES, "ddp", faults={number: fault}, are_apart=False)
+    lines = [line for process in ended for line in process.err.splitlines() if line.startswith(("error", "interrupt"))]
+    assert len(lines) == 1, ended
+    assert lines[0].startswith(says)
+    assert lines[0].endswith(f"--resume {tmp_path / RUN}")
+    assert all(process.status for process in ended)
+    assert "Traceback" not in ended[0].err + ended[1].err
