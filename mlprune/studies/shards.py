@@ -65,12 +65,14 @@ class Parts:
                 raise UserError(f"'{folder}' is not complete; resume it first")
             inputs.append(found)
         first = contents[0]
-        if any(content.get("id") != first.get("id") for content in contents):
-            raise UserError(f"'{folders[0]}' and others are parts of different studies; give those of one")
-        given = sorted(int(str(content["shard"]).partition("/")[0]) for content in contents)
-        total = int(str(first["shard"]).partition("/")[2])
-        if given != list(range(1, total + 1)):
-            raise UserError(f"parts {', '.join(map(str, given))} of {total} were given; give each once, all {total}")
+        for folder, content in zip(folders, contents, strict=True):
+            if content.get("id") != first.get("id"):
+                raise UserError(f"'{folders[0]}' and '{folder}' are parts of different studies; give those of one")
+        shards = sorted(tuple(map(int, str(content["shard"]).split("/"))) for content in contents)
+        total = shards[0][1]
+        if shards != [(number, total) for number in range(1, total + 1)]:
+            given = ", ".join(f"{number}/{of}" for number, of in shards)
+            raise UserError(f"parts {given} were given; give each once, all {total}")
         for folder, other in zip(folders[1:], inputs[1:], strict=True):
             if differing := _differing(inputs[0], other):
                 raise UserError(f"'{folders[0]}' and '{folder}' differ in {differing}; give parts of one study")

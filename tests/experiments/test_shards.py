@@ -45,7 +45,8 @@ def test_recipes_that_nothing_chooses_are_judged_apart(mlprune, tiny_folder: Pat
     assert judged == {"nothing": ("es", 20), "skill": everywhere, "shift": everywhere, "other": everywhere}
     inputs, study = PARTS[1] / "inputs.json", PARTS[0] / "study.json"
     for parts, file, words, others, said in (
-        ([PARTS[0]] * 2, study, "", "", "parts 2, 2 of 2 were given"),
+        ([PARTS[0]] * 2, study, "", "", "parts 2/2, 2/2 were given"),
+        (PARTS, study, '"2/2"', '"2/3"', "parts 1/2, 2/3 were given"),
         (PARTS, study, '"answer"', '"no"', "version_0' is not complete; resume it first"),
         (PARTS, inputs, '"pruning.propagate": "dense"', '"pruning.propagate": "layer"', "differ in pruning.propagate"),
     ):
