@@ -27,7 +27,8 @@ def layer_map(values: Mapping[str, Sequence[float]], label: str) -> Figure:
         label: What the values are.
     """
     blocks = max(map(len, values.values()))
-    figure = Figure(figsize=(2.6 + 0.16 * blocks, 1.2 + 0.3 * len(values)), layout="constrained")
+    names = 0.08 * max(map(len, values))
+    figure = Figure(figsize=(2 + names + 0.16 * blocks, 1.2 + 0.3 * len(values)), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow([list(row) for row in values.values()], aspect="auto", cmap="viridis")
     axes.set_yticks(range(len(values)), list(values))
