@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -165,6 +165,7 @@ class MlpruneCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """Show our progress display unless the user has a progress bar; refuse strategies that cannot hold masks."""
         chosen = self.config_init[self.subcommand].trainer.callbacks or []
+        chosen = [chosen] if isinstance(chosen, Callback) else chosen
         has_bar = any(isinstance(callback, ProgressBar) for callback in chosen)  # before Lightning adds its own
         check_callbacks(chosen)
         given = self.config_init[self.subcommand].trainer

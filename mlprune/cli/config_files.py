@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from mlprune.cli.foreign import named_here
 from mlprune.errors import UserError, one_line
 
 SECTIONS = ("model", "data", "trainer", "pruning")
@@ -112,6 +113,9 @@ def _check_sections(settings: Any, folder: Path) -> None:
             value = settings[section]
             problem = "is empty; leave it out or give" if value is None else f"'{value}' is not allowed; give"
             raise UserError(f"{section}: {problem} keys and values")
+    for key in (f"model.{name}" for name in settings.get("model", {})):
+        if instead := named_here(key):  # with values that the parser cannot read, such as a device_map {"": 0}
+            raise UserError(f"'{key}' is not a key{instead}")
     if found := _bare_no(settings):
         raise UserError(f"{found}: YAML reads a bare no as false; quote it: 'no'")
     if "seed" in settings.get("data", {}):

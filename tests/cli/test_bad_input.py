@@ -230,8 +230,8 @@ CONFIGS: dict[str, tuple[Callable[[Config], None], list[str]]] = {
         ["trainer.strategy", "give lightning.pytorch.strategies.ModelParallelStrategy"],
     ),
     "device_map by part": (
-        section("model", device_map={"lm_head": "cpu"}),
-        ["'model.device_map.lm_head' is not a key", "ModelParallelStrategy"],
+        section("model", device_map={"": 0}),
+        ["'model.device_map' is not a key", "ModelParallelStrategy"],
     ),
     "device_map": (
         section("model", device_map="auto"),
