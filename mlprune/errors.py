@@ -113,7 +113,8 @@ def lack_of(error: BaseException) -> str:
     if isinstance(error, CannotWrite):
         return str(error)
     if isinstance(error, OSError) and error.errno in FULL:
-        return f"{'the disk' if error.filename is None else repr(str(error.filename))}: {error.strerror}"
+        path = error.filename2 or error.filename  # where a file was to be copied
+        return f"{'the disk' if path is None else repr(str(path))}: {error.strerror}"
     if is_out_of_memory(error):
         said = ". ".join(one_line(str(error)).split(". ")[:2]).rstrip(".")  # which device, and what it was asked for
         return f"{said or 'out of memory'}; {LESS_MEMORY}"

@@ -75,6 +75,8 @@ class Peers(RunCallback):
             (self.run.folder / UNFINISHED / f"{REPORTED}.{file_name(platform.node())}").touch(exist_ok=False)
         except FileExistsError:
             return False
+        except FileNotFoundError:  # the first process has refused the run, and removed its folder
+            return 0 not in self._pids
         except OSError:
             return True
         return True
@@ -135,7 +137,7 @@ class Peers(RunCallback):
         gone, world = self._gone(), self.run.trainer.world_size
         if self.is_first_to_report():
             line = f"error: {_reason(gone, world, error)}"
-            if self.run.has_folder:
+            if self.run.has_folder and self.run.folder.is_dir():
                 line += f"; {resume_hint(self.run.folder, self.subcommand)}"
             print(visible(line), file=sys.stderr, flush=True)
         self.end_children()

@@ -5,6 +5,9 @@ import logging
 import os
 import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -12,7 +15,7 @@ from rich.logging import RichHandler
 
 from mlprune import __version__
 from mlprune.cli.commands import RUNS, SUMMARIES, TOOLS, overview, tool
-from mlprune.errors import FULL, UserError, did_you_mean, is_out_of_memory, lack_of, one_line
+from mlprune.errors import FULL, UserError, did_you_mean, is_out_of_memory, lack_of, one_line, reason_of
 
 if TYPE_CHECKING:
     from mlprune.cli.command import MlpruneCLI
@@ -81,7 +84,25 @@ def _run(args: list[str]) -> None:
     signal.signal(signal.SIGINT, handler)
     log.setLevel(logging.INFO)
     log.handlers = [log_handler()]
-    command(args)
+    with one_line_of_threads():
+        command(args)
+
+
+@contextmanager
+def one_line_of_threads() -> Iterator[None]:
+    """While open, a thread that fails, such as one in which a logger writes, is one line and no traceback."""
+    from mlprune.log import log
+
+    def warn(args: threading.ExceptHookArgs) -> None:
+        name = args.thread.name if args.thread is not None else "a thread"
+        reason = "" if args.exc_value is None else reason_of(args.exc_value)
+        log.warning("warning: %s, which works in the background, failed: %s", name, reason)
+
+    before, threading.excepthook = threading.excepthook, warn
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 def import_command() -> "type[MlpruneCLI]":

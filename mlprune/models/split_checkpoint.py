@@ -59,11 +59,11 @@ class SplitCheckpoint:
                 self._streamed.write(position)
             self.split.leave()
             self._streamed.write_rest()
+            if writes:
+                self._streamed.finish(describe)
         except BaseException:
             self._streamed.abandon()
             raise
-        if writes:
-            self._streamed.finish(describe)
 
     def shard(self, mesh: DeviceMesh) -> Sharded:
         """Split all weights the way they are trained, until :meth:`resume`. A collective.

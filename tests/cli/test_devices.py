@@ -1,5 +1,6 @@
 """What the command line makes of devices: their number, their memory, their precision."""
 
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -46,6 +47,21 @@ def test_other_errors_of_devices_are_not_taken_for_it(monkeypatch: pytest.Monkey
     with pytest.raises(RuntimeError, match="same device"):
         entry.main(["test"])
     assert not is_out_of_memory(error)
+
+
+def test_a_thread_that_fails_is_one_line(caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -> None:
+    """TensorBoard writes in one, which a full disk ends."""
+
+    def fail() -> None:
+        raise OSError(28, "No space left on device")
+
+    with entry.one_line_of_threads():
+        thread = threading.Thread(target=fail, name="writer")
+        thread.start()
+        thread.join()
+    assert len(caplog.messages) == 1
+    assert "writer, which works in the background, failed: [Errno 28] No space left" in caplog.messages[0]
+    assert "Traceback" not in capsys.readouterr().err
 
 
 def test_no_memory_is_not_taken_for_what_a_model_cannot_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Weights split over two processes, each at work on its share of the data: all comes out as with whole weights."""
 
 import time
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from transformers import PreTrainedModel
 
 from mlprune.batching import deal
 from mlprune.distributed import PeerGone, gather_objects
+from mlprune.errors import CannotWrite
 from mlprune.evaluation.forward import scorer_of
 from mlprune.evaluation.generation import generate
 from mlprune.evaluation.scoring import score_candidates
@@ -101,6 +103,10 @@ def methods(family: str) -> list[tuple[Importance, Propagate]]:
     return METHODS if family == "llama" else METHODS[:1]
 
 
+def full_disk(partial: Path) -> None:
+    raise OSError(28, "No space left on device")
+
+
 def waited(number: int) -> float:
     """How long a process waits for another that is late, where half a second is allowed."""
     split = SplitModel(tiny_model("llama"), torch.device("cpu"), timeout=timedelta(seconds=0.5))
@@ -140,6 +146,9 @@ def work(number: int, folder: str) -> None:
         checkpoint = SplitCheckpoint(read_checkpoint(f"{folder}/model"), "auto", torch.device("cpu"))
         pruned(checkpoint.model, "mixtral", *METHODS[0])
         checkpoint.save(Path(folder, "pruned"), lambda partial: None, writes=number == 0)
+        with suppress(CannotWrite):
+            checkpoint.save(Path(folder, "full"), full_disk, writes=number == 0)
+        found["left"] = [path.name for path in Path(folder).iterdir() if "full" in path.name]
         checkpoint.split.close()
         found["late"] = waited(number)
         torch.save(found, f"{folder}/{number}.pt")
@@ -218,6 +227,10 @@ def test_the_written_checkpoint_is_that_of_whole_weights(folder: Path) -> None:
     assert expected.keys() == found.keys()
     assert all(torch.equal(expected[name], found[name]) for name in expected)
     assert (folder / "pruned/tokenizer.json").is_file()
+
+
+def test_a_disk_that_is_full_at_the_end_leaves_nothing(folder: Path) -> None:
+    assert torch.load(folder / "0.pt", weights_only=False)["left"] == []
 
 
 def test_a_replaced_forward_is_put_back() -> None:
