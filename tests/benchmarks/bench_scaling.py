@@ -2,10 +2,10 @@
 
     python tests/benchmarks/bench_scaling.py [--quick]
 
-Random Llamas of 25 and 100 million parameters and Gemma 3 270M (`demo`), float32, one thread, 1 to 64 prompts of 32
-tokens, each model in a process of its own; processor time, so that a busy machine matters less. A model of each cost is
-fitted by non-negative least squares on relative errors, and printed with every residual. ``--quick`` takes the smallest
-model only, and fits nothing.
+Random Llamas of 25 and 100 million parameters and Gemma 3 270M (`demo`), float32, 1 to 64 prompts of 32 tokens, on 1, 2
+and 4 processes of one thread that share the prompts; processor time of the busiest process, so that a busy machine
+matters less. A model of each cost is fitted by non-negative least squares on relative errors, and printed with every
+residual. ``--quick`` takes the smallest model on one process only, and fits nothing.
 """
 
 import argparse
@@ -16,13 +16,11 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from memory import peak_above
 from scipy.optimize import nnls
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
@@ -33,19 +31,21 @@ from mlprune.models.blocks import find_blocks
 from mlprune.models.loading import ModelSource
 from mlprune.pruning import prune_model
 
-CLOCK = time.process_time
 LENGTH = 32  # tokens of a prompt, and of a scored text
 ANSWERS, ANSWER = 3, 2  # candidates of a text, and their own tokens
 PROMPTS = (1, 8, 64)
+PROCESSES = (1, 2, 4)
 SIZES = {"25M": (256, 16, 16384), "100M": (640, 12, 16384)}  # hidden size, blocks, vocabulary
 GIB = 2**30
 
 
 class Cost(NamedTuple):
-    """What was measured of one model and number of prompts."""
+    """What was measured of one model, number of processes and number of prompts: the most of any process."""
 
     model: str
+    processes: int
     prompts: int
+    layers: int
     matrices: int  # weights of the blocks' matrices, which every token meets
     width: int
     head: int  # weights of the output head
@@ -97,14 +97,8 @@ def prompts_of(model: PreTrainedModel, count: int) -> list[torch.Tensor]:
     return [torch.randint(3, top, (1, LENGTH), generator=generator) for _ in range(count)]
 
 
-def matrices_of(model: PreTrainedModel) -> int:
-    return sum(layer.matrix().numel() for block in find_blocks(model) for layer in block.layers.values())
-
-
-def timed(run: Callable[[], Any]) -> float:
-    start = CLOCK()
-    run()
-    return CLOCK() - start
+def matrices_of(model: PreTrainedModel) -> list[int]:
+    return [layer.matrix().numel() for block in find_blocks(model) for layer in block.layers.values()]
 
 
 def settle() -> None:
@@ -121,15 +115,17 @@ def forward(model: PreTrainedModel, ids: Sequence[torch.Tensor]) -> None:
         model.base_model(part, use_cache=False)
 
 
-def measure(name: str, counts: Sequence[int], answer: Any) -> None:
-    """Measure one model at every number of prompts; the pruned model costs what the dense one does."""
+def measure(name: str, rank: int, world: int, store: str, answer: Any) -> None:
+    """Measure a process' share of each number of prompts; the pruned model costs what the dense one does."""
     torch.set_num_threads(1)
+    if world > 1:
+        dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
     model = make(name)
     generator = torch.Generator().manual_seed(2)
     forward(model, prompts_of(model, 1))
     score_candidate_ids(model, [[[5, 6, 7]]])  # what is found out once for a model
-    for count in counts:
-        ids = prompts_of(model, count)
+    for count in counts_on(world):
+        ids = deal(prompts_of(model, count), rank, world)
         texts = [
             [
                 [*row[0].tolist(), *torch.randint(3, 1000, (ANSWER,), generator=generator).tolist()]
@@ -137,7 +133,7 @@ def measure(name: str, counts: Sequence[int], answer: Any) -> None:
             ]
             for row in ids
         ]
-        given = [[LENGTH] * ANSWERS] * count
+        given = [[LENGTH] * ANSWERS] * len(ids)
         runs: dict[str, Callable[[], Any]] = {
             "forward": lambda ids=ids: forward(model, ids),
             "score": lambda texts=texts, given=given: score_candidate_ids(model, texts, given=given),
@@ -146,26 +142,47 @@ def measure(name: str, counts: Sequence[int], answer: Any) -> None:
         seconds, gib = {}, {}
         for what, run in runs.items():
             settle()
-            begun = CLOCK()
+            begun = time.process_time()
             gib[what] = peak_above(run)
-            seconds[what] = CLOCK() - begun
+            seconds[what] = time.process_time() - begun
         head = model.get_output_embeddings().weight.numel()
         width = model.config.get_text_config().hidden_size
-        answer.put(Cost(name, count, matrices_of(model), width, head, seconds, gib))
-    answer.put(None)
+        sizes = matrices_of(model)
+        answer.put(Cost(name, world, count, len(sizes), sum(sizes), width, head, seconds, gib))
+    if world > 1:
+        dist.destroy_process_group()
 
 
-def measured(name: str, counts: Sequence[int]) -> list[Cost]:
+def counts_on(world: int) -> list[int]:
+    """Numbers of prompts that give each process one at least."""
+    return [count for count in PROMPTS if count >= world]
+
+
+def most(costs: Sequence[Cost]) -> Cost:
+    """The most that any process took of each."""
+    seconds = {what: max(cost.seconds[what] for cost in costs) for what in costs[0].seconds}
+    gib = {what: max(cost.gib[what] for cost in costs) for what in costs[0].gib}
+    return costs[0]._replace(seconds=seconds, gib=gib)
+
+
+def measured(name: str, world: int) -> list[Cost]:
     context = multiprocessing.get_context("spawn")
     answer = context.Queue()
-    process = context.Process(target=measure, args=(name, counts, answer))
-    process.start()
-    costs = list(iter(answer.get, None))
-    process.join()
+    with tempfile.TemporaryDirectory() as folder:
+        started = [
+            context.Process(target=measure, args=(name, rank, world, f"{folder}/store", answer))
+            for rank in range(world)
+        ]
+        for process in started:
+            process.start()
+        found = [answer.get() for _ in range(world * len(counts_on(world)))]
+        for process in started:
+            process.join()
+    costs = [most([cost for cost in found if cost.prompts == count]) for count in counts_on(world)]
     for cost in costs:
         times = ", ".join(f"{what} {seconds:.2f} s" for what, seconds in cost.seconds.items())
         sizes = ", ".join(f"{what} {cost.gib[what]:.3f} GiB" for what in ("prune", "score"))
-        print(f"{name}, {cost.prompts} prompts: {times}; peak above the model: {sizes}", flush=True)
+        print(f"{name}, {world} processes, {cost.prompts} prompts: {times}; peak above the model: {sizes}", flush=True)
     return costs
 
 
@@ -183,12 +200,14 @@ def fit(what: str, names: Sequence[str], rows: Sequence[Sequence[float]], values
 
 def fitted(costs: Sequence[Cost]) -> dict[str, Any]:
     """Fit what there is to be fitted."""
+    shares = [(cost, cost.prompts / cost.processes) for cost in costs]
     columns = {
-        "P*T": [cost.matrices * cost.prompts * LENGTH / 1e12 for cost in costs],
-        "P*S": [cost.matrices * cost.prompts * (LENGTH + ANSWERS * ANSWER) / 1e12 for cost in costs],
+        "P*T": [cost.matrices * share * LENGTH / 1e12 for cost, share in shares],
+        "P*S": [cost.matrices * share * (LENGTH + ANSWERS * ANSWER) / 1e12 for cost, share in shares],
         "P": [cost.matrices / 1e6 for cost in costs],
-        "H*T": [cost.width * cost.prompts * LENGTH / 1e6 for cost in costs],
-        "V*A": [cost.prompts * ANSWERS * ANSWER * cost.head / 1e12 for cost in costs],
+        "H*T": [cost.width * share * LENGTH / 1e6 for cost, share in shares],
+        "V*A": [cost.head * share * ANSWERS * ANSWER / 1e12 for cost, share in shares],
+        "L": [float(cost.layers * (cost.processes > 1)) for cost in costs],
         "": [1.0] * len(costs),
     }
 
@@ -196,10 +215,11 @@ def fitted(costs: Sequence[Cost]) -> dict[str, Any]:
         values = [max(cost.seconds[what] if unit == "s" else cost.gib[what], 1e-3) for cost in costs]
         return fit(title, names, list(zip(*(columns[name] for name in names), strict=True)), values, unit)
 
-    print("P: millions of weights in blocks, T, S: millions of tokens, V: of the head, A: of scored tokens, H: width")
+    print("P, V: millions of weights in blocks, of the head; H: width; L: layers, if there are several processes")
+    print("of a process T: millions of tokens of prompts, S: of texts, A: of answers")
     return {
         "forward": of("bare forward passes", "forward", ("", "P*T"), "s"),
-        "prune": of("pruning", "prune", ("", "P*T", "P"), "s"),
+        "prune": of("pruning", "prune", ("", "P*T", "P", "L"), "s"),
         "score": of("scoring", "score", ("", "P*S", "V*A"), "s"),
         "prune memory": of("pruning, peak above the model", "prune", ("", "P", "H*T"), "GiB"),
         "score memory": of("scoring, peak above the model", "score", ("", "H*T"), "GiB"),
@@ -225,35 +245,14 @@ def foretell(found: dict[str, Any]) -> None:
         )
 
 
-def share(rank: int, world: int, folder: str) -> None:
-    """Prune the smallest model on one of several processes."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world)
-    model = make("25M")
-    batches = deal([{"input_ids": row} for row in prompts_of(model, max(PROMPTS))], rank, world)
-    seconds = timed(lambda: prune_model(model, batches))
-    Path(folder, str(rank)).write_text(str(seconds))
-    dist.destroy_process_group()
-
-
-def processes(counts: Sequence[int]) -> None:
-    for world in counts:
-        with tempfile.TemporaryDirectory() as folder:
-            mp.spawn(share, args=(world, folder), nprocs=world)
-            seconds = [float(Path(folder, str(rank)).read_text()) for rank in range(world)]
-        print(
-            f"25M, {max(PROMPTS)} prompts, {world} processes: {' '.join(f'{each:.2f}' for each in seconds)} s of each"
-        )
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="the smallest model only")
+    parser.add_argument("--quick", action="store_true", help="the smallest model on one process only")
     quick = parser.parse_args().quick
-    costs = [cost for name in ("25M", *(() if quick else ("100M", "270M"))) for cost in measured(name, PROMPTS)]
+    names, worlds = (["25M"], [1]) if quick else ([*SIZES, "270M"], list(PROCESSES))
+    costs = [cost for name in names for world in worlds for cost in measured(name, world)]
     if not quick:
         foretell(fitted(costs))
-    processes((1, 2))
 
 
 if __name__ == "__main__":
