@@ -70,7 +70,7 @@ def _explained(folder: Path, name: str, error: Exception) -> UserError:
 
 
 def _check_vocabulary(tokenizer: PreTrainedTokenizerBase, folder: Path, options: Mapping[str, Any]) -> None:
-    """Refuse a tokenizer that was made without the files of its vocabulary, and so knows no wordss."""
+    """Refuse a tokenizer that was made without the files of its vocabulary, and so knows no words."""
     wanted = {key: file for key, file in type(tokenizer).vocab_files_names.items() if "config" not in key}
     if not wanted or any(key in options for key in wanted) or any((folder / file).is_file() for file in WHOLE):
         return
