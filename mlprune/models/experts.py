@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from mlprune.errors import UserError
+
 # position of the left factor among the arguments; the right one follows
 PRODUCTS = {
     torch.ops.aten.mm.default: 0,
@@ -24,6 +26,8 @@ PRODUCTS = {
     torch.ops.aten.mv.default: 0,
     torch.ops.aten.addmv.default: 1,
 }
+
+WITHOUT_ADDRESSES = {"xla"}  # kinds of devices
 
 # takes the key, the expert, its inputs (n, k), and whether they are summed over the stored matrix' first dimension
 See = Callable[[str, int, Tensor, bool], None]
@@ -70,6 +74,11 @@ class ExpertProducts(TorchDispatchMode):
         """See a product ``x @ weight`` if the weight is a view of a stack."""
         for key, get in self.stacks.items() if weight.dim() > 1 else ():
             stored = get()
+            if stored.device.type in WITHOUT_ADDRESSES:
+                raise UserError(
+                    f"{key}: products of single experts are recognized by the address of their weights, which tensors "
+                    f"have none of on {stored.device.type}; prune this model on another device"
+                )
             distance = weight.data_ptr() - stored.data_ptr()
             if 0 <= distance < stored.nbytes:
                 self._see(key, stored, distance // stored.itemsize, weight, x)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 from slow_reference import STACKS, slow_wanda
-from tiny import GROUPED, tiny_batches, tiny_config
+from tiny import GROUPED, tiny_batches, tiny_config, tiny_model
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
@@ -153,3 +153,11 @@ def test_a_list_of_bare_layers_is_no_list_of_blocks() -> None:
     blocks = nn.ModuleList([nn.Sequential(nn.Linear(4, 4)), nn.ModuleDict({"fc": nn.Linear(4, 4)})])
     model = nn.ModuleDict({"projections": nn.ModuleList([nn.Linear(4, 4)]), "layers": blocks})
     assert [block.path for block in find_blocks(model)] == ["layers.0", "layers.1"]
+
+
+def test_experts_are_refused_where_tensors_have_no_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """XLA's have none; reading one there ends the process."""
+    monkeypatch.setattr("mlprune.models.experts.WITHOUT_ADDRESSES", {"cpu"})
+    with pytest.raises(UserError, match="none of on cpu; prune this model on another device"):
+        prune_model(tiny_model("mixtral"), tiny_batches("mixtral", [5]))
+    prune_model(tiny_model("llama"), tiny_batches("llama", [5]))
