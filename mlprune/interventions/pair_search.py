@@ -28,6 +28,7 @@ from mlprune.evaluation.targets import Targets
 from mlprune.evaluation.tasks.scored import ScoredTask
 from mlprune.interventions.steering import shifted
 from mlprune.metrics import measures_of
+from mlprune.metrics.states import single_process
 from mlprune.models.blocks import Block
 from mlprune.models.probe import patched_forwards
 from mlprune.models.room import token_budget
@@ -102,7 +103,7 @@ def search_pairs(
         scores = torch.full((len(examples), max(map(len, request.ids))), float("nan"), dtype=torch.float64)
         for number, span in enumerate(spans):
             scores[span.example, span.candidate] = by_span.get(number, {}).get(pair, 0.0) / span.divisor
-        metric = task.metric(lang)
+        metric = single_process(task.metric(lang))  # each has all scores
         metric.update(task.records(examples, scores))
         values[pair] = float(metric.compute()[measures_of(metric)[0].name])
     plain = values.pop(None)

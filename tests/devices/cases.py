@@ -187,7 +187,7 @@ if __name__ == "__main__":
 
     every = [*CASES, *parts.CASES]
     if NAME == "second":
-        from devices import reads
+        from devices import collectives, reads
 
-        every += reads.CASES
+        every += [*reads.CASES, *collectives.CASES]
     run_cases(every)

@@ -50,6 +50,7 @@ from mlprune.runs.unfinished import Unfinished
 from mlprune.smaller import Narrow, RemoveBlocks
 from mlprune.smaller.base import Prompts
 
+DEVICES = ("cpu", NAME)
 TOKENS = 200  # of a batch, so that batches have padding
 
 
@@ -139,7 +140,7 @@ def smaller(family: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         source = ModelSource(str(save_tiny(folder, family)))
         found = []
-        for device in ("cpu", NAME):
+        for device in DEVICES:
             prompts = Prompts(["fr"], lambda model, *_: form_batches(model, groups_of(family, "fr"), TOKENS, None),
                               torch.device(device))  # fmt: skip
             step = Narrow(units=0.25, heads=2, add_biases=True)
@@ -147,9 +148,9 @@ def smaller(family: str) -> None:
             blocks = RemoveBlocks(1).measure(source, prompts)["fr"]
             numbers = {"logits": choice.expected, "blocks": torch.tensor(list(blocks.values()))} | choice.biases
             found.append((choice.kept, numbers))
-    (kept, numbers), (others, moved) = found
+    (kept, numbers), (others, moved) = on_host(found)
     for path, items in kept.items():
-        check_equal(f"narrow, {path}", items, on_host(others[path]))
+        check_equal(f"narrow, {path}", items, others[path])
     check_equal("smaller", numbers, moved, 1e-4)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-CASES, READS = 19, 4  # of each family, and those among them that count reads
+CASES, SIMULATED = 20, 5  # of each family, and those among them that need the simulated device
 FAMILIES = ["llama", "bloom", "mt5", "mixtral"]
 
 
