@@ -16,15 +16,16 @@ from torch.distributed import DistError
 
 from mlprune.callbacks.base import RunCallback
 from mlprune.distributed import PeerGone, gather_objects, world_size
-from mlprune.errors import UserError
+from mlprune.errors import UserError, first_line
 from mlprune.files import file_name
 from mlprune.runs.folder import UNFINISHED, resume_hint
 from mlprune.text import visible
 
 EVERY_S = 0.5
 GRACE_S = 2.0  # for a process to say itself what went wrong, where all fail together
-DISCONNECTED = re.compile(r"gloo|NCCL|Connection (closed|reset|refused)|Broken pipe|Socket", re.IGNORECASE)
+DISCONNECTED = re.compile(r"gloo|NCCL|pair closure|Connection (closed|reset|refused)|Broken pipe|Socket", re.IGNORECASE)
 LATE = re.compile(r"time[d -]*out\D*(\d+) ?(ms|seconds)|Timeout\(ms\)=(\d+)", re.IGNORECASE)
+UNMET = re.compile("failed to (listen|bind)|EADDRINUSE|cannot be retrieved|getaddrinfo|resolve", re.IGNORECASE)
 REPORTED = "reported"  # beginning of the name of an empty file
 
 
@@ -136,7 +137,7 @@ class Peers(RunCallback):
         """End this process at once; the first to know says why."""
         gone, world = self._gone(), self.run.trainer.world_size
         if self.is_first_to_report():
-            line = f"error: {_reason(gone, world, error)}"
+            line = f"error: {reason_to_end(gone, world, error)}"
             if self.run.has_folder and self.run.folder.is_dir():
                 line += f"; {resume_hint(self.run.folder, self.subcommand)}"
             print(visible(line), file=sys.stderr, flush=True)
@@ -153,11 +154,23 @@ def is_disconnection(error: BaseException) -> bool:
         >>> is_disconnection(RuntimeError("shapes differ"))
         False
     """
-    return isinstance(error, DistError) or bool(DISCONNECTED.search(str(error)))
+    return isinstance(error, DistError | PeerGone) or bool(DISCONNECTED.search(str(error)))
 
 
-def _reason(gone: list[int], world: int, error: str) -> str:
-    """Say which processes are gone, or late, from what the library that connects them said."""
+def reason_to_end(gone: list[int], world: int, error: str) -> str:
+    """Say which processes are gone, late or cannot be met.
+
+    Args:
+        gone: Ranks of those on this machine that have ended.
+        world: How many there are.
+        error: What the library that connects them said.
+
+    Example:
+        >>> reason_to_end([], 2, "The server socket has failed to listen on any local network address. EADDRINUSE")
+        'the processes cannot meet at MASTER_ADDR and MASTER_PORT: The server socket has failed to listen on ...'
+    """
+    if not gone and UNMET.search(error):
+        return f"the processes cannot meet at MASTER_ADDR and MASTER_PORT: {first_line(RuntimeError(error))}"
     if not gone and (late := LATE.search(error)):
         seconds = int(late[1] or late[3]) / (1 if late[2] == "seconds" else 1000)
         return (

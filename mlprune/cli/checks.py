@@ -143,6 +143,9 @@ def check_processes(trainer: Trainer) -> None:
     """Raise UserError if a launcher starts other processes than the trainer has devices."""
     environment = trainer._accelerator_connector.cluster_environment
     devices, nodes = trainer.num_devices, trainer.num_nodes
+    port = os.environ.get("MASTER_PORT", "29500")
+    if devices * nodes > 1 and not (port.isdecimal() and 0 < int(port) < 2**16):
+        raise UserError(f"MASTER_PORT '{port}' is not allowed; give a port from 1 to 65535")
     if isinstance(environment, LightningEnvironment) or not environment.creates_processes_externally:
         return
     name, remedy = LAUNCHERS.get(type(environment), (type(environment).__name__, "that many processes"))

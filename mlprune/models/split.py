@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from mlprune.allocator import return_freed_memory
 from mlprune.distributed import PeerGone, lending, rank, world_size
+from mlprune.errors import is_out_of_memory
 from mlprune.exact import NARROW
 from mlprune.models.abreast import run_abreast, stop_at
 from mlprune.models.blocks import Block, find_blocks
@@ -290,6 +291,8 @@ class SplitModel:
         try:
             yield
         except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
             raise PeerGone(str(error)) from error
 
     # -- the end --------------------------------------------------------------------------------------------------

@@ -34,6 +34,12 @@ def test_other_processes_than_devices(
     assert not list(tmp_path.glob("lightning_logs/*"))
 
 
+def test_no_port(mlprune, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_folder: Path) -> None:
+    monkeypatch.setenv("MASTER_PORT", "99999")
+    status, _, err = mlprune("test", "--config", write_config(tmp_path, tiny_folder), *DDP, "--trainer.devices", 2)
+    assert (status, err) == (2, "error: MASTER_PORT '99999' is not allowed; give a port from 1 to 65535\n")
+
+
 @pytest.mark.parametrize(
     ("variables", "expected"),
     [

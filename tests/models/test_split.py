@@ -241,3 +241,14 @@ def test_a_replaced_forward_is_put_back() -> None:
     with patched_forwards({module: lambda x: x}):
         assert module(torch.ones(1)) == 1
     assert module(torch.ones(1)) == own(torch.ones(1)) + 1
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"), [("Connection closed by peer", PeerGone), ("out of memory", RuntimeError)]
+)
+def test_what_fails_while_blocks_are_sent(said: str, expected: type[BaseException]) -> None:
+    """A lack of memory is this process' own, and says so."""
+    split = SplitModel(tiny_model("llama"), torch.device("cpu"))
+    with patch.object(Share, "gather", side_effect=RuntimeError(said)), pytest.raises(expected, match=said):
+        split.model(torch.tensor([[5]]))
+    split.close()
