@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 import torch
+from lightning.pytorch.strategies import ModelParallelStrategy
 from transformers import PreTrainedModel
 
 from mlprune.batching import deal
@@ -31,6 +32,8 @@ from mlprune.studies.recipes import expand
 from mlprune.studies.spec import Study
 
 DEPTH = 3  # blocks of each stack that are timed
+STREAMED = 5  # blocks in memory at a time, as measured
+WHOLE = 3  # blocks of split weights that are whole at a time: two in calibration, and one that is received
 
 
 @dataclass
@@ -175,8 +178,8 @@ class DryRun:
         found.pruned = round(found.scored * pruner.pattern.sparsity)
 
     def _memory(self, whole: PreTrainedModel, shallow: PreTrainedModel, found: Estimate) -> float:
-        """What this process used, with the whole model in the shallow one's place, and what grows with the run."""
-        model = _bytes(whole)
+        """What this process used, with what it holds of the model in the shallow one's place, and what grows."""
+        model = self._held(whole)
         peak = _used(self.run.device) - _bytes(shallow) + model
         if self.prunes:
             item = next(whole.parameters()).dtype.itemsize
@@ -185,8 +188,19 @@ class DryRun:
             peak += tokens * whole.config.get_text_config().hidden_size * item  # hidden states
             if self.run.device.type == "cpu":  # what is kept there: masks, and of many recipes the dense weights
                 many = self.study is not None or self.pruning.sweep is not None
-                peak += found.scored + (found.matrices * item if many else 0)
+                masks = 0 if self.pruning.streaming else found.scored
+                peak += masks + (found.matrices * item if many else 0)
         return peak + 3 * model if self.epochs else peak  # gradients, and two moments of AdamW
+
+    def _held(self, whole: PreTrainedModel) -> float:
+        """Bytes of the weights that this process holds at a time."""
+        blocks = [_bytes(block.module) for block in find_blocks(whole)]
+        outside, processes = _bytes(whole) - sum(blocks), self.run.trainer.world_size
+        if self.pruning.streaming and self.command == "validate":
+            return outside + STREAMED * max(blocks)
+        if isinstance(self.run.trainer.strategy, ModelParallelStrategy):
+            return outside + sum(blocks) / processes + WHOLE * max(blocks)
+        return outside + sum(blocks)
 
     def _disk(self, whole: PreTrainedModel, found: Estimate) -> float:
         model = _bytes(whole) if self.prunes and self.pruning.save_model and self.command != "test" else 0
@@ -204,6 +218,8 @@ class DryRun:
             notes.append("what interventions do is not counted")
         if any(isinstance(callback, Analysis) for callback in run.callbacks):
             notes.append("an analysis is counted as calibrating and pruning")
+        if isinstance(run.trainer.strategy, ModelParallelStrategy):
+            notes.append("what processes send each other of split weights takes time that is not counted")
         if run.trainer.world_size > 1:
             notes.append(f"all but rows is of the first of {run.trainer.world_size} processes, which runs alone here")
         if any(getattr(task, "search", None) for task in run.data.tasks) and self.evaluations:

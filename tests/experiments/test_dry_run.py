@@ -1,12 +1,15 @@
 """What --dry-run says: counts are the run's, times those of the blocks that there are, and nothing is written."""
 
+import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.strategies import ModelParallelStrategy
 from tiny import FAMILIES, save_tiny, tiny_model
 from tiny_runs import write_config
 
@@ -206,3 +209,26 @@ def test_many_recipes_keep_a_copy_of_the_dense_weights(folder: Path, monkeypatch
         estimate(folder, pruning=pruning) for pruning in (None, PruningCallback(sweep=[0.3], propagate="dense"))
     )
     assert many.memory - one.memory == 4 * one.matrices
+
+
+def test_memory_is_of_the_weights_that_a_process_holds(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them; three blocks beside a fortieth of all, of 40 that are split over 40; five that are streamed."""
+    config = json.loads((folder / "config.json").read_text()) | {"n_layer": 40}
+    folder = Path(shutil.copytree(folder, tmp_path / "deep"))
+    (folder / "config.json").write_text(json.dumps(config))
+    monkeypatch.setattr(dry_run, "_used", lambda device: 0.0)
+    monkeypatch.setattr(ModelParallelStrategy, "world_size", 40)
+    split = ModelParallelStrategy(data_parallel_size=1, tensor_parallel_size=1)
+    found = {
+        "whole": estimate(folder, "validate"),
+        "split": estimate(folder, "validate", strategy=split),
+        "streamed": estimate(folder, "validate", PruningCallback(streaming=True)),
+    }
+    masks = found["whole"].scored
+    block = 4 * sum(parameter.numel() for parameter in tiny_model("bloom").transformer.h[0].parameters())
+    memory = {kind: estimated.memory - (masks if kind != "streamed" else 0) for kind, estimated in found.items()}
+    assert memory["whole"] - memory["streamed"] == pytest.approx(35 * block)
+    assert memory["whole"] - memory["split"] == pytest.approx(36 * block)
+    assert any("not counted" in note for note in found["split"].notes)
