@@ -14,6 +14,7 @@ from mlprune.datamodule import PruningDataModule
 from mlprune.models.blocks import find_blocks
 from mlprune.pruning import BlockStep, Calibration, LayerStatistics, Pruner, calibrating, prune_blocks
 from mlprune.pruning.propagation import Propagate
+from mlprune.pruning.statistics import kept_on_host
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ class RecipeCalibration(Schedule):
         if self._job.prunes:
             self.masks |= {path: report.mask for path, report in batch.prune().items()}
         else:
-            self.statistics |= batch.statistics()
+            self.statistics |= kept_on_host(batch.statistics())
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the model's settings as they were."""

@@ -97,6 +97,7 @@ class OWL(Allocation):
         scores = []
         for path, layer in block.layers.items():
             statistic = statistics.get(path)
+            statistic = statistic and statistic.to(layer.stored.device)
             if importance.needs is not None and statistic is None:
                 continue  # calibration never ran through it, so it will be left dense
             if layer.is_experts:

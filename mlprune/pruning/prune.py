@@ -9,7 +9,7 @@ from torch import Tensor
 from mlprune.batching import token_batches
 from mlprune.errors import UserError
 from mlprune.log import log
-from mlprune.models.blocks import Block, find_blocks, look_at, model_device
+from mlprune.models.blocks import Block, find_blocks, look_at
 from mlprune.pruning.allocation import Allocation
 from mlprune.pruning.batches import listed
 from mlprune.pruning.calibration import Calibration, calibrating
@@ -17,7 +17,7 @@ from mlprune.pruning.importance import Importance
 from mlprune.pruning.patterns import Pattern
 from mlprune.pruning.propagation import Propagate
 from mlprune.pruning.pruner import LayerReport, Pruner
-from mlprune.pruning.statistics import LayerStatistics, Statistic
+from mlprune.pruning.statistics import LayerStatistics, Statistic, kept_on_host
 from mlprune.pruning.steps import BlockStep, prune_blocks
 
 SIDES = (("input_ids", "attention_mask"), ("decoder_input_ids", "decoder_attention_mask"))
@@ -93,7 +93,7 @@ def collect_statistics(
     count_padding: bool = False,
     groups: list[str] | None = None,
 ) -> dict[str, LayerStatistics]:
-    """Calibrate on the dense model and return the statistics of all layers; nothing is pruned.
+    """Calibrate on the dense model and return the statistics of all layers, on the CPU; nothing is pruned.
 
     Args:
         model: A transformers model.
@@ -122,7 +122,7 @@ def collect_statistics(
         )
         statistics: dict[str, LayerStatistics] = {}
         for position in range(len(calibration.blocks)):
-            statistics |= BlockStep(calibration, position).statistics()
+            statistics |= kept_on_host(BlockStep(calibration, position).statistics())
     return statistics
 
 
@@ -154,8 +154,6 @@ def prune_from_statistics(
     """
     blocks = pruner.select(find_blocks(model))
     check_statistics(blocks, statistics, pruner.importance)
-    device = model_device(model)
-    statistics = {path: layer.to(device) for path, layer in statistics.items()}  # a file's are on the CPU
     pruner.allocate(blocks, statistics)
     reports = {path: report for block in blocks for path, report in pruner.prune_block(block, statistics).items()}
     return {path: report.mask for path, report in reports.items()}

@@ -187,7 +187,7 @@ class Pruner:
                 )
                 log.warning("%s: %s; left dense", layer.path, reason)
                 return LayerReport(torch.ones(matrix.shape, dtype=torch.bool), 0.0, 0.0, 1.0, scored=layer.is_routed)
-            statistics = self.importance.seen(statistics)
+            statistics = self.importance.seen(statistics.to(matrix.device))
             for group, mean in statistics.means.items():
                 check_finite(layer.path, group, mean)
         sparsity = self.sparsities.get(layer.path, self.pattern.sparsity)

@@ -315,6 +315,11 @@ def _like(tokens: Tensor, mean: Tensor) -> Tensor:
     return tokens.to(mean.dtype).reshape(tokens.shape + (1,) * (mean.dim() - tokens.dim()))
 
 
+def kept_on_host(statistics: Mapping[str, LayerStatistics]) -> dict[str, LayerStatistics]:
+    """Return statistics on the CPU: those of many blocks, such as Gram matrices, are larger than a device."""
+    return {path: layer.to(torch.device("cpu")) for path, layer in statistics.items()}
+
+
 def check_finite(path: str, group: str, statistic: Tensor) -> None:
     """Raise UserError naming the layer if a statistic has NaN or Inf.
 

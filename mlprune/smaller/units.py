@@ -65,6 +65,7 @@ def choose(
     biases: dict[str, Tensor] = {}
     for path, (planned, site) in sites.items():
         seen, layer = statistics.get(path), layers[path]
+        seen = seen and seen.to(layer.stored.device)
         if narrowing.needs is not None and seen is None:
             raise UserError(f"{path}: calibration never ran through it; its widths stay")
         part = None if importance.needs is None or seen is None else seen.part(importance.needs)

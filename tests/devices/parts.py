@@ -161,7 +161,9 @@ def stored(family: str) -> None:
         pruner, dense = Pruner(Wanda(), Unstructured(0.5)), DenseWeights(model)
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder, "statistics.safetensors")
-            save_statistics(collect_statistics(model, tiny_batches(family, LENGTHS), pruner), file)
+            found = collect_statistics(model, tiny_batches(family, LENGTHS), pruner)
+            assert all(mean.device.type == "cpu" for seen in found.values() for mean in seen.means.values())
+            save_statistics(found, file)
             masks = prune_from_statistics(model, load_statistics(file), pruner)
             dense.restore()
             unfinished, changing = Unfinished(Path(folder)), Pruner(SparseGPT(), Unstructured(0.5))
