@@ -78,7 +78,7 @@ class Experiment:
         """Evaluate the dense model, unless an earlier start of the run did, or another run that was given."""
         run, other = self.run, self.dense
         if run.resumes and has_dense(run.folder):
-            return "the dense model was evaluated before", lambda: None
+            return "the dense model was evaluated before", self._connect
         if other is not None:
             check_dense(other, run)
             return f"taking the dense model's results from {other}", partial(self._take_dense, other)
@@ -105,6 +105,12 @@ class Experiment:
     def _take_dense(self, other: Path) -> None:
         if self.run.writes:
             take_dense(other, self.run.folder)
+        self._connect()
+
+    def _connect(self) -> None:
+        """Connect the processes of a study, which decide together what is left; else its first evaluation would."""
+        if self.study is not None and self.run.trainer.world_size > 1:
+            self.stages.begin()
 
     def compare(self) -> dict[str, Any]:
         """Compare with the dense model, in files and on the console; a model pruned before the run is only shown.

@@ -41,6 +41,18 @@ def test_two_nodes_give_the_bits_of_one_process(tmp_path: Path, config: Path, on
     assert_same_run(one, tmp_path / RUN)
 
 
+def test_processes_of_a_study_decide_together_from_the_first(tmp_path: Path, one: Path, tiny_folder: Path) -> None:
+    """Also where none of them evaluates the dense model, and so connects them."""
+    data, study = {"tasks": TASKS, "num_prompts": 3}, {"recipes": {"a": {"pattern.sparsity": 0.5}}}
+    config = write_config(tmp_path, tiny_folder, data=data, pruning={"propagate": "dense"}, study=study)
+    nodes = run(tmp_path, "fit", "--config", config, "--dense", one, *NODES, "ddp")
+    assert [node.status for node in nodes] == [0, 0], nodes
+    first, _ = nodes
+    assert "taking the dense model's results from" in first.err
+    assert (tmp_path / RUN / "study.json").is_file()
+    assert [path.parent.name for path in (tmp_path / RUN / "recipes").rglob("results.json")] == ["select.0"]
+
+
 def on_second_batch(act: Callable[[], object]) -> Callable[[], None]:
     """Have a process do something when it evaluates its second batch."""
 
