@@ -1,6 +1,7 @@
 """What a device and dtype change: mask entries by cause, and scores against a plain forward."""
 
 from collections import Counter
+from collections.abc import Mapping
 
 import torch
 from tiny import tiny_batches, tiny_model
@@ -40,7 +41,12 @@ def causes(mask: Tensor, other: Tensor, scores: Tensor, moved: Tensor) -> Counte
 def pruned(model: PreTrainedModel, family: str, method: Importance, propagate: Propagate) -> tuple[dict, dict]:
     """Masks and scores of all layers, on the CPU."""
     pruner, scores = Pruner(method, Unstructured(0.5)), {}
-    pruner.on_scores = lambda path, found, means: scores.update({path: found.float().cpu()})
+
+    def keep(path: str, found: Tensor, means: Mapping[str, Tensor]) -> None:
+        assert all(mean.dtype == torch.float64 for mean in means.values()), path
+        scores[path] = found.float().cpu()
+
+    pruner.on_scores = keep
     masks = {}
     with calibrating(model):
         batches = tiny_batches(family, [9, 5, 7])

