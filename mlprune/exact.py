@@ -1,6 +1,7 @@
 """The base of every statistic and metric: float64 stays float64, and processes add up to the last bit alike."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -21,6 +22,33 @@ def accumulator_dtype(device: torch.device | str) -> torch.dtype:
         torch.float64
     """
     return torch.float32 if torch.device(device).type in WITHOUT_FLOAT64 else torch.float64
+
+
+@contextmanager
+def full_float32() -> Iterator[None]:
+    """While open, products of float32 matrices are not rounded to TF32 or bfloat16, whatever was allowed elsewhere.
+
+    Some containers allow TF32, with three digits, for all programs; statistics and solvers need the others.
+
+    Example:
+        >>> torch.set_float32_matmul_precision("high")
+        >>> with full_float32():
+        ...     torch.backends.cuda.matmul.fp32_precision
+        'ieee'
+        >>> torch.backends.cuda.matmul.fp32_precision
+        'tf32'
+        >>> torch.set_float32_matmul_precision("highest")
+    """
+    backends: list[Any] = [torch.backends.cuda, torch.backends.mkldnn]
+    kinds = [backend.matmul for backend in backends]
+    before = [kind.fp32_precision for kind in kinds]
+    try:
+        for kind in kinds:
+            kind.fp32_precision = "ieee"
+        yield
+    finally:
+        for kind, precision in zip(kinds, before, strict=True):
+            kind.fp32_precision = precision
 
 
 class ExactMetric(Metric):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mlprune.distributed import broadcast_tensor
 from mlprune.errors import UserError
-from mlprune.exact import accumulator_dtype
+from mlprune.exact import accumulator_dtype, full_float32
 from mlprune.log import log
 from mlprune.models.blocks import Block
 from mlprune.models.layers import Layer
@@ -220,7 +220,8 @@ class Pruner:
                     return _dense(weight)
                 if silent:
                     self.silent_inputs[path, group] = silent
-        return self.importance.decide(weight, statistics, path, self.pattern, sparsity)
+        with full_float32():
+            return self.importance.decide(weight, statistics, path, self.pattern, sparsity)
 
     def _decide_expert(
         self, layer: Layer, statistics: LayerStatistics | None, expert: int, sparsity: float

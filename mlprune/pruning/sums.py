@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from mlprune.exact import accumulator_dtype
+from mlprune.exact import accumulator_dtype, full_float32
 
 CHUNK_TOKENS = 256
 CHUNK_VALUES = 2**17  # a float64 copy of a chunk fits in the CPU cache
@@ -126,9 +126,10 @@ def sum_of_outer_products(x: Tensor, where: list[slice] | None = None) -> Tensor
                 [2., 4.]], dtype=torch.float64)
     """
     result = Sum.zeros((x.shape[-1], x.shape[-1]), x.device)
-    for chunk in _chunks(x, where, GRAM_CHUNK_TOKENS):
-        product = chunk if chunk.dtype == torch.float64 else chunk.float()
-        result.add(product.T @ product)
+    with full_float32():
+        for chunk in _chunks(x, where, GRAM_CHUNK_TOKENS):
+            product = chunk if chunk.dtype == torch.float64 else chunk.float()
+            result.add(product.T @ product)
     return result.total
 
 

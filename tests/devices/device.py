@@ -47,8 +47,12 @@ def opened() -> Iterator[None]:
 
 
 def on_device(model: PreTrainedModel) -> PreTrainedModel:
-    if NAME == "xla" and hasattr(model.config, "num_local_experts"):
-        model.set_experts_implementation("eager")  # transformers' other ways count experts by operators that XLA lacks
+    if NAME == "xla":
+        if hasattr(model.config, "num_local_experts"):  # transformers' other ways count by operators that XLA lacks
+            model.set_experts_implementation("eager")
+        model.to(NAME)  # type: ignore[arg-type]
+        model.tie_weights()  # which moving to XLA unties
+        return model
     return model.to(NAME)  # type: ignore[arg-type]  # transformers wraps it without types
 
 
