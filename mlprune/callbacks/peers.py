@@ -44,14 +44,14 @@ class Peers(RunCallback):
         self._is_connected = False
         self._parent: dict[int, int] = {}  # rank to process, if Lightning started this one from it
         self._is_over = threading.Event()
+        self._ending = threading.Lock()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Watch all processes of this machine, once they are connected."""
         if self._is_connected or world_size() == 1:
             return
-        here = platform.node()
-        found = enumerate(gather_objects((here, os.getpid())))
-        self._pids = {number: pid for number, (node, pid) in found if node == here and is_alive(pid)}
+        found = enumerate(gather_objects((location(), os.getpid())))
+        self._pids = {number: pid for number, (place, pid) in found if place == location() and is_alive(pid)}
         self._is_connected = True
 
     def part(self) -> None:
@@ -73,7 +73,7 @@ class Peers(RunCallback):
         if not self.run.has_folder or self.run.trainer.world_size == 1:
             return True
         try:
-            (self.run.folder / UNFINISHED / f"{REPORTED}.{file_name(platform.node())}").touch(exist_ok=False)
+            (self.run.folder / UNFINISHED / f"{REPORTED}.{file_name(location())}").touch(exist_ok=False)
         except FileExistsError:
             return False
         except FileNotFoundError:  # the first process has refused the run, and removed its folder
@@ -135,6 +135,7 @@ class Peers(RunCallback):
 
     def _end(self, error: str = "") -> None:
         """End this process at once; the first to know says why."""
+        self._ending.acquire()  # two threads may come here; the second must not end it before the first has spoken
         gone, world = self._gone(), self.run.trainer.world_size
         if self.is_first_to_report():
             line = f"error: {reason_to_end(gone, world, error)}"
@@ -181,6 +182,18 @@ def reason_to_end(gone: list[int], world: int, error: str) -> str:
     return f"{named} is gone (killed, out of memory, or ended by the error that it reported)"
 
 
+def location() -> str:
+    """Return what tells this machine, or container, from others, of which several may have one name.
+
+    Example:
+        >>> location() == location()
+        True
+    """
+    boot, space = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
+    numbers = [boot.read_text().strip() if boot.is_file() else "", os.readlink(space) if space.is_symlink() else ""]
+    return ".".join([platform.node(), *numbers])
+
+
 def is_alive(pid: int) -> bool:
     """Return whether a process of this machine runs; one that ended and was not waited for does not.
 
@@ -194,5 +207,10 @@ def is_alive(pid: int) -> bool:
         return False
     except PermissionError:
         return True
-    status = Path(f"/proc/{pid}/stat")
-    return not status.is_file() or status.read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:  # there is no /proc, or not this process any more
+        return not Path("/proc/self/stat").is_file()
+    except ProcessLookupError:
+        return False
+    return status.rpartition(")")[2].split()[0] not in ("Z", "X")
