@@ -37,8 +37,8 @@ FLATTENS = (
 )
 
 
-def name_of_strategy(given: Any) -> str:
-    """Return what a strategy is called, given as a name or by its class."""
+def _strategy_name(given: Any) -> str:
+    """What a strategy is called, given as a name or by its class."""
     path = given if isinstance(given, str) else given.class_path if hasattr(given, "class_path") else ""
     return path.rpartition(".")[2]
 
@@ -56,7 +56,7 @@ def check_trainer(subcommand: str, trainer: Any) -> None:
             what = "evaluate only part of each test" if key == "limit_test_batches" else "prune half a model"
             raise UserError(f"trainer.{key} {value} would {what}; leave it out and use {instead} instead")
     _check_accelerator(trainer.accelerator)
-    strategy = name_of_strategy(trainer.strategy)
+    strategy = _strategy_name(trainer.strategy)
     if strategy.lower().startswith(FLATTENING):  # Lightning asks for more first
         raise UserError(FLATTENS.format(strategy))
     if strategy.lower() in ("xla", "xlastrategy"):

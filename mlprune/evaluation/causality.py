@@ -100,6 +100,12 @@ class CausalProbe:
 
     Attributes:
         calls: Each runs a pass and returns its logits, (T, V).
+
+    Example:
+        >>> from transformers import GPT2Config, GPT2LMHeadModel
+        >>> probe = CausalProbe(GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=1, n_embd=4, vocab_size=8)), limit=8)
+        >>> len(probe.calls)
+        7
     """
 
     def __init__(self, model: PreTrainedModel, limit: int | None) -> None:
