@@ -6,9 +6,11 @@ within 1e-5; on CUDA, which adds up in another order, a few entries of masks dif
 
 import argparse
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,7 +23,10 @@ _PARSER.add_argument("--device", default="second", choices=("second", "cuda", "x
 _PARSER.add_argument("--no-float64", action="store_true", help="the simulated device has none, as Apple's")
 _PARSER.add_argument("--all", action="store_true", help="every method in every propagation, and streaming")
 _PARSER.add_argument("--case", help="only this one")
-OPTIONS = _PARSER.parse_args()
+IS_SCRIPT = (
+    Path(sys.argv[0]).absolute().parent == Path(__file__).absolute().parent
+)  # else pytest only looks at the file
+OPTIONS = _PARSER.parse_args(sys.argv[1:] if IS_SCRIPT else [])
 NAME: str = OPTIONS.device
 TURNED = 3e-2  # share of a mask's entries that may differ where a near tie turned, and what comes after it with it
 DIFFERING = TURNED if NAME == "cuda" else 0.0
