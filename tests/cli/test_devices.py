@@ -10,6 +10,7 @@ from tiny import tiny_model
 from mlprune.cli import entry
 from mlprune.errors import is_out_of_memory
 from mlprune.evaluation.shared import sharing_of
+from mlprune.log import log
 from mlprune.module import PruningModule
 
 ERRORS = {  # what PyTorch says, and what of it is shown
@@ -49,8 +50,11 @@ def test_other_errors_of_devices_are_not_taken_for_it(monkeypatch: pytest.Monkey
     assert not is_out_of_memory(error)
 
 
-def test_a_thread_that_fails_is_one_line(caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_thread_that_fails_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
     """TensorBoard writes in one, which a full disk ends."""
+    monkeypatch.setattr(log, "handlers", [])  # an earlier run of the command line left one that writes no more
 
     def fail() -> None:
         raise OSError(28, "No space left on device")
