@@ -11,7 +11,8 @@ import copy
 import importlib.util
 import time
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, get_args
 
 import torch
 from bench_pruning import VOCABULARY, as_batches, compress, difference, prompts, reread, zeros_of
@@ -23,8 +24,10 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 from mlprune.evaluation.scoring import score_candidate_ids
 from mlprune.models.blocks import find_blocks
 from mlprune.pruning import NofM, Unstructured, Wanda, prune_model
+from mlprune.pruning.propagation import Propagate
 
 SPARSITY, PADDED = 0.3, 512
+PROPAGATIONS: tuple[Propagate, ...] = get_args(Propagate)
 
 
 def llama(width: int, blocks: int, dtype: torch.dtype, device: str) -> PreTrainedModel:
@@ -63,15 +66,16 @@ def bench_pruning(model: PreTrainedModel, device: str, ids: list[Tensor]) -> Non
         found = published_wanda(fresh, list(fresh.get_submodule(prefix)), prefix, rows, SPARSITY)
         return {path: mask.cpu() for path, mask in found.items()}
 
-    for name in ("published", "pruned", "dense", "layer"):
+    def ours(fresh: PreTrainedModel, rows: list[Tensor], propagate: Propagate) -> dict[str, Tensor]:
+        pattern = Unstructured(SPARSITY)
+        return prune_model(fresh, as_batches(rows), importance=Wanda(), pattern=pattern, propagate=propagate)
+
+    runs: dict[str, tuple[Callable[..., dict[str, Tensor]], list[Tensor]]] = {"published": (published, padded)}
+    runs |= {name: (partial(ours, propagate=name), ids) for name in PROPAGATIONS}
+    for name, (run, rows) in runs.items():
+        run(copy.deepcopy(model), rows[:2])  # a GPU loads its kernels when they are first used
         fresh = copy.deepcopy(model)
-        if name == "published":
-            seconds, memory, masks[name] = measured(device, lambda fresh=fresh: published(fresh, padded))
-        else:
-            options: dict[str, Any] = {"importance": Wanda(), "pattern": Unstructured(SPARSITY), "propagate": name}
-            seconds, memory, masks[name] = measured(
-                device, lambda fresh=fresh, options=options: prune_model(fresh, as_batches(ids), **options)
-            )
+        seconds, memory, masks[name] = measured(device, partial(run, fresh, rows))
         print(f"pruning, {name:10s} {seconds:8.2f} s, {memory:6.2f} GiB above the model", flush=True)
     plain = published(copy.deepcopy(model), [row[None].to(device) for row in ids])
     print(
@@ -95,8 +99,9 @@ def bench_scoring(model: PreTrainedModel, device: str, examples: int) -> None:
 
     for attention in ("sdpa", "eager"):
         model.set_attn_implementation(attention)
-        score_candidate_ids(model, asked[:1])  # learns about the model
+        score_candidate_ids(model, asked)  # learns about the model, and loads kernels
         seconds, memory, scores = measured(device, lambda: score_candidate_ids(model, asked))
+        plain()
         theirs, theirs_memory, expected = measured(device, plain)
         print(
             f"scoring, {attention}: {seconds:.2f} s, {memory:.2f} GiB; plain forwards {theirs:.2f} s, "
@@ -134,27 +139,30 @@ def bench_harness(model: PreTrainedModel, count: int) -> None:
     device = str(next(model.parameters()).device)
     for name in ("hf", "mlprune"):
         answering = make(name, model, tiny_tokenizer())
-        scores(answering, asked[:1])
+        scores(answering, asked)
         seconds, memory, _ = measured(device, lambda answering=answering: scores(answering, asked))
         print(f"lm-evaluation-harness, {name}: {seconds:.2f} s, {memory:.2f} GiB", flush=True)
 
 
 def bench_2_of_4(width: int, dtype: torch.dtype, device: str) -> None:
     """One product of a 2:4 matrix, as PyTorch's semi-structured kernels take it, against the dense one."""
-    weight, x = (torch.randn(width, width, dtype=dtype, device=device) for _ in range(2))
+    rows = width if device == "cpu" else 8192
+    weight, x = (torch.randn(count, width, dtype=dtype, device=device) for count in (width, rows))
     weight *= NofM(2, 4).mask(weight.abs().float(), 0.5)
 
     def seconds(matrix: Tensor) -> float:
-        nn.functional.linear(x, matrix)
+        for _ in range(3):
+            nn.functional.linear(x, matrix)
         return measured(device, lambda: [nn.functional.linear(x, matrix) for _ in range(20)])[0] / 20
 
     dense = seconds(weight)
     try:
         sparse = seconds(to_sparse_semi_structured(weight))
     except (RuntimeError, NotImplementedError, ValueError) as error:  # kernels are for some GPUs and dtypes
-        print(f"2:4: dense {1000 * dense:.3f} ms; no sparse kernel here ({str(error).splitlines()[0]:.80})")
+        print(f"2:4, {width}: dense {1000 * dense:.3f} ms; no sparse kernel here ({str(error).splitlines()[0]:.80})")
         return
-    print(f"2:4: dense {1000 * dense:.3f} ms, sparse {1000 * sparse:.3f} ms: {dense / sparse:.2f} times as fast")
+    found = f"dense {1000 * dense:.3f} ms, sparse {1000 * sparse:.3f} ms: {dense / sparse:.2f} times as fast"
+    print(f"2:4, {width} wide, {rows} tokens: {found}", flush=True)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -174,7 +182,8 @@ def main(arguments: list[str] | None = None) -> None:
     bench_pruning(model, options.device, prompts(options.prompts, options.tokens * 5 // 8, options.tokens))
     bench_scoring(model, options.device, options.prompts)
     bench_harness(model, max(options.prompts // 4, 1))
-    bench_2_of_4(options.width, dtype, options.device)
+    for width in (options.width, 4 * options.width):
+        bench_2_of_4(width, dtype, options.device)
     bench_llmcompressor(model, options.device, prompts(options.prompts, options.tokens, options.tokens))
 
 

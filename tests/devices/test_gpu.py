@@ -134,4 +134,4 @@ def test_the_benchmark_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     assert "lm-evaluation-harness, " in printed or "lm_eval is not installed" in printed
     assert "the same, pruned " in printed
     assert "masks: 0.0000% differ" in printed
-    assert "2:4: dense" in printed
+    assert "2:4, 128" in printed

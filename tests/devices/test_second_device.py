@@ -20,7 +20,7 @@ def check(script: str, *args: str, passed: int) -> None:
         [sys.executable, "-X", "faulthandler", HERE / script, *args],
         capture_output=True,
         text=True,
-        env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests"), *sys.path])},
     )
     assert found.returncode == 0, found.stdout + found.stderr
     assert len(re.findall(r" passed\b", found.stdout)) == passed
