@@ -10,6 +10,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from mlprune.errors import UserError
+from mlprune.pruning.chunks import chunk_rows
 from mlprune.pruning.importance import Decision, Importance, Wanda
 from mlprune.pruning.moments import PROMPT_MOMENTS, joined, sum_and_variance
 from mlprune.pruning.patterns import CHUNK_SCORES, NofM, Pattern, Unstructured
@@ -113,7 +114,7 @@ class DSnoT(Importance):
         assert statistics is not None
         decision = self.first.decide(weight, self._for_first(statistics), path, pattern, sparsity)
         moments = statistics.part(PROMPT_MOMENTS).pooled()
-        size = max(CHUNK_SCORES // weight.shape[-1], 1)  # rows at a time: they do not depend on each other
+        size = chunk_rows(weight, CHUNK_SCORES)  # rows at a time: they do not depend on each other
         masks = [
             self._refined(mask, rows, moments, Wanda().score(rows, statistics, path), pattern)
             for mask, rows in zip(decision.mask.split(size), weight.split(size), strict=True)

@@ -13,6 +13,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from mlprune.errors import UserError
+from mlprune.pruning.chunks import chunk_rows
 
 CHUNK_SCORES = 2**18  # chunk size that fits in the CPU cache
 
@@ -131,7 +132,7 @@ def keep_highest(scores: Tensor, num_pruned: int, keep_lowest: bool = False) -> 
     kept = torch.ones_like(scores, dtype=torch.bool)
     if num_pruned == 0:
         return kept
-    rows = max(CHUNK_SCORES // max(scores.shape[-1], 1), 1)
+    rows = chunk_rows(scores, CHUNK_SCORES)
     for part, target in zip(scores.split(rows), kept.split(rows), strict=True):
         target.copy_(_select(-part if keep_lowest else part, num_pruned))
     return kept

@@ -16,6 +16,7 @@ from mlprune.models.blocks import Block
 from mlprune.models.layers import Layer
 from mlprune.models.shards import is_finite
 from mlprune.pruning.allocation import Allocation
+from mlprune.pruning.chunks import chunk_rows
 from mlprune.pruning.importance import Decision, Importance, Wanda
 from mlprune.pruning.patterns import CHUNK_SCORES, Pattern, Unstructured
 from mlprune.pruning.share import check_share, matrix_sizes, share_of
@@ -243,7 +244,7 @@ def _dense(weight: Tensor) -> Decision:
 
 def _report(mask: Tensor, scores: Tensor) -> LayerReport:
     exact = accumulator_dtype(scores.device)
-    rows = max(CHUNK_SCORES // scores.shape[-1], 1)  # no copy of the size of the scores
+    rows = chunk_rows(scores, CHUNK_SCORES)  # no copy of the size of the scores
     found = []
     for part, part_mask in zip(scores.flatten(0, -2).split(rows), mask.flatten(0, -2).split(rows), strict=True):
         sums = part.sum(-1).to(exact).sum(), (part * part_mask).sum(-1).to(exact).sum()

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from mlprune.exact import accumulator_dtype, full_float32
+from mlprune.pruning.chunks import chunk_rows
 
-CHUNK_TOKENS = 256
 CHUNK_VALUES = 2**17  # a float64 copy of a chunk fits in the CPU cache
+CHUNK_TOKENS = 256  # at most, on a CPU
 GRAM_CHUNK_TOKENS = 1024  # a product over this many tokens is exact enough in float32
 
 
@@ -88,7 +89,7 @@ def sum_of_squares(x: Tensor, where: list[slice] | None = None) -> Tensor:
         >>> sum_of_squares(torch.tensor([[1.0, 2.0], [3.0, 0.0]]))
         tensor([10.,  4.], dtype=torch.float64)
     """
-    size = min(max(CHUNK_VALUES // x.shape[-1], 1), CHUNK_TOKENS, len(x))
+    size = min(chunk_rows(x, CHUNK_VALUES), _chunk_tokens(x), len(x))
     result = Sum.zeros((size, x.shape[-1]), x.device)  # a sum for each place in a chunk: chunks are added whole
     exact = torch.empty_like(result.total)
     for chunk in _chunks(x, where, size):
@@ -108,7 +109,7 @@ def sum_of_inputs(x: Tensor, where: list[slice] | None = None) -> Tensor:
         tensor([4., 2.], dtype=torch.float64)
     """
     result = Sum.zeros((x.shape[-1],), x.device)
-    for chunk in _chunks(x, where, CHUNK_TOKENS):
+    for chunk in _chunks(x, where, _chunk_tokens(x)):
         result.add(chunk.sum(0, dtype=result.total.dtype))
     return result.total
 
@@ -147,9 +148,13 @@ def count_above(threshold: float, absolute: bool, x: Tensor, where: list[slice] 
         tensor([1., 2.], dtype=torch.float64)
     """
     result = torch.zeros(x.shape[-1], dtype=accumulator_dtype(x.device), device=x.device)
-    for chunk in _chunks(x, where, CHUNK_TOKENS):
+    for chunk in _chunks(x, where, _chunk_tokens(x)):
         result += ((chunk.abs() if absolute else chunk) > threshold).sum(0)
     return result
+
+
+def _chunk_tokens(x: Tensor) -> int:
+    return chunk_rows(x, CHUNK_TOKENS * x.shape[-1])
 
 
 def _chunks(x: Tensor, where: list[slice] | None, size: int) -> Iterator[Tensor]:
