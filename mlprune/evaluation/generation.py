@@ -22,6 +22,7 @@ from mlprune.evaluation.plain_search import RefuseNonFinite, plain_search
 from mlprune.evaluation.shared import sharing_of
 from mlprune.evaluation.stopping import StopTexts, cut_at, end_ids, until_end
 from mlprune.log import log
+from mlprune.models.attention import without_plans
 from mlprune.models.blocks import model_device
 from mlprune.models.room import activation_bytes, token_budget
 from mlprune.models.tokens import pad_token_id
@@ -163,6 +164,7 @@ def _fit(
     return [[*prompt[:1], *prompt[1 + drop :]] for prompt, drop in zip(ids, over, strict=True)], over
 
 
+@without_plans()
 def _continue(
     model: PreTrainedModel,
     kind: ModelKind,

@@ -22,6 +22,7 @@ from mlprune.evaluation.model_kinds import CandidateTexts, Request, model_kind
 from mlprune.evaluation.options import Normalization, Scoring
 from mlprune.evaluation.spans import Span, spans_of
 from mlprune.evaluation.targets import Scored, Targets
+from mlprune.models.attention import without_plans
 from mlprune.models.tokens import embedding_rows
 
 
@@ -186,6 +187,7 @@ def score_continuations(
     return _score(model, Request([], [], contexts=context_ids), spans, find_likeliest=True)
 
 
+@without_plans()
 def _score(
     model: PreTrainedModel,
     request: Request,

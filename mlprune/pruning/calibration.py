@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mlprune.allocator import reusing_memory
 from mlprune.errors import UserError
+from mlprune.models.attention import without_plans
 from mlprune.models.blocks import Block, find_blocks, look_at, model_device
 from mlprune.models.experts import experts_one_by_one
 from mlprune.models.probe import TOKENS
@@ -340,7 +341,7 @@ def calibrating(model: torch.nn.Module) -> Iterator[None]:
     training = model.training
     model.eval()
     try:
-        with reusing_memory(), experts_one_by_one(model):
+        with reusing_memory(), experts_one_by_one(model), without_plans():
             yield
     finally:
         model.train(training)
