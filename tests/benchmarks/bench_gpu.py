@@ -19,7 +19,7 @@ from bench_pruning import VOCABULARY, as_batches, compress, difference, prompts,
 from published import published_wanda
 from torch import Tensor, nn
 from torch.sparse import to_sparse_semi_structured
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 
 from mlprune.evaluation.scoring import score_candidate_ids
 from mlprune.models.blocks import find_blocks
@@ -39,7 +39,8 @@ def llama(width: int, blocks: int, dtype: torch.dtype, device: str) -> PreTraine
         num_attention_heads=max(width // 128, 1),
     )
     torch.manual_seed(0)
-    return LlamaForCausalLM(config).to(dtype).to(device).eval()
+    with torch.device(device):
+        return AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
 
 
 def measured(device: str, run: Callable[[], Any]) -> tuple[float, float, Any]:

@@ -19,7 +19,7 @@ from mlprune.evaluation.scoring import score_continuations
 from mlprune.evaluation.tasks import CandidateTask
 from mlprune.interventions import LRP2, UnitAblation
 from mlprune.models.blocks import find_blocks
-from mlprune.models.loading import ModelSource
+from mlprune.models.loading import ModelSource, without_weights
 from mlprune.models.widening import widened
 from mlprune.module import PruningModule
 from mlprune.pruning import (
@@ -197,15 +197,23 @@ def wide(family: str) -> None:
     torch.testing.assert_close(*found, rtol=0, atol=1e-5)
 
 
+def training_module(model: PreTrainedModel) -> PruningModule:
+    """A module that trains a model without a trainer."""
+    with tempfile.TemporaryDirectory() as folder, without_weights():
+        model.config.save_pretrained(folder)
+        module = PruningModule(folder)
+    module.model, module._trainer = model.train(), SimpleNamespace(precision="32-true")
+    module.log = lambda *args, **kwargs: None  # type: ignore[method-assign]
+    return module
+
+
 def training(family: str) -> None:
     """Steps of recovery training with the masks held: equal weights, and zeros where they were."""
     if family in ENCODER_DECODER:
         return
 
     def run(model: PreTrainedModel) -> dict[str, Tensor]:
-        module = PruningModule("demo")
-        module.model, module._trainer = model.train(), SimpleNamespace(precision="32-true")
-        module.log = lambda *args, **kwargs: None  # type: ignore[method-assign]
+        module = training_module(model)
         layers = [layer for block in find_blocks(model) for layer in block.layers.values()]
         masks = prune_model(model, tiny_batches(family, LENGTHS))
         module.mark_pruned({"sparsity": 0.3}, masks)

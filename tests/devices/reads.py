@@ -5,13 +5,13 @@ While batches run, our own code reads nothing of the device; where it must, once
 
 from collections import Counter
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
 import torch
 from devices.cases import ITERATED, OPTIONS, QUESTIONS, ask, combinations, one_block
 from devices.device import on_device
+from devices.parts import training_module
 from devices.second_device import host_reads
 from tiny import ENCODER_DECODER, MIXTURES, tiny_batches, tiny_model
 from transformers import PreTrainedModel
@@ -24,7 +24,6 @@ from mlprune.analysis.units import find_units, silenced
 from mlprune.models import room
 from mlprune.models.blocks import find_blocks
 from mlprune.models.layers import Layer
-from mlprune.module import PruningModule
 from mlprune.pruning import Calibration, Pruner, calibrating, prune_blocks
 from mlprune.pruning.prune import form_batches, reform
 
@@ -108,13 +107,11 @@ def training_reads(family: str) -> None:
     """A step and the zeros that it holds read nothing, and copy no mask to the device again."""
     if family in ENCODER_DECODER:
         return
-    module = PruningModule("demo")
-    module.model = on_device(tiny_model(family)).train()
-    layers = [layer for block in find_blocks(module.model) for layer in block.layers.values()]
+    model = on_device(tiny_model(family))
+    module = training_module(model)
+    layers = [layer for block in find_blocks(model) for layer in block.layers.values()]
     module.mark_pruned({"sparsity": 0.5}, {layer.path: layer.matrix().detach().abs().cpu() > 0.01 for layer in layers})
-    module._trainer = SimpleNamespace(precision="32-true")
     optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
-    module.log = lambda *args, **kwargs: None  # type: ignore[method-assign]
     batch = {
         name: tensor.to(layers[0].stored.device)
         for name, tensor in tiny_batches(family, [9])[0].items()
