@@ -121,7 +121,7 @@ def llmcompressor() -> dict[str, ModuleType]:
 
 
 def test_the_benchmark_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """No GPU was to be had yet; on the CPU at least all of it runs, with a stand-in for llmcompressor."""
+    """On the CPU, too, all of it runs, with a stand-in for llmcompressor."""
     monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
     import bench_gpu
 
