@@ -40,6 +40,7 @@ from mlprune.experiments.study import StudyExperiment
 from mlprune.experiments.variants import Builder, Variant, sweep_variants
 from mlprune.inputs import model_parts, prompt_parts, reduction_parts, task_parts
 from mlprune.invocation import script
+from mlprune.models.attention import without_plans
 from mlprune.module import PruningModule
 from mlprune.run import Run
 from mlprune.runs.folder import release, resume_hint
@@ -270,7 +271,7 @@ class Engine:
         claimed = run.claim_folder() if run.writes and not run.has_folder else None
         try:
             self.folder.begin()
-            with interrupted_by_signals(), self.peers.watched():
+            with interrupted_by_signals(), without_plans(), self.peers.watched():  # analyses and training, too
                 yield
         except (UserError, OSError, MemoryError, RuntimeError) as error:
             lack = lack_of(error)
