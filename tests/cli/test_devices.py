@@ -1,6 +1,7 @@
 """What the command line makes of devices: their number, their memory, their precision."""
 
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -89,8 +90,8 @@ class Products:
         self.dtype = (torch.ones(1, 1) @ torch.ones(1, 1)).dtype
 
 
-def test_mixed_precision_is_for_training_alone() -> None:
-    module, step = PruningModule("demo"), Products()
+def test_mixed_precision_is_for_training_alone(tiny_folder: Path) -> None:
+    module, step = PruningModule(str(tiny_folder)), Products()
     module._trainer = SimpleNamespace(precision="bf16-mixed")
     with torch.autocast("cpu", dtype=torch.bfloat16):  # as Lightning has it around every step
         module.validation_step(step, 0)
