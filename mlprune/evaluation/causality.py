@@ -15,7 +15,6 @@ from transformers import PreTrainedModel
 from mlprune.errors import UserError
 from mlprune.models.blocks import model_device
 from mlprune.models.encoder import has_encoder
-from mlprune.models.split import abreast
 from mlprune.models.tokens import embedding_rows
 
 # text length to the positions from which on tokens are changed
@@ -69,43 +68,27 @@ def probe_inputs(model: PreTrainedModel, ids: Tensor) -> dict[str, Any]:
     return {**sides, **{name: mask for name, mask in masks.items() if name in taken}, "use_cache": False}
 
 
-@torch.no_grad()
-def check_causal(model: PreTrainedModel, limit: int | None = None) -> None:
-    """Refuse a model whose predictions depend on later tokens or on chance, using a few short forward passes.
+class CausalProbe:
+    """Finds whether a model's predictions depend on later tokens or on chance, by a few short forward passes.
 
     In texts of several lengths, the tokens from several positions on are replaced. Logits before those positions must
-    not change, except for rounding, which in mixtures of experts depends on how many tokens an expert gets.
+    not change, except for rounding, which in mixtures of experts depends on how many tokens an expert gets. The passes
+    can be run with others.
 
     Args:
         model: A causal or encoder-decoder model, in evaluation mode.
         limit: How many tokens it takes.
-
-    Raises:
-        UserError: If the model is not causal, or gives the same text different logits.
-
-    Example:
-        >>> from transformers import GPT2Config, GPT2LMHeadModel
-        >>> check_causal(GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=1, n_embd=4, vocab_size=8)).eval(), limit=16)
-    """
-    probe = CausalProbe(model, limit)
-    probe.check(iter(abreast(model, probe.calls)))
-
-
-class CausalProbe:
-    """The forward passes of :func:`check_causal`, to be run with others.
-
-    Args:
-        model: As there.
-        limit: As there.
 
     Attributes:
         calls: Each runs a pass and returns its logits, (T, V).
 
     Example:
         >>> from transformers import GPT2Config, GPT2LMHeadModel
-        >>> probe = CausalProbe(GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=1, n_embd=4, vocab_size=8)), limit=8)
+        >>> model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=1, n_embd=4, vocab_size=8)).eval()
+        >>> probe = CausalProbe(model, limit=8)
         >>> len(probe.calls)
         7
+        >>> probe.check(call() for call in probe.calls)
     """
 
     def __init__(self, model: PreTrainedModel, limit: int | None) -> None:
@@ -124,7 +107,7 @@ class CausalProbe:
             logits: Begins with theirs.
 
         Raises:
-            UserError: As :func:`check_causal`.
+            UserError: If the model is not causal, or gives the same text different logits.
         """
         name, half = type(self._model).__name__, self._model.dtype.itemsize < 4
         for length, places in self._probes.items():
