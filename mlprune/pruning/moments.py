@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from mlprune.errors import UserError
 from mlprune.exact import accumulator_dtype
+from mlprune.pruning.chunks import chunk_rows
 from mlprune.pruning.statistics import ENERGY, Statistic
 from mlprune.pruning.sums import CHUNK_VALUES, sum_of_inputs, sum_of_squares
 
@@ -35,7 +36,7 @@ def prompt_moments(x: Tensor, where: list[slice] | None = None) -> Tensor:
     """
     tokens = x if where is None else torch.cat([x[part] for part in where])
     found = []
-    for columns in tokens.split(max(CHUNK_VALUES // len(tokens), 1), dim=1):
+    for columns in tokens.split(chunk_rows(tokens.T, CHUNK_VALUES), dim=1):
         exact = columns.to(accumulator_dtype(x.device))
         variance = exact.var(0, correction=0)
         found.append(torch.stack([exact.square().sum(0), exact.sum(0), variance, torch.ones_like(variance)]))
